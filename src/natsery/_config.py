@@ -1,0 +1,376 @@
+"""What a service is to be, as frozen values that are checked when they are made."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final, overload
+
+from . import _adr32
+from ._errors import ConfigError
+from ._statistics import Clock
+
+if TYPE_CHECKING:
+    from ._service._endpoint import Endpoint
+    from ._service._request import Request
+    from ._wire import EndpointStats
+
+Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
+"""Answers one request: returns the reply, or ``None`` after ``request.respond…`` (or for an empty reply)."""
+
+Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
+"""Stands around a handler: called with the request and the next handler, returns what the handler would."""
+
+StatsHandler: TypeAlias = "Callable[[EndpointStats], Any | Awaitable[Any]]"
+"""Gives an endpoint's ``data`` in STATS: any JSON value; may be ``async``."""
+
+ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None], Awaitable[None] | None]"
+"""Hears of each error and of the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
+
+HandlerT = TypeVar("HandlerT", bound="Callable[..., Awaitable[bytes | None]]")
+
+
+class _NoQueueGroup(Enum):
+    NO_QUEUE_GROUP = "NO_QUEUE_GROUP"
+
+    def __repr__(self) -> str:
+        return "natsery.NO_QUEUE_GROUP"
+
+
+NO_QUEUE_GROUP: Final = _NoQueueGroup.NO_QUEUE_GROUP
+"""As a queue group: none at all, so that each instance gets every request."""
+
+QueueGroup: TypeAlias = "str | Literal[_NoQueueGroup.NO_QUEUE_GROUP] | None"
+"""A queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit the parent's."""
+
+DEFAULT_PENDING_MESSAGES: Final = 65_536
+"""Requests that an endpoint keeps waiting before it refuses more."""
+
+DEFAULT_PENDING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of payload that an endpoint keeps waiting before it refuses more."""
+
+
+def _check_handler(where: str, handler: object) -> None:
+    if not callable(handler):
+        raise ConfigError(where, handler, "must be an async function")
+    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+        raise ConfigError(where, handler, "must be an async function without yield")
+    if inspect.isfunction(handler) and not inspect.iscoroutinefunction(handler) and not hasattr(handler, "__wrapped__"):
+        raise ConfigError(where, handler, "must be an async function; write 'async def'")
+
+
+def _check_callable(where: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigError(where, value, "must be callable")
+
+
+def check_queue_group_choice(where: str, value: object) -> None:
+    """A queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
+    if value is not None and value is not NO_QUEUE_GROUP:
+        _adr32.check_queue_group(where, value)
+
+
+def _check_count(where: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(where, value, "must be an int of at least 1")
+
+
+def check_seconds(where: str, value: object, *, zero: bool, infinite: bool) -> None:
+    """A duration in seconds."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    if not number or value < 0 or (value == 0 and not zero):  # type: ignore[operator]  # a number by then
+        raise ConfigError(where, value, f"must be a number of seconds, {'0 or more' if zero else 'more than 0'}")
+    if value == math.inf and not infinite:
+        raise ConfigError(where, value, "must be finite")
+
+
+def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(where, value, "must be a sequence of middlewares")
+    middlewares = tuple(value)
+    for middleware in middlewares:
+        _check_callable(where, middleware)
+    return middlewares
+
+
+@final
+@dataclass(frozen=True)
+class EndpointConfig:
+    """One endpoint: a name, a handler, and how requests reach it.
+
+    Args:
+        name: as discovery shows it.
+        handler: the async function that answers.
+        subject: where it listens, below its groups' prefixes; wildcards allowed. The name if left out.
+        queue_group: its own, ``NO_QUEUE_GROUP``, or inherited if left out.
+        metadata: for discovery; copied.
+        concurrency: how many requests it handles at the same time, at most.
+        timeout: seconds that a handler may take; then the requester gets 504. No limit if left out.
+        pending_messages: requests that may wait for a worker; more are refused with 503. The service's if left out.
+        pending_bytes: bytes of payload that may wait; more are refused with 503. The service's if left out.
+        middlewares: around this handler, the first outermost, inside those of the service.
+
+    Raises:
+        ConfigError: a value breaks a rule; it names the field and the value.
+    """
+
+    name: str
+    handler: Handler
+    _: KW_ONLY
+    subject: str | None = None
+    queue_group: QueueGroup = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    concurrency: int = 1
+    timeout: float | None = None
+    pending_messages: int | None = None
+    pending_bytes: int | None = None
+    middlewares: Sequence[Middleware] = ()
+
+    def __post_init__(self) -> None:
+        where = "EndpointConfig"
+        _adr32.check_name(f"{where}.name", self.name)
+        where = f"EndpointConfig({self.name!r})"
+        _check_handler(f"{where}.handler", self.handler)
+        if self.subject is not None:
+            _adr32.check_subject(f"{where}.subject", self.subject)
+        check_queue_group_choice(f"{where}.queue_group", self.queue_group)
+        _check_count(f"{where}.concurrency", self.concurrency)
+        if self.timeout is not None:
+            check_seconds(f"{where}.timeout", self.timeout, zero=False, infinite=False)
+        for name in ("pending_messages", "pending_bytes"):
+            if getattr(self, name) is not None:
+                _check_count(f"{where}.{name}", getattr(self, name))
+        object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
+        object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
+
+
+@final
+@dataclass(frozen=True)
+class GroupConfig:
+    """Endpoints below one subject prefix; made by `group`."""
+
+    name: str
+    endpoints: tuple[EndpointConfig | GroupConfig, ...] = ()
+    _: KW_ONLY
+    queue_group: QueueGroup = None
+
+    def __post_init__(self) -> None:
+        _adr32.check_group("group name", self.name)
+        check_queue_group_choice(f"group({self.name!r}).queue_group", self.queue_group)
+        object.__setattr__(self, "endpoints", _as_configs(f"group({self.name!r})", self.endpoints))
+
+
+EndpointLike: TypeAlias = "EndpointConfig | GroupConfig | Handler"
+"""What stands in a list of endpoints: a configuration, a group, or an async function (decorated or not)."""
+
+_ATTRIBUTE = "__natsery_endpoint__"
+
+
+@overload
+def endpoint(handler: HandlerT, /) -> HandlerT: ...
+@overload
+def endpoint(
+    name: str | None = None,
+    /,
+    *,
+    subject: str | None = None,
+    queue_group: QueueGroup = None,
+    metadata: Mapping[str, str] | None = None,
+    concurrency: int = 1,
+    timeout: float | None = None,
+    pending_messages: int | None = None,
+    pending_bytes: int | None = None,
+    middlewares: Sequence[Middleware] = (),
+) -> Callable[[HandlerT], HandlerT]: ...
+def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads above are its type
+    """Declare an async function as an endpoint; it stays the plain function that it is.
+
+    Used bare (``@endpoint``), or with the options of `EndpointConfig` (``@endpoint(concurrency=8)``), with another
+    name than the function's in front (``@endpoint("add-all")``). The function then goes into a list of endpoints.
+
+    Raises:
+        ConfigError: a value breaks a rule; it names the field and the value.
+    """
+    if callable(first) and not isinstance(first, str):
+        return _declare(first, None, {})
+    if first is not None and not isinstance(first, str):
+        raise ConfigError("endpoint name", first, "must be a str")
+    _refuse_unknown(options)
+    return lambda handler: _declare(handler, first, options)
+
+
+_OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_"}
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
+
+
+def _declare(handler: HandlerT, name: str | None, options: Mapping[str, Any]) -> HandlerT:
+    _check_handler("endpoint", handler)
+    given = {key: value for key, value in options.items() if value is not None}
+    config = EndpointConfig(name or _name_of(handler), handler, **given)
+    setattr(handler, _ATTRIBUTE, config)
+    return handler
+
+
+def _name_of(handler: object) -> str:
+    name = getattr(handler, "__name__", None)
+    if not isinstance(name, str):
+        raise ConfigError("endpoint", handler, "has no name of its own; write EndpointConfig(name, handler)")
+    return name
+
+
+def group(name: str, endpoints: Iterable[EndpointLike] = (), *, queue_group: QueueGroup = None) -> GroupConfig:
+    """Endpoints (and groups of them) below a subject prefix.
+
+    Args:
+        name: the prefix; an empty one adds nothing.
+        endpoints: async functions, `EndpointConfig` and further groups.
+        queue_group: for those inside that choose none themselves.
+
+    Raises:
+        ConfigError: a value breaks a rule; it names the field and the value.
+    """
+    return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), queue_group=queue_group)
+
+
+def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupConfig, ...]:
+    if isinstance(endpoints, (str, bytes)) or not isinstance(endpoints, Iterable):
+        raise ConfigError(f"{where}.endpoints", endpoints, "must be a sequence of endpoints")
+    return tuple(as_config(each) for each in endpoints)
+
+
+def as_config(value: object) -> EndpointConfig | GroupConfig:
+    """The configuration that a value in a list of endpoints stands for."""
+    if isinstance(value, (EndpointConfig, GroupConfig)):
+        return value
+    declared = getattr(value, _ATTRIBUTE, None)
+    if isinstance(declared, EndpointConfig):
+        # A bound method is another object than the function that was decorated.
+        return declared if declared.handler is value else replace(declared, handler=value)  # type: ignore[arg-type]
+    if not callable(value):
+        raise ConfigError("endpoints", value, "must hold async functions, EndpointConfig and group(...)")
+    return EndpointConfig(_name_of(value), value)
+
+
+@final
+@dataclass(frozen=True)
+class PlacedEndpoint:
+    """An endpoint with its full subject and the queue group that it ends up with (``""`` for none)."""
+
+    config: EndpointConfig
+    subject: str
+    queue_group: str
+
+
+def join_subject(prefix: str, name: str) -> str:
+    """A subject below a prefix; empty parts add nothing."""
+    return f"{prefix}.{name}" if prefix and name else prefix or name
+
+
+def inherit(own: QueueGroup, parent: QueueGroup) -> QueueGroup:
+    """The queue group at one level: its own choice, else the parent's."""
+    return parent if own is None else own
+
+
+def place(
+    items: Iterable[EndpointConfig | GroupConfig],
+    *,
+    control_prefix: str,
+    prefix: str = "",
+    queue_group: QueueGroup = None,
+) -> Iterator[PlacedEndpoint]:
+    """The endpoints of a tree of groups, in order, with full subjects and final queue groups."""
+    for item in items:
+        queue = inherit(item.queue_group, queue_group)
+        if isinstance(item, GroupConfig):
+            yield from place(
+                item.endpoints,
+                control_prefix=control_prefix,
+                prefix=join_subject(prefix, item.name),
+                queue_group=queue,
+            )
+            continue
+        subject = join_subject(prefix, item.subject or item.name)
+        if f"{subject}.".startswith(f"{control_prefix}."):
+            raise ConfigError(
+                f"EndpointConfig({item.name!r}).subject", subject, f"must not lie in the control plane {control_prefix!r}"
+            )
+        final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
+        yield PlacedEndpoint(item, subject, final_queue)
+
+
+@final
+@dataclass(frozen=True)
+class ServiceConfig:
+    """One service: its names for discovery, its endpoints, and what all of them share.
+
+    Args:
+        name: the kind of the service, shared by all its instances.
+        version: a semantic version.
+        description: a text for a person.
+        metadata: for discovery; copied.
+        queue_group: for the endpoints that choose none themselves; ``"q"`` if left out.
+        endpoints: async functions, `EndpointConfig` and `group`.
+        stats_handler: gives each endpoint's ``data`` in STATS; sync or async.
+        error_handler: hears of every error (exceptions of handlers included) and the endpoint concerned; sync or async.
+        middlewares: around every handler, the first outermost.
+        prefix: the control prefix, ``"$SRV"`` unless a server uses another.
+        id: the instance's id; a fresh one for each start if left out.
+        clock: where times come from.
+        pending_messages: for endpoints that say nothing of their own: requests that may wait.
+        pending_bytes: for endpoints that say nothing of their own: bytes of payload that may wait.
+
+    Raises:
+        ConfigError: a value breaks a rule; it names the field and the value.
+
+    Source: ADR-32, "Service configuration".
+    """
+
+    name: str
+    version: str
+    _: KW_ONLY
+    description: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    queue_group: QueueGroup = None
+    endpoints: Sequence[EndpointLike] = ()
+    stats_handler: StatsHandler | None = None
+    error_handler: ErrorHandler | None = None
+    middlewares: Sequence[Middleware] = ()
+    prefix: str = _adr32.DEFAULT_PREFIX
+    id: str | None = None
+    clock: Clock = field(default_factory=Clock)
+    pending_messages: int = DEFAULT_PENDING_MESSAGES
+    pending_bytes: int = DEFAULT_PENDING_BYTES
+
+    def __post_init__(self) -> None:
+        where = "ServiceConfig"
+        _adr32.check_name(f"{where}.name", self.name)
+        _adr32.check_version(f"{where}.version", self.version)
+        _adr32.check_description(f"{where}.description", self.description)
+        check_queue_group_choice(f"{where}.queue_group", self.queue_group)
+        _check_callable(f"{where}.stats_handler", self.stats_handler)
+        _check_callable(f"{where}.error_handler", self.error_handler)
+        _adr32.check_subject(f"{where}.prefix", self.prefix, wildcards=False)
+        if self.id is not None:
+            _adr32.check_instance_id(f"{where}.id", self.id)
+        if not isinstance(self.clock, Clock):
+            raise ConfigError(f"{where}.clock", self.clock, "must be a natsery.Clock")
+        _check_count(f"{where}.pending_messages", self.pending_messages)
+        _check_count(f"{where}.pending_bytes", self.pending_bytes)
+        object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
+        object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
+        object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
+        self.placed_endpoints()
+
+    def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
+        """The endpoints in order, with full subjects and final queue groups."""
+        return tuple(
+            place(_as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group)
+        )

@@ -1,0 +1,120 @@
+"""What every connection of natsery's has in common: listeners, the closed state, and requests over one inbox."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from . import abc
+from ._adr32 import check_subject, new_id
+from ._errors import ConnectionClosedError, NoRespondersError
+
+logger = logging.getLogger("natsery")
+
+_NO_RESPONDERS = 503
+
+
+class ConnectionBase(abc.Connection):
+    """The parts of `abc.Connection` that do not depend on how bytes travel."""
+
+    def __init__(self, inbox: str) -> None:
+        self._listeners: list[abc.Listener] = []
+        self._closed = anyio.Event()
+        self._requests = _Requests(self, inbox)
+
+    @property
+    def is_closed(self) -> bool:
+        """See `abc.Connection`."""
+        return self._closed.is_set()
+
+    async def wait_closed(self) -> None:
+        """See `abc.Connection`."""
+        await self._closed.wait()
+
+    def add_listener(self, listener: abc.Listener) -> Callable[[], None]:
+        """See `abc.Connection`."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
+
+    async def request(self, subject: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> abc.Message:
+        """See `abc.Connection`."""
+        check_subject("subject", subject, wildcards=False)
+        return await self._requests.request(subject, data, headers)
+
+    def _emit(self, event: abc.ConnectionEvent) -> None:
+        if event.kind is abc.EventKind.CLOSED:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener of the NATS connection raised")
+
+    def _raise_if_closed(self) -> None:
+        if self._closed.is_set():
+            raise ConnectionClosedError
+
+
+@final
+class _Pending:
+    """One request that waits for its reply."""
+
+    __slots__ = ("done", "reply")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.reply: abc.Message | None = None
+
+
+@final
+class _Requests:
+    """Requests and their replies over one wildcard subscription, made when it is first needed."""
+
+    def __init__(self, connection: ConnectionBase, inbox: str) -> None:
+        self._connection = connection
+        self._inbox = inbox
+        self._pending: dict[str, _Pending] = {}
+        self._lock = anyio.Lock()
+        self._subscription: abc.Subscription | None = None
+
+    async def request(self, subject: str, data: bytes, headers: abc.HeadersInput | None) -> abc.Message:
+        await checkpoint()
+        if self._subscription is None:
+            async with self._lock:
+                if self._subscription is None:
+                    self._subscription = await self._connection.add_subscription(f"{self._inbox}.*", self._deliver)
+                    self._connection.add_listener(self._on_event)
+        token = new_id()
+        pending = self._pending[token] = _Pending()
+        try:
+            await self._connection.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            await pending.done.wait()
+        finally:
+            del self._pending[token]
+        if pending.reply is None:
+            raise ConnectionClosedError
+        if pending.reply.status == _NO_RESPONDERS:
+            raise NoRespondersError(subject)
+        return pending.reply
+
+    def _deliver(self, message: abc.Message) -> None:
+        pending = self._pending.get(message.subject.rpartition(".")[2])
+        if pending is not None and pending.reply is None:
+            pending.reply = message
+            pending.done.set()
+
+    def _on_event(self, event: abc.ConnectionEvent) -> None:
+        if event.kind is abc.EventKind.CLOSED:
+            for pending in self._pending.values():
+                pending.done.set()

@@ -1,0 +1,252 @@
+"""Every error that natsery raises or reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from ._message import HeadersInput
+
+
+class NatseryError(Exception):
+    """Base of all errors that natsery raises or reports."""
+
+
+class ConfigError(NatseryError, ValueError):
+    """A value breaks a rule; raised where the value is written, before anything starts.
+
+    Attributes:
+        field: what the value was for, such as ``"ServiceConfig.name"``.
+        value: the value as it was given.
+        reason: the rule that it breaks.
+    """
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(field, value, reason)
+        self.field = field
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}; got {_short(self.value)}"
+
+
+def _short(value: object, limit: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+@final
+class ServiceError(NatseryError):
+    """An error reply: raised by a handler to send one, raised to the caller who received one.
+
+    Args:
+        code: a decimal integer, as in ``Nats-Service-Error-Code``; HTTP's meanings are customary.
+        description: a text for a person, as in ``Nats-Service-Error``; not empty. Line breaks and other control
+            characters travel as spaces.
+        data: the payload of the error reply.
+        headers: further headers of the error reply; the two error headers win over these.
+
+    Raises:
+        ConfigError: ``code`` is not a non-negative ``int`` or ``description`` is not a non-empty ``str``.
+
+    Source: ADR-32, "Error handling".
+    """
+
+    def __init__(
+        self,
+        code: int,
+        description: str,
+        *,
+        data: bytes = b"",
+        headers: HeadersInput | None = None,
+    ) -> None:
+        check_error(code, description)
+        if not isinstance(data, bytes):
+            raise ConfigError("ServiceError.data", data, "must be bytes")
+        super().__init__(code, description)
+        self.code = code
+        self.description = description
+        self.data = data
+        self.headers = headers
+
+    def __str__(self) -> str:
+        return f"{self.code}:{self.description}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_service_error, (self.code, self.description, self.data, self.headers))
+
+
+def _rebuild_service_error(
+    code: int, description: str, data: bytes, headers: HeadersInput | None
+) -> ServiceError:
+    return ServiceError(code, description, data=data, headers=headers)
+
+
+def check_error(code: object, description: object) -> None:
+    """Refuse an error code or description that ADR-32 does not allow."""
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise ConfigError("ServiceError.code", code, "must be an int")
+    if not 0 <= code <= MAX_ERROR_CODE:
+        raise ConfigError("ServiceError.code", code, f"must be between 0 and {MAX_ERROR_CODE}")
+    if not isinstance(description, str):
+        raise ConfigError("ServiceError.description", description, "must be a str")
+    if not description.strip():
+        raise ConfigError("ServiceError.description", description, "must not be empty")
+
+
+MAX_ERROR_CODE = 2**31 - 1
+"""The largest error code that readers with 32-bit integers can take."""
+
+
+class ConnectionClosedError(NatseryError):
+    """The connection is closed for good, by its owner or because the server cannot be reached any more."""
+
+    def __init__(self, message: str = "the NATS connection is closed") -> None:
+        super().__init__(message)
+
+
+class SubscriptionDeniedError(NatseryError):
+    """The server refused a subscription, at its start or later when permissions changed.
+
+    Attributes:
+        subject: the subject that was refused.
+        queue_group: its queue group, ``""`` if none.
+        endpoint: the endpoint's name, or ``None`` for a subscription that is not an endpoint's.
+    """
+
+    def __init__(self, subject: str, queue_group: str = "", *, endpoint: str | None = None) -> None:
+        super().__init__(subject, queue_group, endpoint)
+        self.subject = subject
+        self.queue_group = queue_group
+        self.endpoint = endpoint
+
+    def __str__(self) -> str:
+        owner = f"endpoint {self.endpoint!r}: " if self.endpoint is not None else ""
+        queue = f" (queue group {self.queue_group!r})" if self.queue_group else ""
+        return f"{owner}the server denies subscribing to {self.subject!r}{queue}; check this user's permissions"
+
+
+class PublishDeniedError(NatseryError):
+    """The server refused a message that was already sent: this user may not publish to its subject."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"the server denies publishing to {self.subject!r}; check this user's permissions"
+
+
+class PublishError(NatseryError):
+    """A message could not be handed to the connection."""
+
+
+@final
+class MaxPayloadError(PublishError):
+    """A message is larger than the server takes; nothing of it was sent.
+
+    Attributes:
+        size: bytes of headers and payload together.
+        limit: the server's ``max_payload``, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"a message of {self.size} bytes (headers counted) is over the server's max_payload of {self.limit}"
+
+
+@final
+class OutboundBufferError(PublishError):
+    """The connection is away and its output buffer is full; the message was not taken."""
+
+    def __init__(self, message: str = "the connection is away and its output buffer is full") -> None:
+        super().__init__(message)
+
+
+class NoReplySubjectError(PublishError):
+    """A reply was given to a message that names no reply subject."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"the request on {self.subject!r} has no reply subject: nobody can be answered"
+
+
+class NoRespondersError(NatseryError):
+    """Nobody listens on the subject of a request (the server's status 503)."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"nobody listens on {self.subject!r}"
+
+
+class SlowConsumerError(NatseryError):
+    """Messages were dropped because their receiver did not take them in time.
+
+    Attributes:
+        subject: the subscription's subject.
+        dropped: how many messages have been dropped so far.
+    """
+
+    def __init__(self, subject: str, dropped: int) -> None:
+        super().__init__(subject, dropped)
+        self.subject = subject
+        self.dropped = dropped
+
+    def __str__(self) -> str:
+        return f"slow consumer on {self.subject!r}: {self.dropped} messages dropped so far"
+
+
+class MalformedRequestError(NatseryError):
+    """A message that cannot be treated as a request, such as one whose reply subject aims at control subjects."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"message on {self.subject!r} ignored: {self.reason}"
+
+
+class MalformedReplyError(NatseryError, ValueError):
+    """A reply to PING, INFO or STATS that cannot be read."""
+
+
+class EndpointOverloadedError(NatseryError):
+    """An endpoint's queue is full and requests are being refused with 503, ``Service Overloaded``."""
+
+    def __init__(self, endpoint: str, limit: str) -> None:
+        super().__init__(endpoint, limit)
+        self.endpoint = endpoint
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"endpoint {self.endpoint!r} refuses requests: {self.limit}"
+
+
+class ServiceStoppedError(NatseryError):
+    """The service is stopping or has ended, so it takes nothing new."""
+
+    def __init__(self, message: str = "the service is stopping or has ended") -> None:
+        super().__init__(message)
+
+
+class BackendMismatchError(NatseryError, TypeError):
+    """A connection was given to a program that cannot drive it; the message says what to write instead."""
+
+
+def describe_failures(failures: Mapping[str, int]) -> str:
+    """One line for a person about failures per cause, most frequent first."""
+    return ", ".join(f"{cause} {count}" for cause, count in sorted(failures.items(), key=lambda item: -item[1]))

@@ -1,0 +1,175 @@
+"""A NATS message and its headers, as values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias, final
+
+from ._errors import ConfigError
+
+HeadersInput: TypeAlias = "Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]"
+"""What can be given as headers: a mapping of names to one or several values, or pairs."""
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_VERSION_LINE = b"NATS/1.0\r\n"
+
+
+@final
+class Headers(Mapping[str, str]):
+    """The headers of a message: several values a name, case kept, look-up without regard to case. Immutable.
+
+    As a mapping it gives the first value of each name; ``get_all`` gives every value and ``multi_items`` every pair in
+    the order of the wire.
+
+    Raises:
+        ConfigError: a name is not an HTTP token, or a value is not a ``str``, holds CR, LF or NUL, or cannot be written
+            as UTF-8. Leading and trailing blanks of a value do not travel and are removed.
+
+    Source: ADR-4, NATS message headers.
+    """
+
+    __slots__ = ("_first", "_pairs")
+
+    def __init__(self, headers: HeadersInput | None = None) -> None:
+        pairs: list[tuple[str, str]] = []
+        if isinstance(headers, Headers):
+            pairs = list(headers._pairs)
+        elif headers is not None:
+            for name, value in _pairs_of(headers):
+                pairs.append((_check_name(name), _check_value(name, value)))
+        self._set(tuple(pairs))
+
+    def _set(self, pairs: tuple[tuple[str, str], ...]) -> None:
+        self._pairs = pairs
+        first: dict[str, str] = {}
+        for name, value in pairs:
+            first.setdefault(name.lower(), value)
+        self._first = first
+
+    @classmethod
+    def from_wire(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
+        """Headers as they were received, without the checks made on what is sent."""
+        self = cls.__new__(cls)
+        self._set(tuple(pairs))
+        return self
+
+    def __getitem__(self, name: str) -> str:
+        return self._first[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._first
+
+    def __iter__(self) -> Iterator[str]:
+        seen = set()
+        for name, _ in self._pairs:
+            if name.lower() not in seen:
+                seen.add(name.lower())
+                yield name
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a name, in the order of the wire; an empty list if there is none."""
+        wanted = name.lower()
+        return [value for each, value in self._pairs if each.lower() == wanted]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """All pairs of name and value, in the order of the wire."""
+        return list(self._pairs)
+
+    def encode(self) -> bytes:
+        """The header block as it travels, its closing empty line included."""
+        lines = [_VERSION_LINE]
+        lines += [f"{name}: {value}\r\n".encode() for name, value in self._pairs]
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Headers):
+            return [(n.lower(), v) for n, v in self._pairs] == [(n.lower(), v) for n, v in other._pairs]
+        if isinstance(other, Mapping):
+            return dict(self) == other
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple((name.lower(), value) for name, value in self._pairs))
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._pairs)!r})"
+
+
+def _pairs_of(headers: HeadersInput) -> Iterator[tuple[str, str]]:
+    if isinstance(headers, Mapping):
+        for name, values in headers.items():
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                yield name, values
+            else:
+                for value in values:
+                    yield name, value
+        return
+    if isinstance(headers, (str, bytes)):
+        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
+    for pair in headers:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ConfigError("headers", pair, "must be pairs of name and value")
+        yield pair
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError("header name", name, "must be printable ASCII without spaces or separators")
+    return name
+
+
+def _check_value(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"header {name}", value, "must be a str")
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise ConfigError(f"header {name}", value, "must not contain CR, LF or NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"header {name}", value, "must be writable as UTF-8") from None
+    return value.strip()
+
+
+NO_HEADERS = Headers()
+"""The headers of a message that has none."""
+
+
+@final
+class Message:
+    """One message from a subscription.
+
+    Attributes:
+        subject: the subject it was published to.
+        reply: where an answer is wanted, ``""`` if none is.
+        data: the payload.
+        headers: its headers, empty if it has none.
+        status: the server's inline status, such as 503 for no responders; 0 if there is none.
+    """
+
+    __slots__ = ("data", "headers", "reply", "status", "subject")
+
+    def __init__(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        reply: str = "",
+        headers: Headers = NO_HEADERS,
+        status: int = 0,
+    ) -> None:
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self.headers = headers
+        self.status = status
+
+    def __repr__(self) -> str:
+        return (
+            f"Message(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, "
+            f"headers={self.headers!r}, status={self.status})"
+        )

@@ -1,0 +1,133 @@
+"""`adapt`: a nats-py client of this asyncio loop as a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import final
+
+from anyio import move_on_after
+from anyio.lowlevel import checkpoint, current_token
+from nats.aio.client import Client
+
+from .. import abc
+from .._connection_base import ConnectionBase
+from .._errors import BackendMismatchError, ConnectionClosedError, MaxPayloadError, NatseryError
+from .._tasks import background_tasks
+from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, translate
+
+@asynccontextmanager
+async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
+    """Use a connected nats-py client as a connection, for the length of a block::
+
+        client = await nats.connect("nats://127.0.0.1:4222")
+        async with natsery.adapt(client) as nc:
+            ...
+
+    ``serve`` also takes such a client as it is. The client stays the caller's: its callbacks go on being called, and
+    leaving the block puts them back and does not close it. Subscriptions made through the block end with it.
+
+    Headers that a message repeats keep one value, in both directions: nats-py holds headers in a plain ``dict``.
+
+    Raises:
+        BackendMismatchError: this is not asyncio, or not the loop that the client was connected in.
+        ConnectionClosedError: the client is closed or was never connected.
+    """
+    _check_loop(client)
+    async with background_tasks() as tasks:
+        connection = AdaptedConnection(client)
+        connection._side.attach()
+        try:
+            tasks.start_soon(connection._side.heal, name="natsery nats-py watch")
+            yield connection
+        finally:
+            # Protects the UNSUBs of what was not unsubscribed by its owner, such as the inbox for replies.
+            with move_on_after(1, shield=True):
+                await connection._side.unsubscribe_all()
+            connection._side.detach()
+
+
+def _check_loop(client: Client) -> None:
+    if not isinstance(client, Client):
+        raise BackendMismatchError(f"adapt needs a nats-py client, not {type(client).__name__}")
+    if "trio" in current_token().backend_class.__module__:
+        raise BackendMismatchError(
+            "a nats-py client needs asyncio and this is trio; "
+            "write 'async with natsery.bridge(\"nats://...\") as nc' and give it the options of nats.connect"
+        )
+    reader = client._reading_task
+    if client.is_closed or reader is None:
+        raise ConnectionClosedError("the nats-py client is not connected; write 'client = await nats.connect(...)' first")
+    if reader.get_loop() is not asyncio.get_running_loop():
+        raise BackendMismatchError(
+            "this nats-py client was connected in another event loop; connect it in the loop that serves, "
+            "or write 'async with natsery.bridge(\"nats://...\") as nc'"
+        )
+
+
+@final
+class AdaptedConnection(ConnectionBase):
+    """A nats-py client of this asyncio loop; made by ``adapt``."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client.new_inbox())
+        self._side = ClientSide(client, self._emit)
+        self._client = client
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client, for JetStream, key-value and whatever else it can do."""
+        return self._client
+
+    @property
+    def max_payload(self) -> int:
+        """See `abc.Connection`."""
+        return self._client.max_payload
+
+    @property
+    def is_connected(self) -> bool:
+        """See `abc.Connection`."""
+        return self._client.is_connected
+
+    async def send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    ) -> None:
+        """See `abc.Connection`."""
+        client = self._client
+        if headers is None:
+            mapping, size = None, len(data)
+        else:
+            checked = abc.Headers(headers)
+            mapping, size = dict(checked), len(data) + len(checked.encode())
+        if size > client.max_payload:
+            raise MaxPayloadError(size, client.max_payload)
+        try:
+            await client.publish(subject, data, reply, mapping)
+        except Exception as error:
+            raise translate(error, subject, data, client.max_payload) from error
+
+    async def add_subscription(
+        self,
+        subject: str,
+        deliver: abc.Deliver,
+        *,
+        queue_group: str = "",
+        on_error: Callable[[NatseryError], None] | None = None,
+    ) -> abc.Subscription:
+        """See `abc.Connection`."""
+        subscription = ClientSubscription(self._side, subject, queue_group, deliver, on_error)
+        await self._side.subscribe(subscription)
+        return subscription
+
+    async def flush(self) -> None:
+        """See `abc.Connection`."""
+        await checkpoint()
+        await self._side.fence()
+
+    async def aclose(self) -> None:
+        """See `abc.Connection`; this closes the nats-py client too."""
+        # Protects the connection from staying half closed; bounded by the closing's own limit.
+        with move_on_after(2 * CLOSE_SECONDS, shield=True):
+            await self._side.close()
+        await checkpoint()

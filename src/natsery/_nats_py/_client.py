@@ -1,0 +1,383 @@
+"""A nats-py client as a safe foundation: everything here runs in the client's own asyncio loop.
+
+nats-py 2.16 breaks when its coroutines are cancelled at the wrong place, and its own fence lets messages through. So
+nothing here hands it a future or a coroutine that may be cancelled, and every message comes in through one synchronous call.
+The private names of nats-py that this needs are listed in `PRIVATE_NAMES`; a test looks whether they are still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+
+from .. import abc
+from .._errors import (
+    ConfigError,
+    ConnectionClosedError,
+    MaxPayloadError,
+    NatseryError,
+    OutboundBufferError,
+    PublishDeniedError,
+    PublishError,
+    SubscriptionDeniedError,
+)
+
+logger = logging.getLogger("natsery")
+
+PRIVATE_NAMES = (
+    "_closed_cb",
+    "_disconnected_cb",
+    "_error_cb",
+    "_reading_task",
+    "_reconnected_cb",
+    "_remove_sub",
+    "_send_ping",
+    "_send_unsubscribe",
+    "_subs",
+    "_transport",
+)
+
+CLOSE_SECONDS = 2.0
+"""How long closing a client may take before its socket is dropped."""
+
+_SUBSCRIPTION_DENIED = re.compile(
+    r'permissions violation for subscription to "(?P<subject>.*?)"'
+    r'(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>\d+)"\))?',
+    re.IGNORECASE,
+)
+_PUBLISH_DENIED = re.compile(r'permissions violation for publish to "(?P<subject>.*?)"', re.IGNORECASE)
+
+
+def translate(error: Exception, subject: str, data: bytes, limit: int) -> Exception:
+    """The exception of ours for one that nats-py raised while it published."""
+    if isinstance(error, nats.errors.BadSubjectError):
+        return ConfigError("subject", subject, "is no subject that can be published to")
+    if isinstance(error, nats.errors.MaxPayloadError):
+        return MaxPayloadError(len(data), limit)
+    if isinstance(error, nats.errors.OutboundBufferLimitError):
+        return OutboundBufferError()
+    if isinstance(error, nats.errors.ConnectionClosedError):
+        return ConnectionClosedError()
+    if isinstance(error, nats.errors.ConnectionDrainingError):
+        return ConnectionClosedError("the nats-py client is draining")
+    if isinstance(error, (nats.errors.Error, OSError)):
+        return PublishError(f"nats-py could not publish to {subject!r}: {error}")
+    return error
+
+
+@final
+class ClientSubscription(abc.Subscription):
+    """A subscription as nats-py's client keeps it."""
+
+    def __init__(
+        self,
+        side: ClientSide,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None] | None,
+    ) -> None:
+        self.subject = subject
+        self.queue_group = queue_group
+        self.delivered = 0
+        self.dropped = 0
+        self._side = side
+        self._deliver = deliver
+        self.on_error = on_error
+        self.inner: NatsSubscription | None = None
+        self.is_ending = False
+
+    def take(self, msg: Msg) -> None:
+        """Convert and deliver one message; never raises, for that would end nats-py's reader."""
+        self.delivered += 1
+        try:
+            headers = msg.headers
+            if headers is None:
+                message = abc.Message(msg.subject, msg.data, reply=msg.reply)
+            else:
+                message = _with_headers(msg, headers)
+            self._deliver(message)
+        except Exception:
+            logger.exception("delivering a message on %r failed", self.subject)
+
+    async def unsubscribe(self) -> None:
+        """See `abc.Subscription`."""
+        await self._side.unsubscribe(self)
+
+
+def _with_headers(msg: Msg, headers: dict[str, str]) -> abc.Message:
+    pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
+    status = headers.get("Status", "") if not msg.data else ""
+    return abc.Message(
+        msg.subject,
+        msg.data,
+        reply=msg.reply,
+        headers=abc.Headers.from_wire(pairs),
+        status=int(status) if status.isascii() and status.isdigit() else 0,
+    )
+
+
+@final
+class _Intake(asyncio.Future[Msg]):
+    """What nats-py takes for the future of a single reply, and what takes every message synchronously instead.
+
+    The other ways to get messages out of nats-py put a queue and a task between, which drop messages when full, end for
+    good when a callback is cancelled, and throw the queue away on unsubscribing.
+    """
+
+    def __init__(self, subscription: ClientSubscription, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._take = subscription.take
+
+    def set_result(self, result: Msg, /) -> None:
+        self._take(result)
+
+
+@final
+class _Hook:
+    """Stands in one of nats-py's callback slots, in front of the callback that was there."""
+
+    def __init__(self, previous: Callable[..., Awaitable[None]] | None) -> None:
+        self.previous = previous
+        self.listeners: list[Callable[..., None]] = []
+
+    async def __call__(self, *args: Any) -> None:  # the slots take no or one argument
+        for listener in list(self.listeners):
+            listener(*args)
+        if self.previous is not None:
+            await self.previous(*args)
+
+
+@final
+class ClientSide:
+    """A connected nats-py client, with a fence that holds and subscriptions that lose nothing.
+
+    Args:
+        client: a connected client of the running loop.
+        emit: hears of everything that happens to the connection; must not raise.
+    """
+
+    def __init__(self, client: Client, emit: abc.Listener) -> None:
+        self.client = client
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._subscriptions: dict[int, ClientSubscription] = {}
+        self._fences: set[asyncio.Future[bool]] = set()
+        self._changed: asyncio.Future[None] = self._loop.create_future()
+        self._reader: asyncio.Task[Any] | None = None
+        self._deaf = asyncio.Event()
+        self._is_attached = False
+        self._is_closed = False
+
+    # The slots of the client
+
+    def attach(self) -> None:
+        """Listen in on the client's callbacks."""
+        self._is_attached = True
+        self._hook("_error_cb").append(self._on_error)
+        self._hook("_disconnected_cb").append(self._on_disconnected)
+        self._hook("_reconnected_cb").append(self._on_reconnected)
+        self._hook("_closed_cb").append(self._on_closed)
+        self._watch_reader()
+
+    def detach(self) -> None:
+        """Put the client's callbacks back as they were."""
+        self._is_attached = False
+        for slot, listener in (
+            ("_error_cb", self._on_error),
+            ("_disconnected_cb", self._on_disconnected),
+            ("_reconnected_cb", self._on_reconnected),
+            ("_closed_cb", self._on_closed),
+        ):
+            hook = getattr(self.client, slot)
+            if isinstance(hook, _Hook) and listener in hook.listeners:
+                hook.listeners.remove(listener)
+                if not hook.listeners:
+                    setattr(self.client, slot, hook.previous)
+        if self._reader is not None:
+            self._reader.remove_done_callback(self._on_reader_done)
+        self._wake_waiters()
+
+    def _hook(self, slot: str) -> list[Callable[..., None]]:
+        current = getattr(self.client, slot)
+        if not isinstance(current, _Hook):
+            current = _Hook(current)
+            setattr(self.client, slot, current)
+        return current.listeners
+
+    def _on_error(self, error: Exception) -> None:
+        text = str(error)
+        if denied := _SUBSCRIPTION_DENIED.search(text):
+            self._deny(denied)
+        elif denied := _PUBLISH_DENIED.search(text):
+            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, PublishDeniedError(denied["subject"])))
+        else:
+            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+
+    def _deny(self, denied: re.Match[str]) -> None:
+        # nats-py hands the server's text on in lower case.
+        subject, queue = denied["subject"].lower(), (denied["queue"] or "").lower()
+        for sid, subscription in list(self._subscriptions.items()):
+            if denied["sid"] is not None:
+                if sid != int(denied["sid"]):
+                    continue
+            elif subscription.subject.lower() != subject or subscription.queue_group.lower() != queue:
+                continue
+            if subscription.on_error is not None:
+                subscription.on_error(SubscriptionDeniedError(subscription.subject, subscription.queue_group))
+
+    def _on_disconnected(self) -> None:
+        # Nothing more comes from the old connection, and nats-py would make these subscriptions again on the next.
+        for sid, subscription in list(self._subscriptions.items()):
+            if subscription.is_ending:
+                self._forget(sid)
+        self._wake_waiters()
+        if not self.client.is_closed:
+            self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, self.client.last_error))
+
+    def _on_reconnected(self) -> None:
+        self._watch_reader()
+        self._wake_waiters()
+        self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
+
+    def _on_closed(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._wake_waiters()
+            self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, self.client.last_error))
+
+    # A reader that ends without a word
+
+    def _watch_reader(self) -> None:
+        reader = self.client._reading_task
+        if reader is not None and reader is not self._reader:
+            self._reader = reader
+            reader.add_done_callback(self._on_reader_done)
+
+    def _on_reader_done(self, reader: asyncio.Task[Any]) -> None:
+        if self._is_attached and reader is self.client._reading_task and self.client.is_connected:
+            self._deaf.set()
+
+    async def heal(self) -> None:
+        """Reconnect whenever nats-py's reader has ended although it takes itself for connected. Runs until cancelled.
+
+        That happens when anybody cancels a ``flush()`` of this client, or sends it a subject that is not UTF-8.
+        """
+        while True:
+            await self._deaf.wait()
+            self._deaf.clear()
+            if not self.client.is_connected or not self.client._reading_task.done():
+                continue
+            error = NatseryError("nats-py's reader ended without a word; reconnecting")
+            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+            if self.client.options["allow_reconnect"]:
+                await self.client.force_reconnect()
+            else:
+                self._on_closed()
+
+    # What the seam needs
+
+    def raise_if_closed(self) -> None:
+        """Raise `ConnectionClosedError` once the client is closed."""
+        if self._is_closed or self.client.is_closed:
+            raise ConnectionClosedError
+
+    async def subscribe(self, subscription: ClientSubscription) -> None:
+        """Subscribe; nothing is left if it raises or is cancelled."""
+        self.raise_if_closed()
+        intake = _Intake(subscription, self._loop)
+        try:
+            inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
+        except nats.errors.BadSubjectError:
+            raise ConfigError("subject", subscription.subject, "is no subject that can be subscribed to") from None
+        except nats.errors.Error as error:
+            raise translate(error, subscription.subject, b"", self.client.max_payload) from error
+        except BaseException:
+            for sid, each in list(self.client._subs.items()):
+                if each._future is intake:
+                    self.client._remove_sub(sid)
+            raise
+        subscription.inner = inner
+        self._subscriptions[inner._id] = subscription
+
+    async def unsubscribe(self, subscription: ClientSubscription) -> None:
+        """Tell the server to send nothing more; what is on the way still arrives until the next fence."""
+        inner = subscription.inner
+        if inner is None or subscription.is_ending or inner._id not in self._subscriptions:
+            return
+        subscription.is_ending = True
+        was_connected = self.client.is_connected
+        if not was_connected:
+            self._forget(inner._id)
+        if not self.client.is_closed:
+            # Also while it is away: a SUB may be waiting in its buffer.
+            await self.client._send_unsubscribe(inner._id)
+
+    async def unsubscribe_all(self) -> None:
+        """End every subscription at once; what is on the way is dropped."""
+        for sid, subscription in list(self._subscriptions.items()):
+            await self.unsubscribe(subscription)
+            self._forget(sid)
+
+    async def close(self) -> None:
+        """Close the client for good, within `CLOSE_SECONDS` whatever the server does. Safe twice."""
+        transport = self.client._transport
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.client.close()
+        except TimeoutError:
+            # It waits for a server that takes nothing any more.
+            writer = getattr(transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()
+        self._on_closed()
+
+    def _forget(self, sid: int) -> None:
+        self._subscriptions.pop(sid, None)
+        self.client._remove_sub(sid)
+
+    async def fence(self) -> None:
+        """Wait until the server has processed all that was sent before, and all that it sent is delivered."""
+        while True:
+            self.raise_if_closed()
+            ending = [sid for sid, each in self._subscriptions.items() if each.is_ending]
+            if not self.client.is_connected:
+                await self._wait_changed()
+            # nats-py's PING overtakes commands that wait in its buffer. They have left it by the time of the first PONG,
+            # so the second PING follows them.
+            elif await self._ping() and await self._ping():
+                for sid in ending:
+                    self._forget(sid)
+                return
+
+    async def _ping(self) -> bool:
+        """One round trip; false if the connection went away meanwhile."""
+        # nats-py sets the result of `pong` unasked, and its reader dies if somebody has cancelled it. So nobody waits for
+        # `pong` itself, and `passed` is the one that a cancellation reaches.
+        pong: asyncio.Future[bool] = self._loop.create_future()
+        passed: asyncio.Future[bool] = self._loop.create_future()
+        pong.add_done_callback(lambda _: passed.done() or passed.set_result(True))
+        self._fences.add(passed)
+        try:
+            await self.client._send_ping(pong)
+            return await passed
+        finally:
+            self._fences.discard(passed)
+
+    async def _wait_changed(self) -> None:
+        await asyncio.shield(self._changed)
+
+    def _wake_waiters(self) -> None:
+        for passed in self._fences:
+            if not passed.done():
+                passed.set_result(False)
+        changed, self._changed = self._changed, self._loop.create_future()
+        changed.set_result(None)

@@ -1,0 +1,1 @@
+"""The service layer: everything between a handler and the seam, on anyio alone."""

@@ -1,0 +1,138 @@
+"""The control plane of one service: nine subscriptions, and the answers to PING, INFO and STATS."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+
+from .. import abc
+from .._adr32 import (
+    INTERNAL_ERROR,
+    TOO_LARGE,
+    Verb,
+    control_subject,
+    error_headers,
+    forbidden_reply_prefixes,
+    is_answerable,
+)
+from .._errors import MalformedRequestError, MaxPayloadError, NatseryError
+from .._wire import check_json
+from ._mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from ._service import Service
+
+MAX_WAITING = 8_192
+"""Control requests that may wait; more are dropped and reported."""
+
+STATS_HANDLER_SECONDS = 5.0
+"""How long an async stats handler may take over one endpoint before STATS goes out without its data."""
+
+
+@final
+class ControlPlane:
+    """Answers control requests, in the application's own event loop.
+
+    PING and INFO have a task of their own, so that a slow stats handler keeps nobody from seeing that the service lives.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._connection = service._connection
+        self._reports = service._reports
+        self._forbidden = forbidden_reply_prefixes(service.config.prefix)
+        self._subscriptions: list[abc.Subscription] = []
+        self._denied: NatseryError | None = None
+        self._is_live = False
+        self._quick: Mailbox[tuple[Verb, str]] = Mailbox(self._answer, MAX_WAITING)
+        self._slow: Mailbox[tuple[Verb, str]] = Mailbox(self._answer, MAX_WAITING)
+        self.runners = (self._quick.run, self._slow.run)
+
+    async def subscribe(self) -> None:
+        """Subscribe to the three verbs for all services, for this name and for this instance; never in a queue group."""
+        service = self._service
+        for verb in Verb:
+            for name, id_ in ((None, None), (service.name, None), (service.name, service.id)):
+                subject = control_subject(verb, name, id_, prefix=service.config.prefix)
+                self._subscriptions.append(
+                    await self._connection.add_subscription(
+                        subject, partial(self._deliver, verb), on_error=self._on_subscription_error
+                    )
+                )
+
+    def go_live(self) -> None:
+        """The server has accepted every subscription, or what it said against one is raised."""
+        if self._denied is not None:
+            raise self._denied
+        self._is_live = True
+
+    async def unsubscribe(self) -> None:
+        """Take no more control requests; those on the way are still answered."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+
+    async def wait_answered(self) -> None:
+        """Wait until every control request so far has its answer."""
+        await self._quick.wait_empty()
+        await self._slow.wait_empty()
+
+    def _deliver(self, verb: Verb, message: abc.Message) -> None:
+        reply = message.reply
+        if not reply:
+            self._reports.report(MalformedRequestError(message.subject, "it has no reply subject"))
+        elif not is_answerable(reply, self._forbidden):
+            reason = f"its reply subject {reply!r:.200} may not be answered"
+            self._reports.report(MalformedRequestError(message.subject, reason))
+        elif not (self._slow if verb is Verb.STATS else self._quick).put((verb, reply)):
+            self._reports.report(MalformedRequestError(message.subject, f"{MAX_WAITING} others are waiting"))
+
+    def _on_subscription_error(self, error: NatseryError) -> None:
+        if self._is_live:
+            self._service._lose(error, None)
+        else:
+            self._denied = error
+
+    async def _answer(self, item: tuple[Verb, str]) -> None:
+        verb, reply = item
+        try:
+            try:
+                await self._connection.send(reply, await self._payload(verb))
+            except MaxPayloadError as error:
+                self._reports.report(error)
+                await self._connection.send(reply, headers=error_headers(*TOO_LARGE))
+            except (TypeError, ValueError) as error:
+                self._reports.report(error, traceback=True)
+                await self._connection.send(reply, headers=error_headers(*INTERNAL_ERROR))
+        except NatseryError as error:
+            self._reports.report(error)
+
+    async def _payload(self, verb: Verb) -> bytes:
+        match verb:
+            case Verb.PING:
+                return self._service.ping().to_json()
+            case Verb.INFO:
+                return self._service.info().to_json()
+            case Verb.STATS:
+                return self._service._stats(await self._stats_data()).to_json()
+
+    async def _stats_data(self) -> dict[int, Any]:
+        """What the stats handler says of each endpoint, by the endpoint's identity."""
+        handler = self._service.config.stats_handler
+        if handler is None:
+            return {}
+        data: dict[int, Any] = {}
+        for endpoint in list(self._service.endpoints):
+            try:
+                result = handler(endpoint.stats())
+                if inspect.isawaitable(result):
+                    with anyio.fail_after(STATS_HANDLER_SECONDS):
+                        result = await result
+                check_json(result)
+            except Exception as error:
+                self._reports.report(error, endpoint, traceback=True)
+            else:
+                data[id(endpoint)] = result
+        return data

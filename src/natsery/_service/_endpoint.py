@@ -1,0 +1,424 @@
+"""One endpoint at work: its bounded queue, its workers, and its books."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+from anyio import get_cancelled_exc_class
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from .. import abc
+from .._adr32 import (
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    OVERLOADED,
+    STOPPING,
+    TOO_LARGE,
+    error_headers,
+    forbidden_reply_prefixes,
+    is_answerable,
+)
+from .._backends._asyncio import AsyncioCancelledError
+from .._config import Handler, Middleware, PlacedEndpoint
+from .._errors import (
+    EndpointOverloadedError,
+    MalformedRequestError,
+    MaxPayloadError,
+    NatseryError,
+    NoReplySubjectError,
+    ServiceError,
+    SlowConsumerError,
+    SubscriptionDeniedError,
+)
+from .._statistics import Counters, FailureCause
+from .._wakeup import Wakeup, wakeup_class
+from .._wire import EndpointInfo, EndpointStats
+from ._request import Request, as_bytes
+
+if TYPE_CHECKING:
+    from ._service import Service
+
+REQUESTS_BETWEEN_YIELDS = 64
+"""Requests that a worker handles without waiting before it lets other tasks run."""
+
+
+@final
+class _Worker:
+    """One task of an endpoint, and the request in its hands."""
+
+    __slots__ = ("begun", "request", "wakeup")
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self.wakeup = wakeup
+        self.request: Request | None = None
+        self.begun = 0
+
+
+class _DeadlineExceeded(Exception):
+    """The endpoint's time-out passed."""
+
+
+@final
+class Endpoint:
+    """An endpoint of a running service; made by ``serve`` and ``add_endpoint``."""
+
+    def __init__(self, service: Service, placed: PlacedEndpoint) -> None:
+        config = placed.config
+        self._service = service
+        self._connection = service._connection
+        self._reports = service._reports
+        self._placed = placed
+        self._handler = _compose(config.handler, (*service.config.middlewares, *config.middlewares))
+        self._clock_ns = service.config.clock.monotonic_ns
+        self._max_messages = config.pending_messages or service.config.pending_messages
+        self._max_bytes = config.pending_bytes or service.config.pending_bytes
+        self._forbidden = forbidden_reply_prefixes(service.config.prefix)
+        self._new_wakeup = wakeup_class()
+        self._counters = Counters()
+        self._pending: deque[abc.Message] = deque()
+        self._pending_bytes = 0
+        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._tasks: TaskGroup | None = None
+        self._subscription: abc.Subscription | None = None
+        self._denied: NatseryError | None = None
+        self._is_live = False
+        self._is_retired = False
+        self._is_cut_off = False
+        self._is_congested = False
+        self._dropped = 0
+        self._drained: anyio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that discovery shows."""
+        return self._placed.config.name
+
+    @property
+    def subject(self) -> str:
+        """The whole subject, its groups' prefixes included."""
+        return self._placed.subject
+
+    @property
+    def queue_group(self) -> str:
+        """The queue group, ``""`` for none."""
+        return self._placed.queue_group
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What discovery shows besides, read-only."""
+        return self._placed.config.metadata
+
+    def stats(self) -> EndpointStats:
+        """A frozen copy of what this endpoint has counted, without the stats handler's data."""
+        return self._counters.snapshot(self.name, self.subject, self.queue_group)
+
+    async def remove(self) -> None:
+        """Take this endpoint alone out of the service: unsubscribe, finish what was accepted, forget it.
+
+        Returns when its last request has been answered; callers own the deadline. Safe twice.
+
+        **Cancellation:** it takes no new requests any more; those accepted are still handled while the service lasts, and
+        discovery still lists it. Call again to finish. A checkpoint.
+        """
+        await checkpoint()
+        await self._unsubscribe()
+        if self._connection.is_connected:
+            await self._connection.flush()
+        await self._wait_drained()
+        self._retire()
+        self._service._forget(self)
+
+    # What the service does with it
+
+    def _info(self) -> EndpointInfo:
+        return EndpointInfo(
+            name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata
+        )
+
+    def _stats_with(self, data: Any) -> EndpointStats:
+        return self._counters.snapshot(self.name, self.subject, self.queue_group, data)
+
+    async def _subscribe(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._subscription = await self._connection.add_subscription(
+            self.subject, self._deliver, queue_group=self.queue_group, on_error=self._on_subscription_error
+        )
+
+    def _go_live(self) -> None:
+        """The server has accepted the subscription, or what it said against it is raised."""
+        if self._denied is not None:
+            raise self._denied
+        self._is_live = True
+
+    async def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    async def _wait_drained(self) -> None:
+        """Wait until nothing is queued or in a worker's hands."""
+        while self._pending or len(self._idle) < len(self._workers):
+            if self._drained is None:
+                self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def _cut_off(self) -> None:
+        """Answer everything that is not finished with 503, and take nothing more."""
+        self._is_cut_off = True
+        for worker in self._workers:
+            if worker.request is not None and not worker.request._has_ended:
+                self._settle_cut_off(worker.request, self._clock_ns() - worker.begun)
+        while self._pending:
+            self._refuse(self._pending.popleft(), FailureCause.STOPPING, STOPPING)
+        self._pending_bytes = 0
+
+    def _retire(self) -> None:
+        """Let the idle workers end."""
+        self._is_retired = True
+        while self._idle:
+            self._idle.pop().wakeup.set()
+
+    # Messages in
+
+    def _deliver(self, message: abc.Message) -> None:
+        reply = message.reply
+        if self._is_cut_off:
+            self._refuse(message, FailureCause.STOPPING, STOPPING)
+            return
+        if reply and not is_answerable(reply, self._forbidden):
+            self._counters.malformed += 1
+            self._reports.report(
+                MalformedRequestError(message.subject, f"its reply subject {reply!r:.200} may not be answered"), self
+            )
+            return
+        pending = self._pending
+        size = len(message.data)
+        if len(pending) >= self._max_messages or (pending and self._pending_bytes + size > self._max_bytes):
+            self._overload(message)
+            return
+        pending.append(message)
+        self._pending_bytes += size
+        if self._idle:
+            self._idle.pop().wakeup.set()
+        elif len(self._workers) < self._placed.config.concurrency:
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        assert self._tasks is not None
+        worker = _Worker(self._new_wakeup())
+        self._workers.append(worker)
+        self._tasks.start_soon(self._work, worker, name=f"natsery endpoint {self.name}")
+
+    def _overload(self, message: abc.Message) -> None:
+        if not self._is_congested:
+            self._is_congested = True
+            full = f"{len(self._pending)} requests of {self._pending_bytes} bytes are waiting"
+            self._reports.report(EndpointOverloadedError(self.name, full), self)
+        self._refuse(message, FailureCause.OVERLOADED, OVERLOADED)
+
+    def _refuse(self, message: abc.Message, cause: FailureCause, answer: tuple[int, str]) -> None:
+        self._counters.count_failure(cause, *answer)
+        self._service._refusals.refuse(message.reply, answer)
+
+    def _on_subscription_error(self, error: NatseryError) -> None:
+        if isinstance(error, SlowConsumerError):
+            # Lost between the connection and this loop: nobody knows their reply subjects any more.
+            for _ in range(error.dropped - self._dropped):
+                self._counters.count_failure(FailureCause.UNDELIVERABLE, 503, "Slow Consumer")
+            self._dropped = error.dropped
+            self._reports.report(error, self)
+            return
+        if isinstance(error, SubscriptionDeniedError):
+            error = SubscriptionDeniedError(error.subject, error.queue_group, endpoint=self.name)
+        if self._is_live:
+            self._service._lose(error, self)
+        else:
+            self._denied = error
+
+    # Workers
+
+    async def _work(self, worker: _Worker) -> None:
+        pending = self._pending
+        counters = self._counters
+        connection = self._connection
+        handler = self._handler
+        clock_ns = self._clock_ns
+        timeout = self._placed.config.timeout
+        unyielded = 0
+        try:
+            while True:
+                if not pending:
+                    if self._is_retired:
+                        return
+                    self._is_congested = False
+                    await self._rest(worker)
+                    unyielded = 0
+                    continue
+                message = pending.popleft()
+                self._pending_bytes -= len(message.data)
+                request = Request(message, connection, self)
+                worker.request = request
+                worker.begun = begun = clock_ns()
+                try:
+                    if timeout is None:
+                        result = await handler(request)
+                    else:
+                        result = await _within(timeout, handler, request)
+                    if request._has_ended:
+                        pass  # cut off while it shielded itself, and answered then
+                    elif result is not None:
+                        await request._send(result if type(result) is bytes else as_bytes(result), None)
+                    elif not request._has_responded and message.reply:
+                        await request._send(b"", None)
+                except Exception as error:
+                    await self._answer_failure(request, error, clock_ns() - begun)
+                except BaseException as error:
+                    await self._end_abruptly(request, error, clock_ns() - begun)
+                else:
+                    if not request._has_ended:
+                        request._has_ended = True
+                        if request._failure is None:
+                            counters.num_requests += 1
+                            counters.processing_time += clock_ns() - begun
+                        else:
+                            counters.count_failure(*request._failure, clock_ns() - begun)
+                worker.request = None
+                unyielded += 1
+                if unyielded >= REQUESTS_BETWEEN_YIELDS:
+                    unyielded = 0
+                    await checkpoint()
+        finally:
+            self._workers.remove(worker)
+            if worker in self._idle:
+                self._idle.remove(worker)
+            self._tell_if_drained()
+
+    async def _rest(self, worker: _Worker) -> None:
+        self._idle.append(worker)
+        self._tell_if_drained()
+        await worker.wakeup.wait()
+
+    def _tell_if_drained(self) -> None:
+        if self._drained is not None and not self._pending and len(self._idle) >= len(self._workers):
+            self._drained.set()
+            self._drained = None
+
+    async def _answer_failure(self, request: Request, error: Exception, elapsed_ns: int) -> None:
+        """Account for a request whose handler raised, and answer it if nobody has yet."""
+        if request._has_ended:
+            self._reports.report(error, self, traceback=True)
+            return
+        data, headers = b"", None
+        if isinstance(error, ServiceError):
+            cause, code, description = FailureCause.SERVICE_ERROR, error.code, error.description
+            data, headers = error.data, error.headers
+        elif isinstance(error, _DeadlineExceeded):
+            cause, (code, description) = FailureCause.TIMEOUT, DEADLINE_EXCEEDED
+        elif isinstance(error, MaxPayloadError):
+            cause, (code, description) = FailureCause.UNDELIVERABLE, TOO_LARGE
+            self._reports.report(error, self)
+        elif request._failure is not None and request._failure[0] is FailureCause.UNDELIVERABLE:
+            cause, code, description = request._failure
+            self._reports.report(error, self, traceback=not isinstance(error, NatseryError))
+            request._has_responded = True  # the connection does not take an error reply either
+        else:
+            cause, (code, description) = FailureCause.EXCEPTION, INTERNAL_ERROR
+            self._reports.report(error, self, traceback=True)
+        await self._settle(request, cause, (code, description), elapsed_ns, data, headers)
+
+    async def _settle(
+        self,
+        request: Request,
+        cause: FailureCause,
+        answer: tuple[int, str],
+        elapsed_ns: int,
+        data: bytes = b"",
+        headers: abc.HeadersInput | None = None,
+    ) -> None:
+        request._has_ended = True
+        self._counters.count_failure(cause, *answer, elapsed_ns)
+        if request._has_responded or not request.reply:
+            if not request.reply and cause is FailureCause.SERVICE_ERROR:
+                self._reports.report(NoReplySubjectError(request.subject), self)
+            return
+        try:
+            try:
+                await self._connection.send(request.reply, data, headers=error_headers(*answer, headers))
+            except MaxPayloadError as error:
+                self._reports.report(error, self)
+                await self._connection.send(request.reply, b"", headers=error_headers(*TOO_LARGE))
+        except NatseryError as error:
+            self._reports.report(error, self)
+
+    def _settle_cut_off(self, request: Request, elapsed_ns: int) -> None:
+        request._has_ended = True
+        self._counters.count_failure(FailureCause.STOPPING, *STOPPING, elapsed_ns)
+        if not request._has_responded:
+            self._service._refusals.refuse(request.reply, STOPPING)
+
+    async def _end_abruptly(self, request: Request, error: BaseException, elapsed_ns: int) -> None:
+        """A handler ended in something that is no ``Exception``: a cancellation, ours or stray, or a wish to exit."""
+        if isinstance(error, GeneratorExit):
+            raise error
+        if anyio.current_effective_deadline() == -math.inf:
+            if not request._has_ended:
+                self._settle_cut_off(request, elapsed_ns)
+            cancellation, others = _split(error)
+            if isinstance(others, Exception):
+                self._reports.report(others, self, traceback=True)
+            elif others is not None:
+                self._service._crash(others)
+            if cancellation is not None:
+                raise cancellation
+            await checkpoint()
+        if _is_only_cancellations(error):
+            # Nobody cancelled this worker: the handler let another task's cancellation out, as `await task` does in
+            # asyncio. Passing it on would end the worker without a word.
+            stray = RuntimeError(f"the handler raised {type(error).__name__} although nothing cancelled it")
+            stray.__cause__ = error
+            await self._answer_failure(request, stray, elapsed_ns)
+            return
+        if not request._has_ended:
+            await self._settle(request, FailureCause.EXCEPTION, INTERNAL_ERROR, elapsed_ns)
+        self._service._crash(error)
+
+
+async def _within(timeout: float, handler: Handler, request: Request) -> bytes | None:
+    with anyio.move_on_after(timeout):
+        return await handler(request)
+    raise _DeadlineExceeded
+
+
+def _compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
+    for middleware in reversed(middlewares):
+        handler = _wrap(middleware, handler)
+    return handler
+
+
+def _wrap(middleware: Middleware, inner: Handler) -> Handler:
+    def call(request: Request) -> Awaitable[bytes | None]:
+        return middleware(request, inner)
+
+    return call
+
+
+def _is_only_cancellations(error: BaseException) -> bool:
+    # asyncio's class counts where trio runs too: a thread's or another loop's cancellation may get out.
+    classes = (get_cancelled_exc_class(), AsyncioCancelledError)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(classes)[1] is None
+    return isinstance(error, classes)
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """The cancellations in an error, and the rest."""
+    cancelled = get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)
+    return (error, None) if isinstance(error, cancelled) else (None, error)
+

@@ -1,0 +1,38 @@
+"""Error replies that synchronous code decides on and a task of its own sends: overload and shutdown."""
+
+from __future__ import annotations
+
+from typing import final
+
+from .. import abc
+from .._adr32 import error_headers
+from .._errors import NatseryError
+from ._mailbox import Mailbox
+from ._reports import Reports
+
+MAX_WAITING_REFUSALS = 65_536
+"""Refusals that may wait for the connection to take them; beyond that requesters see a time-out."""
+
+
+@final
+class Refusals:
+    """Answers requests that no handler will see."""
+
+    def __init__(self, connection: abc.Connection, reports: Reports) -> None:
+        self._connection = connection
+        self._reports = reports
+        self._mailbox: Mailbox[tuple[str, tuple[int, str]]] = Mailbox(self._send, MAX_WAITING_REFUSALS)
+        self.run = self._mailbox.run
+        self.wait_sent = self._mailbox.wait_empty
+
+    def refuse(self, reply: str, answer: tuple[int, str]) -> None:
+        """Answer a request, soon, with an error code and description."""
+        if reply and not self._mailbox.put((reply, answer)):
+            self._reports.report(NatseryError(f"too many refusals are waiting; {reply!r} gets none"))
+
+    async def _send(self, item: tuple[str, tuple[int, str]]) -> None:
+        reply, (code, description) = item
+        try:
+            await self._connection.send(reply, b"", headers=error_headers(code, description))
+        except NatseryError as error:
+            self._reports.report(error)

@@ -1,0 +1,162 @@
+"""One request, as its handler sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, final
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from .. import abc
+from .._adr32 import error_headers
+from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError, check_error
+from .._statistics import FailureCause
+
+if TYPE_CHECKING:
+    from ._endpoint import Endpoint
+
+
+@final
+class Request:
+    """A request, and the ways to answer it.
+
+    A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes; once it has returned, or was cut
+    off, the request has ended and takes no more answers.
+    """
+
+    __slots__ = ("_connection", "_endpoint", "_failure", "_has_ended", "_has_responded", "_message")
+
+    def __init__(self, message: abc.Message, connection: abc.Connection, endpoint: Endpoint) -> None:
+        self._message = message
+        self._connection = connection
+        self._endpoint = endpoint
+        self._failure: tuple[FailureCause, int, str] | None = None
+        self._has_responded = False
+        self._has_ended = False
+
+    @property
+    def subject(self) -> str:
+        """The subject that the request was sent to."""
+        return self._message.subject
+
+    @property
+    def reply(self) -> str:
+        """Where the answer goes, ``""`` if none is wanted."""
+        return self._message.reply
+
+    @property
+    def data(self) -> bytes:
+        """The payload."""
+        return self._message.data
+
+    @property
+    def headers(self) -> abc.Headers:
+        """The headers, empty if the request has none."""
+        return self._message.headers
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that received it."""
+        return self._endpoint
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the subject that the endpoint's wildcards stand for, in order.
+
+        ``*`` gives one token and ``>`` one for each that it covers: on ``orders.*.items.>`` the subject
+        ``orders.7.items.a.b`` gives ``("7", "a", "b")``.
+        """
+        found: list[str] = []
+        tokens = self._message.subject.split(".")
+        for index, wanted in enumerate(self._endpoint.subject.split(".")):
+            if wanted == "*":
+                found.append(tokens[index])
+            elif wanted == ">":
+                found.extend(tokens[index:])
+        return tuple(found)
+
+    def json(self) -> Any:  # whatever JSON value the requester sent
+        """The payload read as JSON.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return json.loads(self._message.data)
+
+    async def respond(self, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> None:
+        """Send a reply.
+
+        Raises:
+            NoReplySubjectError: the requester named no reply subject; the request counts as failed.
+            MaxPayloadError: the reply is larger than the server takes; nothing was sent.
+            ConnectionClosedError, OutboundBufferError: the connection cannot take it.
+            ConfigError: the headers break a rule; nothing was sent.
+            TypeError: ``data`` is not bytes; nothing was sent.
+            ServiceStoppedError: the request has ended: its handler returned, ran out of time or was cut off.
+
+        **Cancellation:** raises at once if the task is cancelled, with nothing sent. Otherwise it is no checkpoint, unless
+        the connection's output buffer is over its high-water mark.
+        """
+        await checkpoint_if_cancelled()
+        await self._send(as_bytes(data), headers)
+
+    async def respond_json(self, value: Any, *, headers: abc.HeadersInput | None = None) -> None:
+        """Send a value as compact JSON; otherwise as ``respond``.
+
+        Raises:
+            TypeError, ValueError: the value cannot be written as JSON; nothing was sent.
+        """
+        await self.respond(_to_json(value), headers=headers)
+
+    async def respond_error(
+        self, code: int, description: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None
+    ) -> None:
+        """Send an error reply; the request counts as failed. Otherwise as ``respond``.
+
+        Raises:
+            ConfigError: the code is not a non-negative int or the description is empty; nothing was sent.
+
+        Source: ADR-32, "Error handling".
+        """
+        check_error(code, description)
+        await checkpoint_if_cancelled()
+        await self._send(as_bytes(data), error_headers(code, description, headers))
+        self._failure = (FailureCause.SERVICE_ERROR, code, description)
+
+    async def _send(self, data: bytes, headers: abc.HeadersInput | None) -> None:
+        if self._has_ended:
+            raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
+        reply = self._message.reply
+        if not reply:
+            self._failure = (FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
+            raise NoReplySubjectError(self._message.subject)
+        # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
+        had_responded, self._has_responded = self._has_responded, True
+        try:
+            await self._connection.send(reply, data, headers=headers)
+        except (PublishError, ConnectionClosedError) as error:
+            self._has_responded = had_responded
+            self._failure = (FailureCause.UNDELIVERABLE, 500, str(error))
+            raise
+        except Exception:
+            self._has_responded = had_responded
+            raise
+        if self._failure is not None and self._failure[0] is FailureCause.UNDELIVERABLE:
+            self._failure = None
+
+    def __repr__(self) -> str:
+        return f"Request(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, headers={self.headers!r})"
+
+
+def as_bytes(data: object) -> bytes:
+    """A reply's payload, refused with what to write instead if it is not bytes."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    hint = "; write text.encode()" if isinstance(data, str) else ""
+    raise TypeError(f"a reply must be bytes, not {type(data).__name__}{hint}")
+
+
+def _to_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

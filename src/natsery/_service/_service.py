@@ -1,0 +1,334 @@
+"""A running service: its endpoints, what discovery sees of it, and the way it ends."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import Any, final
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from .. import abc
+from .._adr32 import check_group, new_id
+from .._config import (
+    EndpointConfig,
+    EndpointLike,
+    QueueGroup,
+    ServiceConfig,
+    as_config,
+    check_queue_group_choice,
+    inherit,
+    join_subject,
+    place,
+)
+from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
+from .._wire import ServiceInfo, ServicePing, ServiceStats
+from ._control import ControlPlane
+from ._endpoint import Endpoint
+from ._refusals import Refusals
+from ._reports import Reports
+
+FENCE_SECONDS = 1.0
+"""How long each fence and flush of a stopping service may take before the server counts as unresponsive."""
+
+
+@final
+class Service:
+    """A service inside its scope; made by ``serve``.
+
+    Attributes:
+        id: this instance's id.
+        config: what it was made from.
+        started: when it started or was last reset.
+    """
+
+    def __init__(self, connection: abc.Connection, config: ServiceConfig, grace: float) -> None:
+        self.id = config.id or new_id()
+        self.config = config
+        self.started = config.clock.now()
+        self._connection = connection
+        self._grace = grace
+        self._reports = Reports(config.name, config.error_handler)
+        self._refusals = Refusals(connection, self._reports)
+        self._control = ControlPlane(self)
+        self._endpoints: list[Endpoint] = []
+        self._joining: list[Endpoint] = []
+        self._plumbing: TaskGroup | None = None
+        self._workers: TaskGroup | None = None
+        self._body = anyio.CancelScope()
+        self._shield = anyio.CancelScope(shield=True)
+        self._stopping = anyio.Event()
+        self._stopped = anyio.Event()
+        self._stop_deadline = math.inf
+        self._error: BaseException | None = None
+
+    @property
+    def name(self) -> str:
+        """The kind of the service."""
+        return self.config.name
+
+    @property
+    def version(self) -> str:
+        """Its semantic version."""
+        return self.config.version
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints, in the order of addition."""
+        return tuple(self._endpoints)
+
+    def ping(self) -> ServicePing:
+        """What PING answers."""
+        config = self.config
+        return ServicePing(name=config.name, id=self.id, version=config.version, metadata=config.metadata)
+
+    def info(self) -> ServiceInfo:
+        """What INFO answers; after the scope has ended, what it answered last."""
+        config = self.config
+        return ServiceInfo(
+            name=config.name,
+            id=self.id,
+            version=config.version,
+            metadata=config.metadata,
+            description=config.description,
+            endpoints=tuple(endpoint._info() for endpoint in self._endpoints),
+        )
+
+    def stats(self) -> ServiceStats:
+        """What STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
+        return self._stats({})
+
+    def reset(self) -> None:
+        """Zero all counters and restart ``started``; requests under way are counted whole when they end."""
+        self.started = self.config.clock.now()
+        for endpoint in self._endpoints:
+            endpoint._counters.reset()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Begin to end the service: the body is cancelled, the scope drains, then ``async with`` is left.
+
+        Only signals, so it may be called from anywhere in the event loop, a handler included, and more than once.
+
+        Args:
+            error: raised from the ``async with``, as the object that it is; the first one given counts.
+        """
+        if error is not None and self._error is None and not self._stopped.is_set():
+            self._error = error
+        self._begin_stop()
+        self._body.cancel("service stopping")
+
+    async def wait_stopped(self) -> None:
+        """Wait until the service has ended. Inside its own body that is: until ``stop`` or another end cancels the body.
+
+        A checkpoint.
+        """
+        await self._stopped.wait()
+
+    async def add_endpoint(self, endpoint: EndpointLike, /) -> Endpoint:
+        """Add an endpoint while the service runs; it is live when this returns.
+
+        Args:
+            endpoint: an async function (decorated or not) or an `EndpointConfig`.
+
+        Raises:
+            ConfigError: a value breaks a rule.
+            SubscriptionDeniedError: the server refuses it; nothing is left behind.
+            ServiceStoppedError: the service is stopping.
+            ConnectionClosedError: the connection is closed.
+
+        **Cancellation:** nothing is added. A checkpoint.
+        """
+        return await self._add(endpoint, "", self.config.queue_group)
+
+    def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
+        """A prefix and a queue group for endpoints that are added through it.
+
+        Raises:
+            ConfigError: the name or the queue group breaks a rule.
+        """
+        return Group(self, check_group("group name", name), _chosen(name, queue_group, self.config.queue_group))
+
+    # Within the scope
+
+    def _stats(self, data: dict[int, Any]) -> ServiceStats:
+        config = self.config
+        return ServiceStats(
+            name=config.name,
+            id=self.id,
+            version=config.version,
+            metadata=config.metadata,
+            started=self.started,
+            endpoints=tuple(endpoint._stats_with(data.get(id(endpoint))) for endpoint in self._endpoints),
+        )
+
+    def _begin_stop(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._stop_deadline = anyio.current_time() + self._grace
+            # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
+            self._shield.deadline = self._stop_deadline + 5 * FENCE_SECONDS
+
+    def _crash(self, error: BaseException) -> None:
+        """Something ended that the service cannot do without."""
+        self.stop(error)
+
+    def _lose(self, error: NatseryError, endpoint: Endpoint | None) -> None:
+        """The server has taken a subscription away."""
+        self._reports.report(error, endpoint)
+        self.stop(error)
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        for endpoints in (self._endpoints, self._joining):
+            if endpoint in endpoints:
+                endpoints.remove(endpoint)
+
+    async def _add(self, value: EndpointLike, prefix: str, queue_group: QueueGroup) -> Endpoint:
+        config = as_config(value)
+        if not isinstance(config, EndpointConfig):
+            raise ConfigError("endpoint", value, "must be one endpoint; add a group with add_group")
+        (placed,) = place([config], control_prefix=self.config.prefix, prefix=prefix, queue_group=queue_group)
+        await anyio.lowlevel.checkpoint()
+        if self._stopping.is_set():
+            raise ServiceStoppedError
+        endpoint = Endpoint(self, placed)
+        self._joining.append(endpoint)  # so that a service that stops meanwhile drains it too
+        try:
+            await self._attach(endpoint)
+            await self._connection.flush()
+            endpoint._go_live()
+            if self._stopping.is_set():
+                raise ServiceStoppedError
+        except BaseException:
+            self._withdraw(endpoint)
+            raise
+        self._joining.remove(endpoint)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    async def _attach(self, endpoint: Endpoint) -> None:
+        assert self._workers is not None
+        await endpoint._subscribe(self._workers)
+
+    def _withdraw(self, endpoint: Endpoint) -> None:
+        """Take back an endpoint that did not come to life; what it had accepted by then is still answered."""
+        if self._stopping.is_set():
+            return  # the drain does it
+        assert self._workers is not None
+        self._workers.start_soon(self._finish_withdrawal, endpoint, name="natsery endpoint withdrawal")
+
+    async def _finish_withdrawal(self, endpoint: Endpoint) -> None:
+        with suppress(NatseryError):
+            await endpoint.remove()
+
+    async def _open(self) -> None:
+        """Subscribe everything, and return when the server has accepted it."""
+        for placed in self.config.placed_endpoints():
+            endpoint = Endpoint(self, placed)
+            self._endpoints.append(endpoint)
+            await self._attach(endpoint)
+        await self._control.subscribe()
+        await self._connection.flush()
+        for endpoint in self._endpoints:
+            endpoint._go_live()
+        self._control.go_live()
+        assert self._plumbing is not None
+        for run in self._control.runners:
+            self._plumbing.start_soon(run, name="natsery control plane")
+
+    async def _host(self, *, task_status: TaskStatus[None]) -> None:
+        """The home of the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
+        # Protects requests under way; its deadline is set the moment that the service begins to stop.
+        with self._shield:
+            async with anyio.create_task_group() as plumbing:
+                self._plumbing = plumbing
+                self._reports.open(plumbing)
+                stop_listening = self._connection.add_listener(self._on_connection_event)
+                try:
+                    plumbing.start_soon(self._refusals.run, name="natsery refusals")
+                    plumbing.start_soon(self._watch_connection, name="natsery connection watch")
+                    async with anyio.create_task_group() as workers:
+                        self._workers = workers
+                        task_status.started()
+                        await self._stopping.wait()
+                        is_responsive = await self._drain_endpoints()
+                        workers.cancel_scope.cancel("service stopping")
+                    await self._close_control(is_responsive)
+                finally:
+                    stop_listening()
+                    self._reports.close()
+                plumbing.cancel_scope.cancel("service stopped")
+
+    async def _watch_connection(self) -> None:
+        await self._connection.wait_closed()
+        self._crash(ConnectionClosedError("the NATS connection is closed; the service cannot go on without it"))
+
+    def _on_connection_event(self, event: abc.ConnectionEvent) -> None:
+        if event.kind is abc.EventKind.ERROR and isinstance(event.error, PublishDeniedError):
+            self._reports.report(event.error)
+
+    async def _drain_endpoints(self) -> bool:
+        """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
+        endpoints = [*self._endpoints, *self._joining]
+        for endpoint in endpoints:
+            await endpoint._unsubscribe()
+        is_responsive = await self._fence()
+        with anyio.CancelScope(deadline=self._stop_deadline):
+            for endpoint in endpoints:
+                await endpoint._wait_drained()
+        for endpoint in endpoints:
+            endpoint._cut_off()
+        return is_responsive
+
+    async def _close_control(self, is_responsive: bool) -> None:
+        """Leave the control plane, and see the last replies out."""
+        await self._control.unsubscribe()
+        if is_responsive:
+            is_responsive = await self._fence()
+        with anyio.move_on_after(FENCE_SECONDS):
+            await self._control.wait_answered()
+            await self._refusals.wait_sent()
+            await self._reports.wait_told()
+        if is_responsive:
+            await self._fence()
+
+    async def _fence(self) -> bool:
+        """Whether the server has answered a flush in time."""
+        if not self._connection.is_connected:
+            return False
+        with anyio.move_on_after(FENCE_SECONDS):
+            try:
+                await self._connection.flush()
+            except ConnectionClosedError:
+                return False
+            return True
+        return False
+
+
+@final
+class Group:
+    """A subject prefix and a queue group, to add endpoints under; nothing at run time."""
+
+    def __init__(self, service: Service, prefix: str, queue_group: QueueGroup) -> None:
+        self._service = service
+        self._prefix = prefix
+        self._queue_group = queue_group
+
+    @property
+    def prefix(self) -> str:
+        """What the subjects of its endpoints begin with, ``""`` for nothing."""
+        return self._prefix
+
+    async def add_endpoint(self, endpoint: EndpointLike, /) -> Endpoint:
+        """Add an endpoint below the prefix; as `Service.add_endpoint`."""
+        return await self._service._add(endpoint, self._prefix, self._queue_group)
+
+    def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
+        """A group below this one; as `Service.add_group`."""
+        prefix = join_subject(self._prefix, check_group("group name", name))
+        return Group(self._service, prefix, _chosen(name, queue_group, self._queue_group))
+
+
+def _chosen(name: str, own: QueueGroup, parent: QueueGroup) -> QueueGroup:
+    check_queue_group_choice(f"group({name!r}).queue_group", own)
+    return inherit(own, parent)

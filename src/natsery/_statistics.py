@@ -1,0 +1,109 @@
+"""The accounting of requests: counters that change together, once for each request, and the clock that times them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, final
+
+from ._wire import EndpointStats
+
+
+@final
+class FailureCause(StrEnum):
+    """Why a request counts as failed."""
+
+    SERVICE_ERROR = "service_error"
+    """The handler raised ``ServiceError`` or sent an error reply."""
+
+    EXCEPTION = "exception"
+    """The handler raised anything else."""
+
+    TIMEOUT = "timeout"
+    """The endpoint's deadline passed (504)."""
+
+    OVERLOADED = "overloaded"
+    """The endpoint's queue was full (503)."""
+
+    STOPPING = "stopping"
+    """It was cut off by shutdown (503)."""
+
+    UNDELIVERABLE = "undeliverable"
+    """Its reply could not be sent: no reply subject, the connection gone, too large, or publishing denied."""
+
+
+LAST_ERROR_LENGTH = 1024
+"""Characters of a description that ``last_error`` keeps, so that STATS stays small."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where a service takes its times from; tests can give another one.
+
+    Attributes:
+        now: the time of day, with its time zone: the ``started`` of STATS.
+        monotonic_ns: nanoseconds since any fixed moment, never going back: processing times.
+    """
+
+    now: Callable[[], datetime] = _utc_now
+    monotonic_ns: Callable[[], int] = time.perf_counter_ns
+
+
+@final
+class Counters:
+    """What one endpoint has counted."""
+
+    __slots__ = ("failures", "last_error", "malformed", "num_errors", "num_requests", "processing_time")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again at zero; a request under way is counted whole, later, on the new side."""
+        self.num_requests = 0
+        self.num_errors = 0
+        self.last_error = ""
+        self.processing_time = 0
+        self.malformed = 0
+        self.failures: dict[FailureCause, int] = {}
+
+    def count_failure(self, cause: FailureCause, code: int, description: str, elapsed_ns: int = 0) -> None:
+        """Count one failed request."""
+        self.num_requests += 1
+        self.processing_time += elapsed_ns
+        self._count_error(cause, code, description)
+
+    def turn_into_failure(self, cause: FailureCause, code: int, description: str) -> None:
+        """A request that was counted as good turned out to have failed after all."""
+        if self.num_errors < self.num_requests:  # else a reset has come between
+            self._count_error(cause, code, description)
+
+    def _count_error(self, cause: FailureCause, code: int, description: str) -> None:
+        self.num_errors += 1
+        self.last_error = f"{code}:{description[:LAST_ERROR_LENGTH]}"
+        self.failures[cause] = self.failures.get(cause, 0) + 1
+
+    def snapshot(self, name: str, subject: str, queue_group: str, data: Any = None) -> EndpointStats:
+        """A frozen copy, as STATS shows it."""
+        return EndpointStats(
+            name=name,
+            subject=subject,
+            queue_group=queue_group,
+            num_requests=self.num_requests,
+            num_errors=self.num_errors,
+            last_error=self.last_error,
+            processing_time=self.processing_time,
+            average_processing_time=self.processing_time // self.num_requests if self.num_requests else 0,
+            data=data,
+            failures=MappingProxyType({str(cause): count for cause, count in self.failures.items()}),
+            malformed=self.malformed,
+        )

@@ -1,0 +1,37 @@
+"""Task groups that are nobody's business: what leaves them is what was raised, not a group around it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import anyio
+from anyio import get_cancelled_exc_class
+from anyio.abc import TaskGroup
+
+
+def raise_as_it_is(error: BaseException) -> NoReturn:
+    """Raise an exception without giving it a context that it did not have."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+
+
+@asynccontextmanager
+async def background_tasks() -> AsyncIterator[TaskGroup]:
+    """A task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped."""
+    body_error: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield tasks
+        except get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised again below, outside of the task group
+            body_error = error
+        finally:
+            tasks.cancel_scope.cancel("the block has ended")
+    if body_error is not None:
+        raise_as_it_is(body_error)

@@ -1,0 +1,332 @@
+"""The seam between services and NATS: what a connection is, whoever makes it.
+
+Everything above works on these classes alone; `natsery.adapt` and `natsery.bridge` implement them. The docstrings are the
+contract that one test suite holds every implementation to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias, final
+
+from anyio import move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from ._adr32 import check_subject
+from ._errors import ConnectionClosedError, NatseryError, SlowConsumerError
+from ._message import Headers as Headers
+from ._message import HeadersInput as HeadersInput
+from ._message import Message as Message
+from ._wakeup import Wakeup, new_wakeup
+
+__all__ = (
+    "Connection",
+    "ConnectionEvent",
+    "Deliver",
+    "EventKind",
+    "Headers",
+    "HeadersInput",
+    "Listener",
+    "Message",
+    "Messages",
+    "Subscription",
+)
+
+Deliver: TypeAlias = Callable[[Message], None]
+"""Takes one message, synchronously, in the connection's event loop; must be quick and must not raise."""
+
+
+@final
+class EventKind(StrEnum):
+    """What can happen to a connection."""
+
+    DISCONNECTED = "disconnected"
+    """The server is away and the connection tries to come back."""
+
+    RECONNECTED = "reconnected"
+    """It is back and every subscription has been made again."""
+
+    CLOSED = "closed"
+    """It is closed for good; nothing follows."""
+
+    ERROR = "error"
+    """Something went wrong that ends nothing: a denied publish, a slow consumer, a server's complaint."""
+
+
+@final
+@dataclass(frozen=True)
+class ConnectionEvent:
+    """Something that happened to a connection, and the error behind it if there is one."""
+
+    kind: EventKind
+    error: Exception | None = None
+
+
+Listener: TypeAlias = Callable[[ConnectionEvent], None]
+"""Hears of a connection's events, synchronously, in its event loop; must be quick and must not raise."""
+
+
+class Subscription(ABC):
+    """Interest in a subject, as a connection keeps it.
+
+    Attributes:
+        subject: the subject, wildcards included.
+        queue_group: the queue group, ``""`` for none.
+        delivered: messages handed to ``deliver`` so far.
+        dropped: messages lost on the way to ``deliver`` because this program was too slow.
+    """
+
+    subject: str
+    queue_group: str
+    delivered: int
+    dropped: int
+
+    @abstractmethod
+    async def unsubscribe(self) -> None:
+        """Tell the server to send nothing more; what it has already sent is still delivered.
+
+        The end of what is still delivered is the end of the next ``flush`` begun after this returns. Without a flush,
+        delivery ends when the connection says so. Safe twice, and on a connection that is away or closed.
+
+        **Cancellation:** the server may or may not have been told; call it again to be sure. Not a checkpoint unless the
+        output buffer is over its high-water mark.
+        """
+
+
+class Connection(ABC):
+    """A connection to NATS. Its methods belong to the event loop it was made in and may be called concurrently."""
+
+    @property
+    @abstractmethod
+    def max_payload(self) -> int:
+        """The most bytes that the server takes in one message, headers counted."""
+
+    @property
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether the server is there at this moment; false while reconnecting and once closed."""
+
+    @property
+    @abstractmethod
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        """Send a message: the connection takes it now and sends it soon and in order; while it is away, when it is back.
+
+        Raises:
+            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``send``.
+
+        **Cancellation:** raises at once if the task is cancelled, with nothing sent. Otherwise it is no checkpoint, unless
+        the output buffer is over its high-water mark; cancelled while it waits for that, the message is sent all the same.
+        """
+        await checkpoint_if_cancelled()
+        await self.send(subject, data, reply=reply, headers=headers)
+
+    @abstractmethod
+    async def send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        """Hand a message to the connection without looking whether the task is cancelled: for what must go out.
+
+        Raises:
+            ConfigError: a subject or the headers break a rule.
+            MaxPayloadError: headers and payload together are over ``max_payload``.
+            OutboundBufferError: the connection is away and its output buffer is full.
+            ConnectionClosedError: it is closed.
+
+        In each of these cases nothing was sent.
+
+        **Cancellation:** it waits only when the output buffer is over its high-water mark, and only after the message was
+        taken: cancelled there, the message is sent all the same. Otherwise it is no checkpoint.
+        """
+
+    @abstractmethod
+    async def add_subscription(
+        self,
+        subject: str,
+        deliver: Deliver,
+        *,
+        queue_group: str = "",
+        on_error: Callable[[NatseryError], None] | None = None,
+    ) -> Subscription:
+        """Subscribe, and hand every message to ``deliver`` in the order of the wire.
+
+        Returns at once: the server has accepted it only after a ``flush``. ``on_error`` hears of what goes wrong with this
+        subscription, synchronously: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or
+        later when permissions change), `SlowConsumerError` when messages were dropped.
+        The subscription survives reconnects, until ``unsubscribe``.
+
+        Raises:
+            ConfigError: the subject or queue group breaks a rule.
+            ConnectionClosedError: it is closed.
+
+        **Cancellation:** nothing was subscribed. Not a checkpoint unless the output buffer is over its high-water mark.
+        """
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """A fence: all that was sent before has reached the server, and all that it sent before answering is delivered.
+
+        While the connection is away it waits for the server to be back, without a limit of its own: callers own deadlines.
+
+        Raises:
+            ConnectionClosedError: it is closed, or becomes so meanwhile.
+
+        **Cancellation:** only the waiting ends; the connection is unharmed. A checkpoint.
+        """
+
+    @abstractmethod
+    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
+        """Publish a message and wait for the first reply to it, without a limit of its own: callers own deadlines.
+
+        Raises:
+            NoRespondersError: nobody listens on the subject.
+            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
+
+        **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
+        """
+
+    @abstractmethod
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Tell ``listener`` of everything that happens to the connection; call what is returned to end that."""
+
+    @abstractmethod
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed for good. A checkpoint."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection for good, within a few seconds whatever the server does. Safe twice. A checkpoint."""
+
+    @asynccontextmanager
+    async def subscribe(
+        self, subject: str, *, queue_group: str = "", max_pending: int = 65_536
+    ) -> AsyncIterator[Messages]:
+        """Subscribe for the length of a block::
+
+            async with nc.subscribe("orders.*") as messages:
+                async for message in messages:
+                    ...
+
+        The server has accepted the subscription when the block begins. Leaving it unsubscribes; what has not been
+        taken by then is dropped.
+
+        Args:
+            subject: what to listen to, wildcards allowed.
+            queue_group: shares the messages among the group's members.
+            max_pending: messages kept for a slow loop; what comes beyond is dropped and counted in ``messages.dropped``.
+
+        Raises:
+            SlowConsumerError: from the loop, once for each congestion, when messages were dropped.
+            SubscriptionDeniedError: the server refuses it, at the start or later.
+            ConnectionClosedError: the connection closes.
+        """
+        messages = Messages(check_subject("subject", subject), max_pending)
+        stop_listening = self.add_listener(messages._on_event)
+        try:
+            subscription = await self.add_subscription(
+                subject, messages._deliver, queue_group=queue_group, on_error=messages._fail
+            )
+            try:
+                await self.flush()
+                messages._raise_failure()
+                yield messages
+            finally:
+                messages._close()
+                await unsubscribe_while_unwinding(subscription)
+        finally:
+            stop_listening()
+
+
+async def unsubscribe_while_unwinding(subscription: Subscription) -> None:
+    """Unsubscribe although the task may be cancelled, within a bound."""
+    # Protects the UNSUB: without it the server would go on sending to nobody.
+    with move_on_after(1, shield=True):
+        await subscription.unsubscribe()
+
+
+@final
+class Messages:
+    """The messages of one subscription, taken with ``async for`` or ``await messages.receive()``; by one task at a time.
+
+    Attributes:
+        dropped: messages that came while ``max_pending`` others were waiting.
+    """
+
+    def __init__(self, subject: str, max_pending: int) -> None:
+        self.subject = subject
+        self.dropped = 0
+        self._max_pending = max_pending
+        self._pending: deque[Message] = deque()
+        self._failure: NatseryError | None = None
+        self._closed = False
+        self._wakeup: Wakeup = new_wakeup()
+        self._waiting = False
+
+    def __aiter__(self) -> Messages:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self.receive()
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            SubscriptionDeniedError: the server has taken the subscription away.
+            ConnectionClosedError: the connection is closed and all that came before has been taken.
+            SlowConsumerError: messages were dropped here; raised once for each congestion, after what came before it.
+
+        **Cancellation:** no message is lost. A checkpoint only when it has to wait.
+        """
+        while not self._pending:
+            self._raise_failure()
+            self._waiting = True
+            try:
+                await self._wakeup.wait()
+            finally:
+                self._waiting = False
+        return self._pending.popleft()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure = self._failure
+            if isinstance(failure, SlowConsumerError):
+                self._failure = None
+            raise failure
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._wakeup.set()
+
+    def _deliver(self, message: Message) -> None:
+        if self._closed:
+            return
+        if len(self._pending) >= self._max_pending:
+            self.dropped += 1
+            if self._failure is None:
+                self._fail(SlowConsumerError(self.subject, self.dropped))
+            return
+        self._pending.append(message)
+        self._wake()
+
+    def _fail(self, error: NatseryError) -> None:
+        self._failure = error
+        self._wake()
+
+    def _on_event(self, event: ConnectionEvent) -> None:
+        if event.kind is EventKind.CLOSED:
+            self._fail(ConnectionClosedError())
+
+    def _close(self) -> None:
+        self._closed = True
+        self._pending.clear()
