@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import anyio
 from anyio import get_cancelled_exc_class
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 
 def raise_as_it_is(error: BaseException) -> NoReturn:
@@ -22,9 +22,14 @@ def raise_as_it_is(error: BaseException) -> NoReturn:
 
 @asynccontextmanager
 async def background_tasks() -> AsyncIterator[TaskGroup]:
-    """A task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped."""
+    """A task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped.
+
+    A cancellation from outside reaches the block first, and the tasks only when the block has been left: whatever the block
+    does while it unwinds, such as a service that drains, may rely on them.
+    """
     body_error: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
+    async with anyio.create_task_group() as outer:
+        shield, tasks = await outer.start(_host)
         try:
             yield tasks
         except get_cancelled_exc_class():
@@ -32,6 +37,14 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
         except BaseException as error:  # noqa: BLE001  # raised again below, outside of the task group
             body_error = error
         finally:
-            tasks.cancel_scope.cancel("the block has ended")
+            shield.cancel("the block has ended")
     if body_error is not None:
         raise_as_it_is(body_error)
+
+
+async def _host(*, task_status: TaskStatus[tuple[anyio.CancelScope, TaskGroup]]) -> None:
+    # Protects the tasks until the end of the block, which cancels this scope.
+    with anyio.CancelScope(shield=True) as shield:
+        async with anyio.create_task_group() as tasks:
+            task_status.started((shield, tasks))
+            await anyio.sleep_forever()

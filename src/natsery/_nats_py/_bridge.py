@@ -6,6 +6,8 @@ Functions named ``aio_…`` run in the asyncio thread; everything else runs in t
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, final
@@ -18,11 +20,15 @@ from nats.aio.client import Client
 
 from .. import abc
 from .._adr32 import check_queue_group, check_subject, new_id
+from .._backends._asyncio import AsyncioWakeup
 from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, MaxPayloadError, NatseryError, SlowConsumerError
 from .._tasks import background_tasks
+from .._wakeup import new_wakeup
 from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, translate
 from ._crossing import Lane, calls_into_this_loop
+
+logger = logging.getLogger("natsery")
 
 ResultT = TypeVar("ResultT")
 ArgsT = TypeVarTuple("ArgsT")
@@ -32,6 +38,9 @@ MAX_CROSSING_MESSAGES = 65_536
 
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
 """Bytes of payload that may wait on their way here; more are dropped, counted and reported."""
+
+ITEMS_BETWEEN_YIELDS = 256
+"""Items that are handed over here before other tasks get their turn."""
 
 HIGH_WATER_BYTES = 8 * 1024 * 1024
 """Bytes of payload on their way to nats-py over which ``send`` waits."""
@@ -68,7 +77,8 @@ async def bridge(
     urls = servers if isinstance(servers, str) else list(servers)
     connection = BridgedConnection(urls, options)
     async with background_tasks() as tasks:
-        tasks.start_soon(connection._run_thread, name="natsery bridge")
+        tasks.start_soon(connection._receive, name="natsery bridge intake")
+        tasks.start_soon(connection._run_thread, name="natsery bridge thread")
         try:
             await connection._wait_ready()
             yield connection
@@ -168,9 +178,8 @@ class BridgedConnection(ConnectionBase):
         self._servers = servers
         self._options = options
         self._here = calls_into_this_loop()
-        self._inbound: Lane[tuple[BridgedSubscription, abc.Message] | Callable[[], None]] = Lane(
-            self._call_here, self._take
-        )
+        self._wakeup = new_wakeup()
+        self._inbound: Lane[tuple[BridgedSubscription, abc.Message] | Callable[[], None]] = Lane(self.aio_wake_here)
         self._outbound: Lane[_Command] | None = None
         self._ready: _Outcome[None] = _Outcome()
         self._outcomes: set[_Outcome[Any]] = set()
@@ -312,19 +321,30 @@ class BridgedConnection(ConnectionBase):
             if self._low_water is low_water:
                 self._low_water = None
 
-    def _take(self, item: tuple[BridgedSubscription, abc.Message] | Callable[[], None]) -> None:
-        if type(item) is tuple:
-            subscription, message = item
-            self._taken_messages += 1
-            self._taken_bytes += len(message.data)
-            subscription.take(message)
-        else:
-            item()  # type: ignore[operator]  # the other member of the union
+    async def _receive(self) -> None:
+        """Hand over what comes from the other thread, until cancelled."""
+        inbound = self._inbound
+        while True:
+            await self._wakeup.wait()
+            items = inbound.gathered()
+            handled = 0
+            while items:
+                self._take(items.popleft())
+                handled += 1
+                if handled % ITEMS_BETWEEN_YIELDS == 0:
+                    await checkpoint()
 
-    def _call_here(self, function: Callable[[], None]) -> None:
-        # False when this loop has ended: then nobody is left to be told, and the client must go too.
-        if not self._here.call_soon(function):
-            self.aio_end()
+    def _take(self, item: tuple[BridgedSubscription, abc.Message] | Callable[[], None]) -> None:
+        try:
+            if type(item) is tuple:
+                subscription, message = item
+                self._taken_messages += 1
+                self._taken_bytes += len(message.data)
+                subscription.take(message)
+            else:
+                item()  # type: ignore[operator]  # the other member of the union
+        except Exception:
+            logger.exception("what nats-py's thread sent could not be handled")
 
     async def _wait_ready(self) -> None:
         await self._ready.done.wait()
@@ -355,6 +375,11 @@ class BridgedConnection(ConnectionBase):
     def aio_thread(self) -> None:
         with asyncio.Runner() as runner:
             runner.run(self.aio_main())
+
+    def aio_wake_here(self) -> None:
+        # False when that loop has ended: then nobody is left to be told, and the client must go too.
+        if not self._here.call_soon(self._wakeup.set):
+            self.aio_end()
 
     def aio_end(self) -> None:
         if self.aio_main_task is not None and not self.aio_is_ending:
@@ -403,18 +428,22 @@ class BridgedConnection(ConnectionBase):
         try:
             async with asyncio.TaskGroup() as self.aio_tasks:
                 self.aio_tasks.create_task(self.aio_side.heal())
-                commands: asyncio.Queue[_Command] = asyncio.Queue()
-                self._outbound = Lane(self.aio_loop.call_soon_threadsafe, commands.put_nowait)
+                wakeup = AsyncioWakeup()
+                loop = asyncio.get_running_loop()
+                outbound: Lane[_Command] = Lane(lambda: loop.call_soon_threadsafe(wakeup.set) and None)
+                self._outbound = outbound
                 self.aio_post(self._ready.finish)
-                await self.aio_work(commands)
+                while True:
+                    await wakeup.wait()
+                    await self.aio_work(outbound.gathered())
         finally:
             self.aio_side.detach()
             await self.aio_side.close()
 
-    async def aio_work(self, commands: asyncio.Queue[_Command]) -> None:
+    async def aio_work(self, commands: deque[_Command]) -> None:
         client = self.aio_client
-        while True:
-            command = await commands.get()
+        while commands:
+            command = commands.popleft()
             if type(command) is tuple:
                 subject, data, reply, headers = command
                 try:

@@ -1,0 +1,312 @@
+"""The lifetimes: how a service is entered and left, for whatever reason."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from .conftest import open_connection
+from .server import NatsServer
+from .test_serve import add, bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def own_subscriptions(nc: Connection, server: NatsServer) -> list[str]:
+    await nc.flush()
+    return [each for each in server.subscriptions() if not each.startswith("_INBOX")]
+
+
+async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connection) -> None:
+    replies = []
+
+    async def stuck(request: natsery.Request) -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    async def ask() -> None:
+        replies.append(error_of(await nc.request("stuck")))
+
+    started = anyio.Event()
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(stuck), grace=0.3) as service:
+            tasks.start_soon(ask)
+            await started.wait()
+            left = anyio.current_time()
+        assert 0.3 <= anyio.current_time() - left < 2.3
+    assert replies == ["503:Service Stopping"]
+    assert service.stats().endpoints[0].failures == {"stopping": 1}
+
+
+async def test_a_cancelled_body_is_left_at_once_and_accepted_requests_are_answered(nc: Connection) -> None:
+    replies = []
+    order = []
+    started, body_left = anyio.Event(), anyio.Event()
+
+    async def slow(request: natsery.Request) -> bytes:
+        started.set()
+        await body_left.wait()
+        order.append("handled")
+        return b"done"
+
+    async def ask() -> None:
+        replies.append((await nc.request("slow")).data)
+
+    async def run(scope: anyio.CancelScope) -> None:
+        with scope:
+            async with natsery.serve(nc, config(slow), grace=5):
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    order.append("body left")
+                    body_left.set()
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        tasks.start_soon(run, scope)
+        while "slow" not in str(await _info(nc)):
+            await anyio.sleep(0.001)
+        tasks.start_soon(ask)
+        await started.wait()
+        scope.cancel()
+    assert order == ["body left", "handled"]
+    assert replies == [b"done"]
+
+
+async def _info(nc: Connection) -> bytes:
+    try:
+        return (await nc.request("$SRV.INFO.calc")).data
+    except natsery.NoRespondersError:
+        return b""
+
+
+async def test_the_body_s_exception_leaves_as_the_object_that_it_is(nc: Connection) -> None:
+    cause, context = KeyError("cause"), LookupError("context")
+    error = ValueError("mine")
+    caught = None
+    async with bounded():
+        try:
+            async with natsery.serve(nc, config(add)):
+                try:
+                    raise context
+                except LookupError:
+                    raise error from cause
+        except ValueError as raised:
+            caught = raised
+    assert caught is error
+    assert caught.__cause__ is cause
+    assert caught.__context__ is context
+
+
+async def test_stop_ends_the_scope_with_the_error_given(nc: Connection) -> None:
+    error = RuntimeError("stopped")
+
+    async def stop(request: natsery.Request) -> bytes:
+        service.stop(error)
+        service.stop(RuntimeError("later"))
+        return b"stopping"
+
+    replies = []
+
+    async def ask() -> None:
+        replies.append((await nc.request("stop")).data)
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        with pytest.raises(RuntimeError) as caught:
+            async with natsery.serve(nc, config(stop)) as service:
+                tasks.start_soon(ask)
+                await service.wait_stopped()
+        assert caught.value is error
+        assert caught.value.__context__ is None
+    assert replies == [b"stopping"]
+
+
+async def test_stop_without_an_error_ends_the_scope_quietly(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(add)) as service:
+        service.stop()
+        await service.wait_stopped()
+    await service.wait_stopped()
+
+
+async def test_two_errors_leave_as_a_group(nc: Connection) -> None:
+    mine, stop = ValueError("mine"), RuntimeError("stop")
+    async with bounded():
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with natsery.serve(nc, config(add)) as service:
+                service.stop(stop)
+                raise mine
+    assert caught.value.exceptions == (mine, stop)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_a_wish_to_exit_in_a_handler_ends_the_service(nc: Connection, kind: type[BaseException]) -> None:
+    error = kind("bye")
+
+    async def leave(request: natsery.Request) -> bytes:
+        raise error
+
+    replies = []
+
+    async def ask() -> None:
+        replies.append(error_of(await nc.request("leave")))
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        with pytest.raises(kind) as caught:
+            async with natsery.serve(nc, config(leave)) as service:
+                tasks.start_soon(ask)
+                await service.wait_stopped()
+        assert caught.value is error
+    assert replies == ["500:Internal Server Error"]
+
+
+async def test_a_stray_cancellation_is_a_failed_request(nc: Connection) -> None:
+    async def stray(request: natsery.Request) -> bytes:
+        raise asyncio.CancelledError
+
+    async with bounded(), natsery.serve(nc, config(stray)):
+        for _ in range(3):
+            assert error_of(await nc.request("stray")) == "500:Internal Server Error"
+
+
+async def test_serve_forever_starts_when_it_is_live(nc: Connection) -> None:
+    async with bounded(), anyio.create_task_group() as tasks:
+        service = await tasks.start(natsery.serve_forever, nc, config(add))
+        assert (await nc.request("add", b"1+1")).data == b"2"
+        service.stop()
+
+
+async def test_a_closed_connection_ends_the_service(transport: str, nats_server: NatsServer) -> None:
+    async with bounded():
+        async with open_connection(transport, nats_server.url) as nc:
+            with pytest.raises(natsery.ConnectionClosedError):
+                async with natsery.serve(nc, config(add)) as service:
+                    await nc.aclose()
+                    await service.wait_stopped()
+            with pytest.raises(natsery.ConnectionClosedError):
+                async with natsery.serve(nc, config(add)):
+                    pass
+
+
+async def test_a_denied_subscription_is_named_and_leaves_nothing(transport: str) -> None:
+    permissions = (
+        'authorization { users = [{ user: u, password: p, permissions: { publish: ">", '
+        'subscribe: { allow: ["_INBOX.>", "$SRV.>", "add"] } } }] }'
+    )
+    with NatsServer(permissions) as server:
+        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+            with pytest.raises(natsery.SubscriptionDeniedError, match=r"endpoint 'Other'.*'Forbidden.Subject'"):
+                async with natsery.serve(
+                    nc, config(add, natsery.EndpointConfig("Other", add, subject="Forbidden.Subject"))
+                ):
+                    pytest.fail("entered")
+            assert await own_subscriptions(nc, server) == []
+            async with natsery.serve(nc, config(add)) as service:
+                with pytest.raises(natsery.SubscriptionDeniedError, match="late"):
+                    await service.add_endpoint(natsery.EndpointConfig("late", add))
+                assert (await nc.request("add", b"1+1")).data == b"2"
+                assert [each.name for each in service.endpoints] == ["add"]
+            assert await own_subscriptions(nc, server) == []
+
+
+async def test_a_subscription_denied_later_ends_the_service(transport: str) -> None:
+    def permissions(allowed: str) -> str:
+        return (
+            "authorization { users = [{ user: u, password: p, permissions: { publish: \">\", "
+            f"subscribe: {{ allow: [{allowed}] }} }} }}] }}"
+        )
+
+    heard = []
+    with NatsServer(permissions('"_INBOX.>", "$SRV.>", "add"')) as server:
+        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+            with pytest.raises(natsery.SubscriptionDeniedError, match="endpoint 'add'"):
+                async with natsery.serve(
+                    nc, config(add, error_handler=lambda error, endpoint: heard.append(error))
+                ) as service:
+                    server.reload(permissions('"_INBOX.>", "$SRV.>"'))
+                    await service.wait_stopped()
+    assert any(isinstance(error, natsery.SubscriptionDeniedError) for error in heard)
+
+
+async def test_a_frozen_server_does_not_hold_the_scope(transport: str) -> None:
+    with NatsServer() as server:
+        async with bounded(30), open_connection(transport, server.url, ping_interval=3600) as nc:
+            async with natsery.serve(nc, config(add)):
+                server.freeze()
+                left = anyio.current_time()
+            assert anyio.current_time() - left < 3
+            server.thaw()
+
+
+async def test_it_survives_a_killed_server(transport: str) -> None:
+    with NatsServer() as server:
+        options = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+        async with bounded(30), open_connection(transport, server.url, **options) as nc:
+            back = anyio.Event()
+            nc.add_listener(lambda event: event.kind == "reconnected" and back.set())
+            async with natsery.serve(nc, config(add)):
+                server.restart()
+                await back.wait()
+                assert (await nc.request("add", b"1+1")).data == b"2"
+            assert await own_subscriptions(nc, server) == []
+
+
+async def test_cancelling_serve_anywhere_leaves_nothing_and_a_working_connection(
+    nc: Connection, nats_server: NatsServer
+) -> None:
+    """Cancel at the n-th checkpoint, for every n, until one run gets to its end."""
+    before = await own_subscriptions(nc, nats_server)
+    async with bounded(60):
+        for n in range(1, 500):
+            canceller = _Canceller(n)
+            finished = False
+            with canceller.scope:
+                async with natsery.serve(canceller.wrap(nc), config(add), grace=0.2):
+                    await nc.request("add", b"1+1")
+                finished = not canceller.fired
+            await nc.flush()
+            assert await own_subscriptions(nc, nats_server) == before
+            if finished:
+                break
+        assert finished
+        assert n > 3
+
+
+class _Canceller:
+    """Cancels its scope at the n-th call that a service makes on its connection."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+        self.fired = False
+        self.scope = anyio.CancelScope()
+
+    def wrap(self, nc: Connection) -> Connection:
+        tick = self._tick
+
+        class Counting(type(nc)):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.__dict__.update(nc.__dict__)
+
+            async def add_subscription(self, *args, **kwargs):
+                tick()
+                return await nc.add_subscription(*args, **kwargs)
+
+            async def flush(self) -> None:
+                tick()
+                await nc.flush()
+
+            async def send(self, *args, **kwargs) -> None:
+                tick()
+                await nc.send(*args, **kwargs)
+
+        return Counting()
+
+    def _tick(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.fired = True
+            self.scope.cancel()
