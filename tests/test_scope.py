@@ -216,7 +216,7 @@ async def test_a_denied_subscription_is_named_and_leaves_nothing(transport: str)
 async def test_a_subscription_denied_later_ends_the_service(transport: str) -> None:
     def permissions(allowed: str) -> str:
         return (
-            "authorization { users = [{ user: u, password: p, permissions: { publish: \">\", "
+            'authorization { users = [{ user: u, password: p, permissions: { publish: ">", '
             f"subscribe: {{ allow: [{allowed}] }} }} }}] }}"
         )
 

@@ -49,7 +49,11 @@ async def test_it_answers_requests_and_the_three_verbs(nc: Connection) -> None:
     async with bounded(), natsery.serve(nc, config(natsery.group("math", [add]), metadata={"a": "ü"})) as service:
         assert (await nc.request("math.add", b"1+2")).data == b"3"
         assert error_of(await nc.request("math.add", b"x")) == "400:expected 'a+b'"
-        for verb, cls in (("PING", natsery.ServicePing), ("INFO", natsery.ServiceInfo), ("STATS", natsery.ServiceStats)):
+        for verb, cls in (
+            ("PING", natsery.ServicePing),
+            ("INFO", natsery.ServiceInfo),
+            ("STATS", natsery.ServiceStats),
+        ):
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.calc", f"$SRV.{verb}.calc.{service.id}"):
                 reply = await nc.request(subject, b"{}", headers={"Accept-Encoding": "none"})
                 assert not len(reply.headers)
@@ -197,8 +201,9 @@ async def test_the_ways_to_answer(nc: Connection) -> None:
         assert (await nc.request("wild.7.x.a.b")).data == b"7,a,b"
 
 
-async def test_the_books_balance_per_cause(nc: Connection) -> None:
-    hold = anyio.Event()
+async def test_the_books_balance_per_cause(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "natsery")
+    held = anyio.Event()
 
     async def mixed(request: natsery.Request) -> bytes:
         kind = request.data[:1]
@@ -215,7 +220,8 @@ async def test_the_books_balance_per_cause(nc: Connection) -> None:
 
     @natsery.endpoint(pending_messages=1)
     async def stuck(request: natsery.Request) -> bytes:
-        await hold.wait()
+        held.set()
+        await anyio.sleep_forever()
         return b""
 
     async with bounded(60), natsery.serve(nc, config(mixed, slow, stuck), grace=0) as service:
@@ -223,9 +229,12 @@ async def test_the_books_balance_per_cause(nc: Connection) -> None:
             for kind in (b"g", b"s", b"x"):
                 await nc.publish("mixed", kind, reply="books")
             await nc.publish("mixed", b"g")
+        await nc.publish("stuck", reply="books")
+        await held.wait()
+        for _ in range(9):
+            await nc.publish("stuck", reply="books")
         for _ in range(10):
             await nc.publish("slow", reply="books")
-            await nc.publish("stuck", reply="books")
         await nc.flush()
         while service.stats().endpoints[0].num_requests < 10_000 or service.stats().endpoints[1].num_requests < 10:
             await anyio.sleep(0.001)

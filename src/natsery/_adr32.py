@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, final
 
-from ._errors import ConfigError, ServiceError
+from ._errors import MAX_ERROR_CODE, ConfigError, ServiceError, check_error
 from ._message import Headers, HeadersInput
 
 DEFAULT_PREFIX: Final = "$SRV"
@@ -179,19 +179,24 @@ def error_headers(code: int, description: str, headers: HeadersInput | None = No
     Control characters in the description become spaces and what UTF-8 cannot hold becomes ``?``, so that an error
     always reaches its reader.
 
+    Raises:
+        ConfigError: ``code``, ``description`` or one of ``headers`` breaks a rule.
+
     Source: ADR-32, "Error handling".
     """
+    check_error(code, description)
     others = [
         (name, value)
         for name, value in Headers(headers).multi_items()
         if name.lower() not in (ERROR_HEADER.lower(), ERROR_CODE_HEADER.lower())
     ]
     text = _CONTROL.sub(" ", description).encode(errors="replace").decode().strip()
-    return Headers([(ERROR_HEADER, text), (ERROR_CODE_HEADER, str(code)), *others])
+    return Headers([(ERROR_HEADER, text or _NO_DESCRIPTION), (ERROR_CODE_HEADER, str(code)), *others])
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CODE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_CODE = re.compile(r"[0-9]{1,10}", re.ASCII)
+_NO_DESCRIPTION = "unknown error"
 
 
 def service_error(data: bytes, headers: Headers) -> ServiceError | None:
@@ -203,10 +208,10 @@ def service_error(data: bytes, headers: Headers) -> ServiceError | None:
         return None
     raw_code = headers.get(ERROR_CODE_HEADER, "").strip()
     description = headers.get(ERROR_HEADER, "").strip()
-    if _CODE.fullmatch(raw_code):
-        return ServiceError(int(raw_code), description or "unknown error", data=data, headers=headers)
+    if _CODE.fullmatch(raw_code) and int(raw_code) <= MAX_ERROR_CODE:
+        return ServiceError(int(raw_code), description or _NO_DESCRIPTION, data=data, headers=headers)
     text = f"{raw_code}: {description}" if raw_code and description else raw_code or description
-    return ServiceError(500, text or "unknown error", data=data, headers=headers)
+    return ServiceError(500, text or _NO_DESCRIPTION, data=data, headers=headers)
 
 
 _NEVER_ANSWERED = ("$SRV.", "$SYS.", "$JS.")
@@ -224,5 +229,10 @@ def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
     a reply of ``$SRV.PING`` would make services answer one another.
     """
     return not (
-        reply.startswith(forbidden) or "*" in reply or ">" in reply or ".." in reply or reply[0] == "." or reply[-1] == "."
+        reply.startswith(forbidden)
+        or "*" in reply
+        or ">" in reply
+        or ".." in reply
+        or reply[0] == "."
+        or reply[-1] == "."
     )

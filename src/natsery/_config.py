@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final, overload
 
 from . import _adr32
@@ -53,12 +54,13 @@ DEFAULT_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of payload that an endpoint keeps waiting before it refuses more."""
 
 
-def _check_handler(where: str, handler: object) -> None:
+def _check_handler(where: str, handler: Any) -> None:
     if not callable(handler):
         raise ConfigError(where, handler, "must be an async function")
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise ConfigError(where, handler, "must be an async function without yield")
-    if inspect.isfunction(handler) and not inspect.iscoroutinefunction(handler) and not hasattr(handler, "__wrapped__"):
+    is_plain = isinstance(handler, FunctionType) and not inspect.iscoroutinefunction(handler)
+    if is_plain and not hasattr(handler, "__wrapped__"):
         raise ConfigError(where, handler, "must be an async function; write 'async def'")
 
 
@@ -194,7 +196,7 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
-    if callable(first) and not isinstance(first, str):
+    if callable(first):
         return _declare(first, None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
@@ -214,8 +216,11 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 def _declare(handler: HandlerT, name: str | None, options: Mapping[str, Any]) -> HandlerT:
     _check_handler("endpoint", handler)
     given = {key: value for key, value in options.items() if value is not None}
-    config = EndpointConfig(name or _name_of(handler), handler, **given)
-    setattr(handler, _ATTRIBUTE, config)
+    config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
+    try:
+        setattr(handler, _ATTRIBUTE, config)
+    except AttributeError:
+        raise ConfigError("endpoint", handler, "cannot be marked; write EndpointConfig(name, handler)") from None
     return handler
 
 
@@ -246,7 +251,7 @@ def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupCo
     return tuple(as_config(each) for each in endpoints)
 
 
-def as_config(value: object) -> EndpointConfig | GroupConfig:
+def as_config(value: Any) -> EndpointConfig | GroupConfig:
     """The configuration that a value in a list of endpoints stands for."""
     if isinstance(value, (EndpointConfig, GroupConfig)):
         return value
@@ -300,7 +305,9 @@ def place(
         subject = join_subject(prefix, item.subject or item.name)
         if f"{subject}.".startswith(f"{control_prefix}."):
             raise ConfigError(
-                f"EndpointConfig({item.name!r}).subject", subject, f"must not lie in the control plane {control_prefix!r}"
+                f"EndpointConfig({item.name!r}).subject",
+                subject,
+                f"must not lie in the control plane {control_prefix!r}",
             )
         final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
         yield PlacedEndpoint(item, subject, final_queue)
@@ -372,5 +379,7 @@ class ServiceConfig:
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
         """The endpoints in order, with full subjects and final queue groups."""
         return tuple(
-            place(_as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group)
+            place(
+                _as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group
+            )
         )

@@ -78,9 +78,7 @@ class ServiceError(NatseryError):
         return (_rebuild_service_error, (self.code, self.description, self.data, self.headers))
 
 
-def _rebuild_service_error(
-    code: int, description: str, data: bytes, headers: HeadersInput | None
-) -> ServiceError:
+def _rebuild_service_error(code: int, description: str, data: bytes, headers: HeadersInput | None) -> ServiceError:
     return ServiceError(code, description, data=data, headers=headers)
 
 
@@ -117,7 +115,7 @@ class SubscriptionDeniedError(NatseryError):
     """
 
     def __init__(self, subject: str, queue_group: str = "", *, endpoint: str | None = None) -> None:
-        super().__init__(subject, queue_group, endpoint)
+        super().__init__(subject, queue_group)
         self.subject = subject
         self.queue_group = queue_group
         self.endpoint = endpoint

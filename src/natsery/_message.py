@@ -100,7 +100,7 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._pairs)!r})"
 
 
-def _pairs_of(headers: HeadersInput) -> Iterator[tuple[str, str]]:
+def _pairs_of(headers: object) -> Iterator[tuple[str, str]]:
     if isinstance(headers, Mapping):
         for name, values in headers.items():
             if isinstance(values, str) or not isinstance(values, Iterable):
@@ -110,6 +110,8 @@ def _pairs_of(headers: HeadersInput) -> Iterator[tuple[str, str]]:
                     yield name, value
         return
     if isinstance(headers, (str, bytes)):
+        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
+    if not isinstance(headers, Iterable):
         raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
     for pair in headers:
         if not isinstance(pair, tuple) or len(pair) != 2:

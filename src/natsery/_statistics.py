@@ -89,6 +89,7 @@ class Counters:
 
     def _count_error(self, cause: FailureCause, code: int, description: str) -> None:
         self.num_errors += 1
+        description = description.encode(errors="replace").decode()  # STATS must stay writable as UTF-8
         self.last_error = f"{code}:{description[:LAST_ERROR_LENGTH]}"
         self.failures[cause] = self.failures.get(cause, 0) + 1
 

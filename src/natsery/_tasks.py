@@ -34,7 +34,7 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
             yield tasks
         except get_cancelled_exc_class():
             raise
-        except BaseException as error:  # noqa: BLE001  # raised again below, outside of the task group
+        except BaseException as error:  # raised again below, outside of the task group
             body_error = error
         finally:
             shield.cancel("the block has ended")

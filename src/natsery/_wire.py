@@ -18,7 +18,6 @@ def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class ServicePing:
     """Who a service instance is: the reply to PING, and the head of the other two."""

@@ -17,6 +17,7 @@ from .._errors import BackendMismatchError, ConnectionClosedError, MaxPayloadErr
 from .._tasks import background_tasks
 from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, translate
 
+
 @asynccontextmanager
 async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     """Use a connected nats-py client as a connection, for the length of a block::
@@ -58,7 +59,9 @@ def _check_loop(client: Client) -> None:
         )
     reader = client._reading_task
     if client.is_closed or reader is None:
-        raise ConnectionClosedError("the nats-py client is not connected; write 'client = await nats.connect(...)' first")
+        raise ConnectionClosedError(
+            "the nats-py client is not connected; write 'client = await nats.connect(...)' first"
+        )
     if reader.get_loop() is not asyncio.get_running_loop():
         raise BackendMismatchError(
             "this nats-py client was connected in another event loop; connect it in the loop that serves, "

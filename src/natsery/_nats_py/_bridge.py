@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, final
 
 import anyio
@@ -249,7 +250,7 @@ class BridgedConnection(ConnectionBase):
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
-        await self._run_over_there(lambda client: self.aio_side.fence())
+        await self._run_over_there(lambda _client: self.aio_side.fence())
 
     async def call(self, fn: Callable[[Client, *ArgsT], Awaitable[ResultT]], *args: *ArgsT) -> ResultT:
         """Run ``fn(client, *args)`` in the client's own loop and return what it returns, or raise what it raises::
@@ -310,12 +311,8 @@ class BridgedConnection(ConnectionBase):
     async def _wait_low_water(self) -> None:
         while self._sent_bytes - self.aio_published_bytes > HIGH_WATER_BYTES and not self._closed.is_set():
             if self._low_water is None:
-                self._low_water = low_water = anyio.Event()
-
-                async def aio_tell() -> None:
-                    self.aio_post(low_water.set)
-
-                self._command(aio_tell)
+                self._low_water = anyio.Event()
+                self._command(partial(self.aio_tell_low_water, self._low_water))
             low_water = self._low_water
             await low_water.wait()
             if self._low_water is low_water:
@@ -336,13 +333,13 @@ class BridgedConnection(ConnectionBase):
 
     def _take(self, item: tuple[BridgedSubscription, abc.Message] | Callable[[], None]) -> None:
         try:
-            if type(item) is tuple:
+            if isinstance(item, tuple):
                 subscription, message = item
                 self._taken_messages += 1
                 self._taken_bytes += len(message.data)
                 subscription.take(message)
             else:
-                item()  # type: ignore[operator]  # the other member of the union
+                item()
         except Exception:
             logger.exception("what nats-py's thread sent could not be handled")
 
@@ -375,6 +372,9 @@ class BridgedConnection(ConnectionBase):
     def aio_thread(self) -> None:
         with asyncio.Runner() as runner:
             runner.run(self.aio_main())
+
+    async def aio_tell_low_water(self, low_water: anyio.Event) -> None:
+        self.aio_post(low_water.set)
 
     def aio_wake_here(self) -> None:
         # False when that loop has ended: then nobody is left to be told, and the client must go too.
@@ -415,10 +415,10 @@ class BridgedConnection(ConnectionBase):
                 return
             try:
                 await self.aio_client.connect(self._servers, **self._options)
-            except BaseException as error:  # noqa: BLE001  # raised by `bridge`, on the other side
+            except BaseException as error:  # raised by `bridge`, on the other side
                 self._ready.error = ConnectionClosedError() if isinstance(error, asyncio.CancelledError) else error
                 self.aio_post(self._ready.finish)
-                await _aio_close_quietly(self.aio_client)
+                await _aio_close_quietly(self.aio_client)  # bounded by itself
                 return
             await self.aio_serve()
 
@@ -430,7 +430,7 @@ class BridgedConnection(ConnectionBase):
                 self.aio_tasks.create_task(self.aio_side.heal())
                 wakeup = AsyncioWakeup()
                 loop = asyncio.get_running_loop()
-                outbound: Lane[_Command] = Lane(lambda: loop.call_soon_threadsafe(wakeup.set) and None)
+                outbound: Lane[_Command] = Lane(partial(loop.call_soon_threadsafe, wakeup.set))
                 self._outbound = outbound
                 self.aio_post(self._ready.finish)
                 while True:
@@ -438,13 +438,13 @@ class BridgedConnection(ConnectionBase):
                     await self.aio_work(outbound.gathered())
         finally:
             self.aio_side.detach()
-            await self.aio_side.close()
+            await self.aio_side.close()  # bounded by itself
 
     async def aio_work(self, commands: deque[_Command]) -> None:
         client = self.aio_client
         while commands:
             command = commands.popleft()
-            if type(command) is tuple:
+            if isinstance(command, tuple):
                 subject, data, reply, headers = command
                 try:
                     await client.publish(subject, data, reply, headers)
@@ -453,11 +453,9 @@ class BridgedConnection(ConnectionBase):
                     self.aio_emit(abc.ConnectionEvent(abc.EventKind.ERROR, problem))
                 self.aio_published_bytes += len(data)
             else:
-                await command()  # type: ignore[operator]  # the other member of the union
+                await command()
 
-    def aio_start_call(
-        self, outcome: _Outcome[ResultT], function: Callable[[Client], Awaitable[ResultT]]
-    ) -> None:
+    def aio_start_call(self, outcome: _Outcome[ResultT], function: Callable[[Client], Awaitable[ResultT]]) -> None:
         outcome.aio_task = self.aio_tasks.create_task(self.aio_call(outcome, function))
 
     async def aio_cancel_call(self, outcome: _Outcome[Any]) -> None:
@@ -474,7 +472,7 @@ class BridgedConnection(ConnectionBase):
             else:
                 outcome.error = RuntimeError("the call was cancelled in nats-py's event loop")
                 outcome.error.__cause__ = error
-        except BaseException as error:  # noqa: BLE001  # raised by the caller, on the other side
+        except BaseException as error:  # raised by the caller, on the other side
             outcome.error = error
         finally:
             self.aio_post(outcome.finish)
@@ -484,4 +482,3 @@ async def _aio_close_quietly(client: Client) -> None:
     with suppress(Exception):
         async with asyncio.timeout(CLOSE_SECONDS):
             await client.close()
-

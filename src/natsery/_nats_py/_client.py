@@ -274,7 +274,8 @@ class ClientSide:
         while True:
             await self._deaf.wait()
             self._deaf.clear()
-            if not self.client.is_connected or not self.client._reading_task.done():
+            reader = self.client._reading_task
+            if reader is None or not reader.done() or not self.client.is_connected:
                 continue
             error = NatseryError("nats-py's reader ended without a word; reconnecting")
             self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
@@ -364,7 +365,7 @@ class ClientSide:
         # `pong` itself, and `passed` is the one that a cancellation reaches.
         pong: asyncio.Future[bool] = self._loop.create_future()
         passed: asyncio.Future[bool] = self._loop.create_future()
-        pong.add_done_callback(lambda _: passed.done() or passed.set_result(True))
+        pong.add_done_callback(lambda _: None if passed.done() else passed.set_result(True))
         self._fences.add(passed)
         try:
             await self.client._send_ping(pong)

@@ -10,6 +10,7 @@ from anyio.lowlevel import current_token
 
 ItemT = TypeVar("ItemT")
 
+
 class _ForeignCalls(Protocol):
     def call_soon(self, function: Callable[[], None]) -> bool: ...
 
@@ -35,7 +36,7 @@ class Lane(Generic[ItemT]):
         wake: has the receiving task woken, from the sending thread.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
         self._items: deque[ItemT] = deque()
         self._is_woken = False

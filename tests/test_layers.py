@@ -1,0 +1,100 @@
+"""Which module may import what."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import natsery
+
+ROOT = Path(natsery.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+PURE = ("_errors", "_message", "_adr32", "_config", "_wire", "_statistics")
+LOOPS = {"anyio", "trio", "asyncio", "nats"}
+
+
+def parts_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in {
+        getattr(each, "id", getattr(each, "attr", None)) for each in ast.walk(node.test)
+    }
+
+
+def nodes_at_runtime(node):
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            for other in child.orelse:
+                yield other
+                yield from nodes_at_runtime(other)
+            continue
+        yield child
+        yield from nodes_at_runtime(child)
+
+
+def imports_of(path, source=None):
+    package = ("natsery", *path.relative_to(ROOT).parent.parts)
+    for node in nodes_at_runtime(ast.parse(source if source is not None else path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *((node.module,) if node.module else ())))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def tops_of(path):
+    return {name.split(".")[0] for name in imports_of(path)}
+
+
+def layer_of(path):
+    return next(iter(parts_of(path)), "")
+
+
+def modules(*layers):
+    found = [path for path in MODULES if layer_of(path) in layers]
+    return pytest.mark.parametrize("path", found, ids=[".".join(parts_of(path)) for path in found])
+
+
+def test_every_layer_is_there():
+    assert {layer_of(path) for path in MODULES} >= {*PURE, "_service", "_nats_py", "_backends"}
+
+
+def test_imports_are_found_at_any_depth_except_for_type_checking():
+    source = "if TYPE_CHECKING:\n import a\nelse:\n import b\ndef f():\n from .. import c\nfrom ._d import e"
+    assert list(imports_of(ROOT / "_service" / "x.py", source)) == ["b", "natsery.c", "natsery._service._d.e"]
+
+
+@modules(*PURE)
+def test_pure_modules_import_no_event_loop(path):
+    assert not tops_of(path) & LOOPS
+
+
+@modules(*PURE)
+def test_pure_modules_import_only_pure_modules_of_natsery(path):
+    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("natsery.")}
+    assert own <= set(PURE)
+
+
+@modules("_service")
+def test_the_service_imports_no_event_loop_but_anyio(path):
+    assert not tops_of(path) & (LOOPS - {"anyio"})
+
+
+@modules("_service")
+def test_the_service_reaches_backends_only_through_the_asyncio_one(path):
+    own = [name for name in imports_of(path) if name.startswith("natsery._backends")]
+    assert all(name.startswith("natsery._backends._asyncio.") for name in own)
+
+
+@pytest.mark.parametrize(
+    ("module", "layers"),
+    [("nats", {"_nats_py"}), ("asyncio", {"_nats_py", "_backends"}), ("trio", {"_backends"})],
+)
+def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
+    assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers

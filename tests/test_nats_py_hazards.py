@@ -1,0 +1,217 @@
+"""What nats-py does to the unwary, and that services over it are safe from it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import nats
+import nats.aio.client
+import pytest
+import trio
+
+import natsery
+from natsery._nats_py._client import PRIVATE_NAMES
+from natsery.abc import Connection
+
+from .conftest import open_connection
+from .server import NatsServer
+from .test_serve import add, bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def setting(request: pytest.FixtureRequest) -> object:
+    return ("asyncio", {"debug": True}), "adapted"
+
+
+async def test_the_private_names_are_still_there() -> None:
+    client = nats.aio.client.Client()
+    for name in PRIVATE_NAMES:
+        assert hasattr(client, name)
+
+
+async def test_a_cancelled_flush_leaves_a_connection_that_hears(nc: Connection) -> None:
+    """H1: a cancelled ``Client.flush()`` makes the client deaf with the next PONG."""
+    async with bounded(), natsery.serve(nc, config(add)):
+        for _ in range(20):
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(nc.flush)
+                    await anyio.lowlevel.checkpoint()
+                    await anyio.lowlevel.checkpoint()
+                    scope.cancel()
+            await nc.flush()
+        assert (await nc.request("add", b"1+1")).data == b"2"
+
+
+async def test_a_client_made_deaf_by_its_owner_reconnects(nats_server: NatsServer) -> None:
+    """H1, done by the application to its own client: the service hears again without anybody's help."""
+    client = await nats.connect(nats_server.url, reconnect_time_wait=0.01)
+    async with bounded(), natsery.adapt(client) as nc, natsery.serve(nc, config(add)):
+        back = anyio.Event()
+        nc.add_listener(lambda event: event.kind == "reconnected" and back.set())
+        flush = asyncio.ensure_future(client.flush())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        flush.cancel()
+        await back.wait()
+        assert (await nc.request("add", b"1+1")).data == b"2"
+    await client.close()
+
+
+async def test_messages_sent_before_the_server_saw_the_unsub_are_answered(nats_server: NatsServer) -> None:
+    """H2 and H3: a flush that overtakes the UNSUB, and a queue that is thrown away, lose requests."""
+    async with bounded(60), open_connection("adapted", nats_server.url) as requester:
+        for _ in range(100):
+            async with open_connection("adapted", nats_server.url) as nc, requester.subscribe("inbox") as replies:
+                async with natsery.serve(nc, config(add)):
+                    for _ in range(20):
+                        await requester.publish("add", b"1+1", reply="inbox")
+                    await requester.flush()
+                assert [(await replies.receive()).data for _ in range(20)] == [b"2"] * 20
+
+
+async def test_a_handler_s_cancelled_error_does_not_end_the_endpoint(nc: Connection) -> None:
+    """H4: a callback that ends in ``CancelledError`` ends nats-py's subscription without a word."""
+
+    async def inner_cancelled(request: natsery.Request) -> bytes:
+        task = asyncio.ensure_future(asyncio.sleep(3600))
+        task.cancel()
+        await task
+        return b""
+
+    async with bounded(), natsery.serve(nc, config(inner_cancelled)):
+        for _ in range(3):
+            assert error_of(await nc.request("inner_cancelled")) == "500:Internal Server Error"
+
+
+async def test_an_endpoint_can_be_removed_from_its_own_handler(nc: Connection) -> None:
+    """H5: ``drain`` awaited in its own callback never returns; here the handler may stop the service."""
+
+    async def stop(request: natsery.Request) -> bytes:
+        service.stop()
+        return b"bye"
+
+    async with bounded(), natsery.serve(nc, config(stop)) as service:
+        assert (await nc.request("stop")).data == b"bye"
+
+
+async def test_the_client_stays_open_and_its_own(nats_server: NatsServer) -> None:
+    """H6 and H11: ``serve`` closes nothing, calls the application's callbacks, and puts them back."""
+    calls: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        calls.append("error")
+
+    async def on_closed() -> None:
+        calls.append("closed")
+
+    client = await nats.connect(nats_server.url, error_cb=on_error, closed_cb=on_closed)
+    slots = {name: getattr(client, name) for name in PRIVATE_NAMES if name.endswith("_cb")}
+    async with bounded():
+        async with anyio.create_task_group() as tasks:
+            first = await tasks.start(natsery.serve_forever, client, config(add))
+            second = await tasks.start(natsery.serve_forever, client, config(add))
+            await client._error_cb(ValueError())
+            first.stop()  # not the order in which they came
+            await first.wait_stopped()
+            second.stop()
+    assert calls == ["error"]
+    assert {name: getattr(client, name) for name in slots} == slots
+    assert client.is_connected
+    await client.close()
+    assert calls == ["error", "closed"]
+
+
+async def test_replies_carry_no_headers_of_the_request(nc: Connection) -> None:
+    """H7: nats-py's ``respond`` sends the request's headers back."""
+    async with bounded(), natsery.serve(nc, config(add)):
+        assert not len((await nc.request("add", b"1+1", headers={"X": "y"})).headers)
+
+
+async def test_a_burst_is_refused_and_never_dropped(nc: Connection) -> None:
+    """H8: nats-py drops what its queue cannot hold."""
+    release = anyio.Event()
+
+    @natsery.endpoint(pending_messages=100)
+    async def slow(request: natsery.Request) -> None:
+        await release.wait()
+
+    async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
+        for _ in range(1_000):
+            await nc.publish("slow", reply="burst")
+        await nc.flush()
+        release.set()
+        for _ in range(1_000):
+            await replies.receive()
+        assert service.stats().endpoints[0].num_requests == 1_000
+
+
+async def test_denials_are_matched_without_regard_to_case() -> None:
+    """H9: nats-py hands permission violations on in lower case."""
+    permissions = "authorization { users = [{ user: u, password: p, permissions: { subscribe: { deny: Upper } } }] }"
+    with NatsServer(permissions) as server:
+        async with bounded(), open_connection("adapted", server.url, user="u", password="p") as nc:
+            with pytest.raises(natsery.SubscriptionDeniedError, match="'Upper'"):
+                async with nc.subscribe("Upper"):
+                    pass
+
+
+@pytest.mark.parametrize("value", [1, b"x", "a\r\nb", "\ud800"])
+async def test_header_values_are_checked_before_anything_is_sent(nc: Connection, value: object) -> None:
+    """H10: a value that is no ``str`` raises in the middle of nats-py's publish."""
+    async with bounded():
+        with pytest.raises(natsery.ConfigError, match="header A"):
+            await nc.publish("x", headers={"A": value})
+        await nc.flush()
+
+
+async def test_repeated_headers_keep_one_value(nc: Connection) -> None:
+    """H12: nats-py's headers are a ``dict``, as the documentation of ``adapt`` says."""
+    async with bounded(), nc.subscribe("x") as messages:
+        await nc.publish("x", headers={"A": ["1", "2"]})
+        assert (await messages.receive()).headers.get_all("A") == ["1"]
+
+
+async def test_a_client_of_another_loop_is_refused_with_what_to_write(nats_server: NatsServer) -> None:
+    ready, done = threading.Event(), threading.Event()
+    clients = []
+
+    async def elsewhere() -> None:
+        client = await nats.connect(nats_server.url)
+        clients.append(client)
+        ready.set()
+        await asyncio.to_thread(done.wait)
+        await client.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+    thread.start()
+    try:
+        await asyncio.to_thread(ready.wait, 10)
+        with pytest.raises(natsery.BackendMismatchError, match=r"natsery\.bridge"):
+            async with natsery.serve(clients[0], config(add)):
+                pass
+    finally:
+        done.set()
+        thread.join()
+
+
+async def test_an_unconnected_client_is_refused() -> None:
+    with pytest.raises(natsery.ConnectionClosedError, match=r"nats\.connect"):
+        async with natsery.serve(nats.aio.client.Client(), config(add)):
+            pass
+    with pytest.raises(natsery.BackendMismatchError, match="not int"):
+        async with natsery.serve(1, config(add)):
+            pass
+
+
+def test_a_client_in_a_trio_program_is_refused_with_what_to_write() -> None:
+    async def main() -> None:
+        with pytest.raises(natsery.BackendMismatchError, match=r"natsery\.bridge"):
+            async with natsery.serve(nats.aio.client.Client(), config(add)):
+                pass
+
+    trio.run(main)
