@@ -38,7 +38,7 @@ async def main(url: str) -> None:
                 await anext(signals)
                 print("stopping", flush=True)
         finally:
-            await client.close()
+            await client.close()  # noqa: ASYNC102
     for each in service.stats().endpoints:
         print(f"{each.subject}: {each.num_requests} requests, {each.num_errors} errors", flush=True)
 

@@ -27,7 +27,7 @@ def ask(url: str, *payloads: bytes) -> list[str]:
         try:
             replies = await asyncio.gather(*(client.request("math.add", each, timeout=10) for each in payloads))
         finally:
-            await client.close()
+            await client.close()  # noqa: ASYNC102
         return [(reply.headers or {}).get("Nats-Service-Error-Code") or reply.data.decode() for reply in replies]
 
     return asyncio.run(main())
@@ -72,8 +72,8 @@ def test_the_permissions_in_the_readme_are_enough_and_hold_replies_to_inboxes() 
                 assert (await asker.request("math.answer", timeout=10)).data == b"answered"
                 assert elsewhere.pending_msgs == 0
         finally:
-            await client.close()
-            await asker.close()
+            await client.close()  # noqa: ASYNC102
+            await asker.close()  # noqa: ASYNC102
 
     with NatsServer(permissions.replace("users: [", others)) as server:
         asyncio.run(main(server.url))

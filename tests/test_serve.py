@@ -36,7 +36,7 @@ def config(*endpoints, **options) -> natsery.ServiceConfig:
 
 @asynccontextmanager
 async def bounded(seconds: float = 20) -> AsyncIterator[None]:
-    with anyio.fail_after(seconds):
+    with anyio.fail_after(seconds):  # noqa: ASYNC100
         yield
 
 
@@ -108,6 +108,7 @@ async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
 
     @natsery.endpoint(pending_messages=2)
     async def slow(request: natsery.Request) -> None:
+        started.set()
         await release.wait()
 
     async def ask() -> None:
@@ -115,8 +116,11 @@ async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
         if len(replies) == 7:
             release.set()
 
+    started = anyio.Event()
     async with bounded(), natsery.serve(nc, config(slow)) as service, anyio.create_task_group() as tasks:
-        for _ in range(10):
+        tasks.start_soon(ask)
+        await started.wait()
+        for _ in range(9):
             tasks.start_soon(ask)
     assert replies == ["503:Service Overloaded"] * 7 + [None] * 3
     stats = service.stats().endpoints[0]
@@ -236,7 +240,7 @@ async def test_the_books_balance_per_cause(nc: Connection, caplog: pytest.LogCap
         for _ in range(10):
             await nc.publish("slow", reply="books")
         await nc.flush()
-        while service.stats().endpoints[0].num_requests < 10_000 or service.stats().endpoints[1].num_requests < 10:
+        while service.stats().endpoints[0].num_requests < 10_000 or service.stats().endpoints[1].num_requests < 10:  # noqa: ASYNC110
             await anyio.sleep(0.001)
     mixed_stats, slow_stats, stuck_stats = service.stats().endpoints
     assert (mixed_stats.num_requests, mixed_stats.num_errors) == (10_000, 7_500)

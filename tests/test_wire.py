@@ -37,7 +37,8 @@ STATS = ServiceStats(**WHO, started=STARTED, endpoints=(ADD,))
 HEAD = b'{"name":"calc","id":"x3Yuiq7g7MoxhXdxk7i4K7","version":"1.0.0","metadata":{},"type":"io.nats.micro.v1.'
 PING_BYTES = HEAD + b'ping_response"}'
 INFO_BYTES = (
-    HEAD + b'info_response","description":"","endpoints":[{"name":"add","subject":"math.add","queue_group":"q","metadata":{}}]}'
+    HEAD
+    + b'info_response","description":"","endpoints":[{"name":"add","subject":"math.add","queue_group":"q","metadata":{}}]}'
 )
 STATS_BYTES = (
     HEAD + b'stats_response","started":"2026-09-24T11:02:55.564771Z","endpoints":[{"name":"add","subject":"math.add",'
@@ -112,7 +113,13 @@ def test_failures_and_malformed_messages_do_not_travel():
 @pytest.mark.parametrize(
     ("text", "micros"),
     [("", 0), (".5", 500000), (".56", 560000), (".564", 564000), (".5647", 564700), (".56477", 564770)]
-    + [(".564771", 564771), (".5647719", 564771), (".56477199", 564771), (".564771999", 564771), (".5647719999", 564771)],
+    + [
+        (".564771", 564771),
+        (".5647719", 564771),
+        (".56477199", 564771),
+        (".564771999", 564771),
+        (".5647719999", 564771),
+    ],
 )
 def test_started_may_have_any_number_of_fraction_digits(text, micros):
     assert stats_with(started=f"2026-09-24T11:02:55{text}Z").started == STARTED.replace(microsecond=micros)
@@ -140,8 +147,22 @@ def test_a_leap_second_reads_as_the_second_before():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2026-09-24", "2026-09-24T11:02:55", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
-    + ["2026-09-24T25:00:00Z", "2026-09-24T11:02:55Z\n", "2026-09-24T11:02:55+24:00", "2026-09-24T11:02:55.Z", "٢٠٢٦-09-24T11:02:55Z"],
+    [
+        "",
+        "now",
+        "2026-09-24",
+        "2026-09-24T11:02:55",
+        "2026-13-01T00:00:00Z",
+        "2026-02-30T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+    ]
+    + [
+        "2026-09-24T25:00:00Z",
+        "2026-09-24T11:02:55Z\n",
+        "2026-09-24T11:02:55+24:00",
+        "2026-09-24T11:02:55.Z",
+        "٢٠٢٦-09-24T11:02:55Z",
+    ],
 )
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(MalformedReplyError):
@@ -155,7 +176,7 @@ def test_times_are_written_in_utc_with_microseconds():
 
 
 @settings(derandomize=True, database=None, deadline=None)
-@given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.timezones()))
+@given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.timezones()))  # noqa: DTZ001
 def test_times_come_back_as_they_were_written(moment):
     assert parse_time(format_time(moment)) == moment
 
@@ -172,7 +193,15 @@ def test_optional_fields_may_be_null_or_missing(kind, null):
 
 @pytest.mark.parametrize("null", [True, False])
 def test_an_endpoints_fields_may_be_null_or_missing(null):
-    optional = ("queue_group", "num_requests", "num_errors", "last_error", "processing_time", "average_processing_time", "data")
+    optional = (
+        "queue_group",
+        "num_requests",
+        "num_errors",
+        "last_error",
+        "processing_time",
+        "average_processing_time",
+        "data",
+    )
     assert endpoint_with(**(dict.fromkeys(optional) if null else {})) == EndpointStats(name="add", subject="math.add")
 
 
@@ -183,7 +212,12 @@ def test_an_endpoint_of_info_may_lack_queue_group_and_metadata():
 
 @KINDS
 def test_unknown_fields_are_ignored(kind):
-    value = {**WHO, "started": "2026-09-24T11:02:55Z", "new": {"x": 1}, "endpoints": [{"name": "a", "subject": "a", "new": 1}]}
+    value = {
+        **WHO,
+        "started": "2026-09-24T11:02:55Z",
+        "new": {"x": 1},
+        "endpoints": [{"name": "a", "subject": "a", "new": 1}],
+    }
     assert kind.from_json(json.dumps(value).encode()).name == "calc"
 
 
@@ -214,7 +248,16 @@ def test_what_is_no_reply_is_refused(kind, data):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", None), ("name", ""), ("name", 5), ("id", None), ("id", []), ("version", None), ("version", 1.0), ("type", "x")]
+    [
+        ("name", None),
+        ("name", ""),
+        ("name", 5),
+        ("id", None),
+        ("id", []),
+        ("version", None),
+        ("version", 1.0),
+        ("type", "x"),
+    ]
     + [("type", 5), ("metadata", []), ("metadata", {"a": 1}), ("metadata", "x"), ("started", None), ("started", 5)]
     + [("started", "yesterday"), ("endpoints", {}), ("endpoints", "x"), ("endpoints", [None]), ("endpoints", [{}])],
 )
@@ -225,7 +268,14 @@ def test_fields_of_a_wrong_kind_are_refused(field, value):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", ""), ("subject", None), ("queue_group", 5), ("last_error", {}), ("num_requests", "7"), ("num_errors", True)]
+    [
+        ("name", ""),
+        ("subject", None),
+        ("queue_group", 5),
+        ("last_error", {}),
+        ("num_requests", "7"),
+        ("num_errors", True),
+    ]
     + [("processing_time", float("inf")), ("processing_time", float("nan")), ("average_processing_time", [])],
 )
 def test_fields_of_an_endpoint_of_a_wrong_kind_are_refused(field, value):
@@ -262,7 +312,11 @@ JSON = st.recursive(
 
 @KINDS
 @settings(derandomize=True, database=None, deadline=None)
-@given(fields=st.dictionaries(st.sampled_from(["name", "id", "metadata", "description", "started", "endpoints", "type"]), JSON))
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(["name", "id", "metadata", "description", "started", "endpoints", "type"]), JSON
+    )
+)
 def test_arbitrary_fields_raise_nothing_else(kind, fields):
     data = json.dumps({**WHO, "started": "2026-09-24T11:02:55Z", **fields}).encode()
     with suppress(MalformedReplyError):

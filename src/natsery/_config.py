@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, final, overload
 
 from . import _adr32
 from ._errors import ConfigError
@@ -197,7 +197,7 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
         ConfigError: a value breaks a rule; it names the field and the value.
     """
     if callable(first):
-        return _declare(first, None, {})
+        return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
     _refuse_unknown(options)
@@ -213,7 +213,7 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
             raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
 
 
-def _declare(handler: HandlerT, name: str | None, options: Mapping[str, Any]) -> HandlerT:
+def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     _check_handler("endpoint", handler)
     given = {key: value for key, value in options.items() if value is not None}
     config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
@@ -258,10 +258,10 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
     declared = getattr(value, _ATTRIBUTE, None)
     if isinstance(declared, EndpointConfig):
         # A bound method is another object than the function that was decorated.
-        return declared if declared.handler is value else replace(declared, handler=value)  # type: ignore[arg-type]
+        return declared if declared.handler is value else replace(declared, handler=value)
     if not callable(value):
         raise ConfigError("endpoints", value, "must hold async functions, EndpointConfig and group(...)")
-    return EndpointConfig(_name_of(value), value)
+    return EndpointConfig(_name_of(value), cast("Handler", value))
 
 
 @final

@@ -241,7 +241,7 @@ class Connection(ABC):
                 yield messages
             finally:
                 messages._close()
-                await unsubscribe_while_unwinding(subscription)  # shielded and bounded in there
+                await unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
         finally:
             stop_listening()
 

@@ -415,11 +415,11 @@ class BridgedConnection(ConnectionBase):
                 return
             try:
                 await self.aio_client.connect(self._servers, **self._options)
-            except BaseException as error:  # raised by `bridge`, on the other side
+            except BaseException as error:  # noqa: ASYNC103  # raised by `bridge`, on the other side
                 self._ready.error = ConnectionClosedError() if isinstance(error, asyncio.CancelledError) else error
                 self.aio_post(self._ready.finish)
-                await _aio_close_quietly(self.aio_client)  # bounded by itself
-                return
+                await _aio_close_quietly(self.aio_client)  # noqa: ASYNC102  # bounded by itself
+                return  # noqa: ASYNC104
             await self.aio_serve()
 
     async def aio_serve(self) -> None:
@@ -438,7 +438,7 @@ class BridgedConnection(ConnectionBase):
                     await self.aio_work(outbound.gathered())
         finally:
             self.aio_side.detach()
-            await self.aio_side.close()  # bounded by itself
+            await self.aio_side.close()  # noqa: ASYNC102  # bounded by itself
 
     async def aio_work(self, commands: deque[_Command]) -> None:
         client = self.aio_client
@@ -465,7 +465,7 @@ class BridgedConnection(ConnectionBase):
     async def aio_call(self, outcome: _Outcome[ResultT], function: Callable[[Client], Awaitable[ResultT]]) -> None:
         try:
             outcome.value = await function(self.aio_client)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError as error:  # noqa: ASYNC103
             # asyncio's own cancellation must not reach a task of another event loop.
             if self.aio_is_ending:
                 outcome.error = ConnectionClosedError("the bridge closed while the call was running")

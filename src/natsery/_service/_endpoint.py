@@ -275,8 +275,8 @@ class Endpoint:
                         await request._send(b"", None)
                 except Exception as error:
                     await self._answer_failure(request, error, clock_ns() - begun)
-                except BaseException as error:  # cancellations are raised again in there
-                    await self._end_abruptly(request, error, clock_ns() - begun)
+                except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
+                    await self._end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
                 else:
                     if not request._has_ended:
                         request._has_ended = True

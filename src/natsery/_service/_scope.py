@@ -82,7 +82,7 @@ async def serve(
                     body_error = error
                 finally:
                     service._begin_stop()
-        except get_cancelled_exc_class():  # what the service failed of is raised in its place
+        except get_cancelled_exc_class():  # noqa: ASYNC103  # what the service failed of is raised in its place
             if service._error is None:
                 raise
         finally:
