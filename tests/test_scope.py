@@ -69,7 +69,7 @@ async def test_a_cancelled_body_is_left_at_once_and_accepted_requests_are_answer
     async with bounded(), anyio.create_task_group() as tasks:
         scope = anyio.CancelScope()
         tasks.start_soon(run, scope)
-        while "slow" not in str(await _info(nc)):  # noqa: ASYNC110
+        while "slow" not in str(await _info(nc)):
             await anyio.sleep(0.001)
         tasks.start_soon(ask)
         await started.wait()
@@ -136,7 +136,7 @@ async def test_stop_without_an_error_ends_the_scope_quietly(nc: Connection) -> N
 async def test_two_errors_leave_as_a_group(nc: Connection) -> None:
     mine, stop = ValueError("mine"), RuntimeError("stop")
     async with bounded():
-        with pytest.raises(BaseExceptionGroup) as caught:  # noqa: ASYNC401
+        with pytest.raises(BaseExceptionGroup) as caught:
             async with natsery.serve(nc, config(add)) as service:
                 service.stop(stop)
                 raise mine

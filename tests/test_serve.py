@@ -36,7 +36,7 @@ def config(*endpoints, **options) -> natsery.ServiceConfig:
 
 @asynccontextmanager
 async def bounded(seconds: float = 20) -> AsyncIterator[None]:
-    with anyio.fail_after(seconds):  # noqa: ASYNC100
+    with anyio.fail_after(seconds):
         yield
 
 
@@ -240,7 +240,7 @@ async def test_the_books_balance_per_cause(nc: Connection, caplog: pytest.LogCap
         for _ in range(10):
             await nc.publish("slow", reply="books")
         await nc.flush()
-        while service.stats().endpoints[0].num_requests < 10_000 or service.stats().endpoints[1].num_requests < 10:  # noqa: ASYNC110
+        while service.stats().endpoints[0].num_requests < 10_000 or service.stats().endpoints[1].num_requests < 10:
             await anyio.sleep(0.001)
     mixed_stats, slow_stats, stuck_stats = service.stats().endpoints
     assert (mixed_stats.num_requests, mixed_stats.num_errors) == (10_000, 7_500)
