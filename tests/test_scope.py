@@ -255,58 +255,18 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
             assert await own_subscriptions(nc, server) == []
 
 
-async def test_cancelling_serve_anywhere_leaves_nothing_and_a_working_connection(
-    nc: Connection, nats_server: NatsServer
-) -> None:
-    """Cancel at the n-th checkpoint, for every n, until one run gets to its end."""
-    before = await own_subscriptions(nc, nats_server)
-    async with bounded(60):
-        for n in range(1, 500):
-            canceller = _Canceller(n)
-            finished = False
-            with canceller.scope:
-                async with natsery.serve(canceller.wrap(nc), config(add), grace=0.2):
-                    await nc.request("add", b"1+1")
-                finished = not canceller.fired
-            await nc.flush()
-            assert await own_subscriptions(nc, nats_server) == before
-            if finished:
-                break
-        assert finished
-        assert n > 3
+async def test_a_denied_reply_is_reported(transport: str) -> None:
+    permissions = (
+        'authorization { users = [{ user: u, password: p, permissions: { publish: ["add"], subscribe: ">" } }] }'
+    )
+    heard = anyio.Event()
 
+    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+        if isinstance(error, natsery.PublishDeniedError):
+            heard.set()
 
-class _Canceller:
-    """Cancels its scope at the n-th call that a service makes on its connection."""
-
-    def __init__(self, n: int) -> None:
-        self.left = n
-        self.fired = False
-        self.scope = anyio.CancelScope()
-
-    def wrap(self, nc: Connection) -> Connection:
-        tick = self._tick
-
-        class Counting(type(nc)):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.__dict__.update(nc.__dict__)
-
-            async def add_subscription(self, *args, **kwargs):
-                tick()
-                return await nc.add_subscription(*args, **kwargs)
-
-            async def flush(self) -> None:
-                tick()
-                await nc.flush()
-
-            async def send(self, *args, **kwargs) -> None:
-                tick()
-                await nc.send(*args, **kwargs)
-
-        return Counting()
-
-    def _tick(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.fired = True
-            self.scope.cancel()
+    with NatsServer(permissions) as server:
+        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+            async with natsery.serve(nc, config(add, error_handler=hear)):
+                await nc.publish("add", b"1+1", reply="denied")
+                await heard.wait()

@@ -155,6 +155,12 @@ class Message:
 
     __slots__ = ("data", "headers", "reply", "status", "subject")
 
+    subject: str
+    data: bytes
+    reply: str
+    headers: Headers
+    status: int
+
     def __init__(
         self,
         subject: str,

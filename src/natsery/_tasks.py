@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import NoReturn, final
 
 import anyio
 from anyio import get_cancelled_exc_class
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 
 def raise_as_it_is(error: BaseException) -> NoReturn:
@@ -29,9 +29,14 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
     """
     body_error: BaseException | None = None
     async with anyio.create_task_group() as outer:
-        shield, tasks = await outer.start(_host)
+        # Protects the tasks until the end of the block, which cancels this scope.
+        shield = anyio.CancelScope(shield=True)
+        home = _Home()
         try:
-            yield tasks
+            # Not `outer.start`: cancelled, that waits for a host that is shielded from the same cancellation.
+            outer.start_soon(home.run, shield)
+            await home.ready.wait()
+            yield home.tasks
         except get_cancelled_exc_class():
             raise
         except BaseException as error:  # raised again below, outside of the task group
@@ -42,9 +47,16 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
         raise_as_it_is(body_error)
 
 
-async def _host(*, task_status: TaskStatus[tuple[anyio.CancelScope, TaskGroup]]) -> None:
-    # Protects the tasks until the end of the block, which cancels this scope.
-    with anyio.CancelScope(shield=True) as shield:
-        async with anyio.create_task_group() as tasks:
-            task_status.started((shield, tasks))
-            await anyio.sleep_forever()
+@final
+class _Home:
+    """Where the tasks live."""
+
+    def __init__(self) -> None:
+        self.tasks = anyio.create_task_group()
+        self.ready = anyio.Event()
+
+    async def run(self, shield: anyio.CancelScope) -> None:
+        with shield:
+            async with self.tasks:
+                self.ready.set()
+                await anyio.sleep_forever()

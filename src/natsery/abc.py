@@ -261,6 +261,9 @@ class Messages:
         dropped: messages that came while ``max_pending`` others were waiting.
     """
 
+    subject: str
+    dropped: int
+
     def __init__(self, subject: str, max_pending: int) -> None:
         self.subject = subject
         self.dropped = 0

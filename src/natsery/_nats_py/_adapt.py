@@ -106,7 +106,7 @@ class AdaptedConnection(ConnectionBase):
         if size > client.max_payload:
             raise MaxPayloadError(size, client.max_payload)
         try:
-            await client.publish(subject, data, reply, mapping)
+            await self._side.publish(subject, data, reply, mapping)
         except Exception as error:
             raise translate(error, subject, data, client.max_payload) from error
 

@@ -442,12 +442,13 @@ class BridgedConnection(ConnectionBase):
 
     async def aio_work(self, commands: deque[_Command]) -> None:
         client = self.aio_client
+        publish = self.aio_side.publish
         while commands:
             command = commands.popleft()
             if isinstance(command, tuple):
                 subject, data, reply, headers = command
                 try:
-                    await client.publish(subject, data, reply, headers)
+                    await publish(subject, data, reply, headers)
                 except Exception as error:
                     problem = translate(error, subject, data, client.max_payload)
                     self.aio_emit(abc.ConnectionEvent(abc.EventKind.ERROR, problem))
@@ -456,7 +457,10 @@ class BridgedConnection(ConnectionBase):
                 await command()
 
     def aio_start_call(self, outcome: _Outcome[ResultT], function: Callable[[Client], Awaitable[ResultT]]) -> None:
-        outcome.aio_task = self.aio_tasks.create_task(self.aio_call(outcome, function))
+        task = self.aio_tasks.create_task(self.aio_call(outcome, function))
+        outcome.aio_task = task
+        # A callback, for a task that is cancelled before its first step never runs a `finally`.
+        task.add_done_callback(lambda _: self.aio_post(outcome.finish))
 
     async def aio_cancel_call(self, outcome: _Outcome[Any]) -> None:
         if outcome.aio_task is not None:
@@ -474,8 +478,6 @@ class BridgedConnection(ConnectionBase):
                 outcome.error.__cause__ = error
         except BaseException as error:  # raised by the caller, on the other side
             outcome.error = error
-        finally:
-            self.aio_post(outcome.finish)
 
 
 async def _aio_close_quietly(client: Client) -> None:

@@ -43,7 +43,7 @@ from ._request import Request, as_bytes
 if TYPE_CHECKING:
     from ._service import Service
 
-REQUESTS_BETWEEN_YIELDS = 64
+REQUESTS_BETWEEN_YIELDS = 256
 """Requests that a worker handles without waiting before it lets other tasks run."""
 
 

@@ -71,8 +71,11 @@ async def serve(
         body_error: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                await tasks.start(service._host)
                 try:
+                    # Not `tasks.start`: cancelled, that waits for the host to end, which is shielded from the same
+                    # cancellation and waits for `_begin_stop`.
+                    tasks.start_soon(service._host, name=f"natsery service {service.name}")
+                    await service._hosted.wait()
                     await service._open()
                     with service._body:
                         yield service

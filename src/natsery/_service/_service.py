@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, final
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from .. import abc
 from .._adr32 import check_group, new_id
@@ -43,6 +44,10 @@ class Service:
         started: when it started or was last reset.
     """
 
+    id: str
+    config: ServiceConfig
+    started: datetime
+
     def __init__(self, connection: abc.Connection, config: ServiceConfig, grace: float) -> None:
         self.id = config.id or new_id()
         self.config = config
@@ -58,6 +63,7 @@ class Service:
         self._workers: TaskGroup | None = None
         self._body = anyio.CancelScope()
         self._shield = anyio.CancelScope(shield=True)
+        self._hosted = anyio.Event()
         self._stopping = anyio.Event()
         self._stopped = anyio.Event()
         self._stop_deadline = math.inf
@@ -237,7 +243,7 @@ class Service:
         for run in self._control.runners:
             self._plumbing.start_soon(run, name="natsery control plane")
 
-    async def _host(self, *, task_status: TaskStatus[None]) -> None:
+    async def _host(self) -> None:
         """The home of the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
         with self._shield:
@@ -251,7 +257,7 @@ class Service:
                     plumbing.start_soon(self._watch_connection, name="natsery connection watch")
                     async with anyio.create_task_group() as workers:
                         self._workers = workers
-                        task_status.started()
+                        self._hosted.set()
                         await self._stopping.wait()
                         self._start_grace()
                         is_responsive = await self._drain_endpoints()
