@@ -12,7 +12,7 @@ import natsery
 from natsery.abc import Connection
 
 from .server import NatsServer
-from .test_scope import own_subscriptions
+from .test_scope import nothing_left
 from .test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,6 @@ class CancelledAt:
 
 
 async def test_cancelling_serve_at_any_point(nc: Connection, nats_server: NatsServer) -> None:
-    before = await own_subscriptions(nc, nats_server)
 
     async def use() -> None:
         async with natsery.serve(nc, config(add), grace=0.2) as service:
@@ -59,7 +58,7 @@ async def test_cancelling_serve_at_any_point(nc: Connection, nats_server: NatsSe
                 run = CancelledAt(use(), n, scope)
                 await run
             await nc.flush()
-            assert await own_subscriptions(nc, nats_server) == before
+            assert await nothing_left(nc, nats_server)
             if run.n > 0:
                 break
     assert n > 5

@@ -24,12 +24,13 @@ class ConnectionBase(abc.Connection):
     def __init__(self, inbox: str) -> None:
         self._listeners: list[abc.Listener] = []
         self._closed = anyio.Event()
+        self._is_closed = False
         self._requests = _Requests(self, inbox)
 
     @property
     def is_closed(self) -> bool:
         """See `abc.Connection`."""
-        return self._closed.is_set()
+        return self._is_closed
 
     async def wait_closed(self) -> None:
         """See `abc.Connection`."""
@@ -52,8 +53,9 @@ class ConnectionBase(abc.Connection):
 
     def _emit(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
-            if self._closed.is_set():
+            if self._is_closed:
                 return
+            self._is_closed = True
             self._closed.set()
         for listener in list(self._listeners):
             try:
@@ -62,7 +64,7 @@ class ConnectionBase(abc.Connection):
                 logger.exception("a listener of the NATS connection raised")
 
     def _raise_if_closed(self) -> None:
-        if self._closed.is_set():
+        if self._is_closed:
             raise ConnectionClosedError
 
 

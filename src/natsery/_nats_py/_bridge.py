@@ -219,7 +219,8 @@ class BridgedConnection(ConnectionBase):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
     ) -> None:
         """See `abc.Connection`."""
-        self._raise_if_closed()
+        if self._is_closed:
+            raise ConnectionClosedError
         mapping, size = None, len(data)
         if headers is not None:
             checked = abc.Headers(headers)
@@ -281,8 +282,10 @@ class BridgedConnection(ConnectionBase):
 
     def _command(self, command: _Command) -> None:
         if self._outbound is not None:
-            with suppress(RuntimeError):  # the other loop has ended, and `_run_thread` is about to tell
+            try:
                 self._outbound.put(command)
+            except RuntimeError:
+                pass  # the other loop has ended, and `_run_thread` is about to tell
 
     async def _run_over_there(self, function: Callable[[Client], Awaitable[ResultT]]) -> ResultT:
         await checkpoint()
