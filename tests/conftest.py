@@ -35,7 +35,7 @@ if sys.version_info >= (3, 12):
 _MATRIX = [
     pytest.param((backend, transport), id=f"{name}-{transport}")
     for name, backend in _BACKENDS.items()
-    for transport in ("adapted", "bridged")
+    for transport in ("native", "adapted", "bridged")
     if (name, transport) != ("trio", "adapted")  # a nats-py client lives in asyncio
 ]
 
@@ -64,6 +64,10 @@ def nats_server() -> Iterator[NatsServer]:
 @asynccontextmanager
 async def open_connection(transport: str, url: str, **options: object) -> AsyncIterator[Connection]:
     """A connection of a kind; ``"adapted"`` needs asyncio."""
+    if transport == "native":
+        async with natsery.connect(url, **options) as nc:
+            yield nc
+        return
     if transport == "bridged":
         async with natsery.bridge(url, **options) as nc:
             yield nc

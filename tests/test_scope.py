@@ -248,7 +248,9 @@ async def test_a_frozen_server_does_not_hold_the_scope(transport: str) -> None:
 
 async def test_it_survives_a_killed_server(transport: str) -> None:
     with NatsServer() as server:
-        options = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+        options: dict[str, object] = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+        if transport == "native":
+            options = {"reconnect_wait": 0.01, "max_reconnect_wait": 0.01}
         async with bounded(30), open_connection(transport, server.url, **options) as nc:
             back = anyio.Event()
             nc.add_listener(lambda event: event.kind == "reconnected" and back.set())

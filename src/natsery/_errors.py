@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
@@ -103,6 +103,105 @@ class ConnectionClosedError(NatseryError):
 
     def __init__(self, message: str = "the NATS connection is closed") -> None:
         super().__init__(message)
+
+
+@final
+class ConnectError(NatseryError):
+    """No server could be connected to.
+
+    Attributes:
+        failures: each server that was tried, as a URL without secrets, and what went wrong there.
+    """
+
+    def __init__(self, failures: Sequence[tuple[str, Exception]]) -> None:
+        super().__init__(failures)
+        self.failures = tuple(failures)
+
+    def __str__(self) -> str:
+        tried = "; ".join(f"{server}: {_describe(error)}" for server, error in self.failures)
+        return f"cannot connect to NATS ({tried})"
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+@final
+class AuthorizationError(NatseryError):
+    """The server refuses these credentials, or accepts them no longer.
+
+    Attributes:
+        text: what the server said.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"the server refuses the credentials: {self.text}"
+
+
+@final
+class SecureConnectionError(NatseryError):
+    """TLS is wanted and cannot be had; nothing secret was sent."""
+
+
+@final
+class ProtocolError(NatseryError):
+    """A server sent what is not the NATS protocol; that network connection is given up.
+
+    Attributes:
+        reason: what is wrong.
+        received: the beginning of what was received.
+    """
+
+    def __init__(self, reason: str, received: bytes = b"") -> None:
+        super().__init__(reason, received)
+        self.reason = reason
+        self.received = received[:100]
+
+    def __str__(self) -> str:
+        return f"not the NATS protocol: {self.reason}; received {self.received!r}"
+
+
+@final
+class MalformedMessageError(NatseryError):
+    """A message was dropped because it cannot be read: text that is not UTF-8, or a broken header block.
+
+    Attributes:
+        reason: what is wrong.
+        subject: its subject, as far as it can be read.
+    """
+
+    def __init__(self, reason: str, subject: str = "") -> None:
+        super().__init__(reason, subject)
+        self.reason = reason
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"message on {self.subject!r} dropped: {self.reason}"
+
+
+@final
+class ServerComplaintError(NatseryError):
+    """A server complained with ``-ERR``.
+
+    Attributes:
+        text: what it said.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"the server complains: {self.text}"
+
+
+@final
+class ConnectionLostError(NatseryError):
+    """A network connection to a server ended, or the server answers no more."""
 
 
 class SubscriptionDeniedError(NatseryError):

@@ -45,11 +45,17 @@ Deliver: TypeAlias = Callable[[Message], None]
 class EventKind(StrEnum):
     """What can happen to a connection."""
 
+    CONNECTED = "connected"
+    """The server is there: the first event of ``Connection.events`` on a connection that is up."""
+
     DISCONNECTED = "disconnected"
     """The server is away and the connection tries to come back."""
 
     RECONNECTED = "reconnected"
     """It is back and every subscription has been made again."""
+
+    LAME_DUCK = "lame_duck"
+    """The server is about to shut down; a native connection moves to another one if it knows any."""
 
     CLOSED = "closed"
     """It is closed for good; nothing follows."""

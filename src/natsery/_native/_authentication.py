@@ -1,0 +1,125 @@
+"""Who connects: the credentials of a CONNECT, read anew for every network connection."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from .._errors import ConfigError
+from .._protocol._addresses import Address
+from .._protocol._credentials import read_credentials
+from ._options import FileSecret, Options, Secret, Sign
+
+if TYPE_CHECKING:
+    import nkeys
+
+
+async def authenticate(options: Options, address: Address, nonce: str) -> dict[str, str]:
+    """The fields of CONNECT that say who this is, for one server and its nonce.
+
+    Raises:
+        ConfigError: a file cannot be read or holds something else, or a callable gave something else than a text.
+    """
+    if options.credentials is not None:
+        name, text = await _read_file("credentials", options.credentials)
+        jwt, seed = read_credentials("credentials", name, text)
+        return {"jwt": jwt, **_signature(_key("credentials", seed), nonce)}
+    if options.nkey_seed is not None:
+        _, text = await _read_file("nkey_seed", options.nkey_seed, may_be_text=True)
+        key = _key("nkey_seed", text.strip())
+        return {"nkey": key.public_key.decode(), **_signature(key, nonce)}
+    if options.sign is not None:
+        fields = {"sig": await _foreign_signature(options.sign, nonce)} if nonce else {}
+        if options.nkey is not None:
+            fields["nkey"] = options.nkey
+        if options.jwt is not None:
+            fields["jwt"] = await _read("jwt", options.jwt)
+        return fields
+    if options.user is not None and options.password is not None:
+        return {"user": await _read("user", options.user), "pass": await _read("password", options.password)}
+    if options.token is not None:
+        return {"auth_token": await _read("token", options.token)}
+    if address.user is not None and address.password is not None:
+        return {"user": address.user, "pass": address.password}
+    if address.token is not None:
+        return {"auth_token": address.token}
+    return {}
+
+
+async def check_files(options: Options) -> None:
+    """Read the files among the credentials before any server is asked.
+
+    Raises:
+        ConfigError: one cannot be read or holds something else.
+    """
+    files = [value for value in (options.credentials, options.nkey_seed) if value is not None]
+    if files and not callable(files[0]):
+        await authenticate(options, options.addresses[0], "")
+
+
+async def _read(field: str, value: Secret) -> str:
+    if isinstance(value, str):
+        return value
+    text = await _call(value)
+    if not isinstance(text, str):
+        raise ConfigError(field, type(text).__name__, "the function must give a str")
+    return text
+
+
+async def _read_file(field: str, value: FileSecret, *, may_be_text: bool = False) -> tuple[str, str]:
+    if not isinstance(value, (str, os.PathLike)):
+        return "the text that the function gave", await _read(field, value)
+    if may_be_text and isinstance(value, str) and value.startswith("SU"):
+        return "the seed", value
+    path = anyio.Path(value)
+    try:
+        return str(path), await path.read_text(encoding="utf-8")
+    except OSError as error:
+        # Not the value itself: a seed that somebody mistook for a path stays secret.
+        shown = os.fspath(value) if isinstance(value, os.PathLike) or os.sep in value or "." in value else "…"
+        raise ConfigError(field, shown, f"cannot be read ({error.strerror or type(error).__name__})") from None
+    except ValueError:
+        raise ConfigError(field, str(path), "is not a text file") from None
+
+
+async def _call(function: Callable[..., Any], *args: object) -> object:
+    result = function(*args)
+    if inspect.isawaitable(result):
+        result = await cast("Awaitable[object]", result)
+    return result
+
+
+def _key(field: str, seed: str) -> nkeys.KeyPair:
+    try:
+        import nkeys
+    except ImportError:
+        raise ConfigError(field, "…", "needs the package nkeys; run: pip install 'natsery[nkeys]'") from None
+    try:
+        prefix, raw = nkeys.decode_seed(bytearray(seed, "ascii"))
+        # `decode_seed` does not look at the checksum, so a seed with a mistyped character would be another key.
+        if prefix != nkeys.PREFIX_BYTE_USER or nkeys.encode_seed(bytes(raw), prefix) != seed.encode():
+            raise ValueError
+        return nkeys.from_seed(bytearray(seed, "ascii"))
+    except (nkeys.NkeysError, ValueError):
+        raise ConfigError(field, "…", "holds no seed of a user's key (SU…), or a mistyped one") from None
+
+
+def _signature(key: nkeys.KeyPair, nonce: str) -> dict[str, str]:
+    # A server that wants no signature sends no nonce.
+    return {"sig": _as_text(key.sign(nonce.encode()))} if nonce else {}
+
+
+async def _foreign_signature(sign: Sign, nonce: str) -> str:
+    signature = await _call(sign, nonce.encode())
+    if not isinstance(signature, bytes) or len(signature) != 64:
+        raise ConfigError("sign", type(signature).__name__, "the function must give the 64 bytes of a signature")
+    return _as_text(signature)
+
+
+def _as_text(signature: bytes) -> str:
+    return base64.urlsafe_b64encode(signature).rstrip(b"=").decode()

@@ -1,0 +1,157 @@
+"""One network connection to one server, from the first byte to the end of the handshake."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Any, final
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
+
+from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
+from .._protocol import _commands
+from .._protocol._addresses import Address
+from .._protocol._complaints import complaint_error
+from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
+from .._protocol._server_info import ServerInfo, read_info
+from ._authentication import authenticate
+from ._options import Options
+
+RECEIVE_BYTES = 64 * 1024
+
+
+@final
+@dataclass
+class Link:
+    """A network connection that the server has accepted; who dialled it closes it."""
+
+    address: Address
+    stream: ByteStream
+    parser: Parser
+    info: ServerInfo
+    events: list[Event]
+    """What came with the end of the handshake and has not been looked at."""
+
+
+async def dial(address: Address, options: Options) -> Link:
+    """Connect to a server, with TLS and credentials as they are asked for.
+
+    Raises:
+        TimeoutError: it took longer than ``connect_timeout``.
+        OSError: nobody is there, or the TLS handshake failed.
+        SecureConnectionError: TLS is wanted and the server has none; nothing was sent to it.
+        AuthorizationError: it refuses the credentials.
+        ConfigError: the credentials cannot be read.
+        NatseryError: it ended the connection, or does not speak NATS.
+
+    **Cancellation:** the network connection is closed.
+    """
+    with anyio.fail_after(options.connect_timeout):
+        stream: ByteStream = await anyio.connect_tcp(address.host, address.port)
+        try:
+            return await _greet(_Greeting(stream), address, options)
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            await anyio.aclose_forcefully(stream)
+            raise ConnectionLostError("the server ended the connection during the handshake") from error
+        except BaseException:
+            await anyio.aclose_forcefully(stream)
+            raise
+
+
+async def _greet(greeting: _Greeting, address: Address, options: Options) -> Link:
+    wants_tls = address.tls or bool(options.tls) or options.tls_first
+    if options.tls_first:
+        await greeting.encrypt(address, options)
+    info = await greeting.receive_info()
+    if not options.tls_first and (wants_tls or info.tls_required):
+        if not (info.tls_required or info.tls_available):
+            raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
+        await greeting.encrypt(address, options)
+    fields: dict[str, Any] = {
+        "verbose": options.verbose,
+        "pedantic": options.pedantic,
+        "tls_required": wants_tls,
+        "name": options.name or "",
+        "lang": "python-natsery",
+        "version": "0.1.0",
+        "protocol": 1,
+        "echo": options.echo,
+        "headers": True,
+        "no_responders": True,
+    }
+    fields.update(await authenticate(options, address, info.nonce))
+    await greeting.stream.send(_commands.connect(fields) + _commands.PING)
+    return await greeting.receive_welcome(address, info)
+
+
+@final
+class _Greeting:
+    """The stream of a handshake, read one event at a time."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+        self._parser = Parser()
+        self._events: list[Event] = []
+
+    async def encrypt(self, address: Address, options: Options) -> None:
+        """Do the TLS handshake."""
+        if self._events or not self._parser.is_between_events:
+            # Nothing that came in clear may pass for something that came through TLS.
+            raise ProtocolError("the server sent more than INFO before the TLS handshake")
+        context = options.tls if isinstance(options.tls, ssl.SSLContext) else ssl.create_default_context()
+        hostname = options.tls_hostname or address.verify_as or address.host
+        try:
+            self.stream = await TLSStream.wrap(
+                self.stream, hostname=hostname, ssl_context=context, standard_compatible=False
+            )
+        except ssl.SSLError as error:
+            raise SecureConnectionError(f"the TLS handshake with {address} failed: {_reason(error)}") from error
+
+    async def receive_info(self) -> ServerInfo:
+        """The first thing that a server says."""
+        event = await self._receive()
+        if isinstance(event, ErrorEvent):
+            raise complaint_error(event.text)
+        if not isinstance(event, InfoEvent):
+            raise ProtocolError("a server must begin with INFO", repr(event).encode())
+        return read_info(event.text)
+
+    async def receive_welcome(self, address: Address, info: ServerInfo) -> Link:
+        """The PONG that says that CONNECT was accepted."""
+        complaint: NatseryError | None = None
+        while True:
+            try:
+                event = await self._receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                if complaint is None:
+                    raise
+                raise complaint from None
+            if event is Signal.PONG:
+                return Link(address, self.stream, self._parser, info, self._events)
+            if event is Signal.PING:
+                await self.stream.send(_commands.PONG)
+            elif isinstance(event, InfoEvent):
+                info = read_info(event.text)
+            elif isinstance(event, ErrorEvent):
+                complaint = complaint_error(event.text)
+                if isinstance(complaint, AuthorizationError):
+                    raise complaint
+            elif event is not Signal.OK:
+                raise ProtocolError("a server must answer CONNECT first", repr(event).encode())
+
+    async def _receive(self) -> Event:
+        while not self._events:
+            # A server without TLS, asked for a handshake, answers with INFO in clear; so does a plain one asked too early.
+            self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
+        event = self._events.pop(0)
+        if isinstance(event, ProtocolError):
+            raise event
+        return event
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({error.verify_message})"
+    return error.reason or str(error)

@@ -1,0 +1,130 @@
+"""What `natsery.connect` is told, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, final
+
+from .._adr32 import check_subject
+from .._config import check_seconds
+from .._errors import ConfigError
+from .._protocol._addresses import Address
+
+Secret: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
+"""A text, or what gives it anew for every network connection."""
+
+FileSecret: TypeAlias = "str | os.PathLike[str] | Callable[[], str | Awaitable[str]]"
+"""A file, read anew for every network connection, or what gives the text that such a file holds."""
+
+Sign: TypeAlias = "Callable[[bytes], bytes | Awaitable[bytes]]"
+"""Signs a server's nonce: takes it, and gives the 64 bytes of an Ed25519 signature."""
+
+MAX_PENDING_BYTES = 8 * 1024 * 1024
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a native connection; see `natsery.connect`."""
+
+    addresses: tuple[Address, ...]
+    name: str | None = None
+    user: Secret | None = field(default=None, repr=False)
+    password: Secret | None = field(default=None, repr=False)
+    token: Secret | None = field(default=None, repr=False)
+    credentials: FileSecret | None = field(default=None, repr=False)
+    nkey_seed: FileSecret | None = field(default=None, repr=False)
+    nkey: str | None = None
+    jwt: Secret | None = field(default=None, repr=False)
+    sign: Sign | None = None
+    tls: ssl.SSLContext | bool = False
+    tls_hostname: str | None = None
+    tls_first: bool = False
+    inbox_prefix: str = "_INBOX"
+    echo: bool = True
+    verbose: bool = False
+    pedantic: bool = False
+    shuffle: bool = True
+    connect_timeout: float = 2.0
+    retry_first_connect: bool = False
+    reconnect: bool = True
+    reconnect_wait: float = 0.1
+    max_reconnect_wait: float = 10.0
+    max_reconnect_rounds: int | None = None
+    ping_interval: float = 30.0
+    max_outstanding_pings: int = 2
+    max_pending_bytes: int = MAX_PENDING_BYTES
+    max_control_line: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        for where in ("user", "password", "token", "jwt"):
+            _check_secret(where, getattr(self, where))
+        for where in ("credentials", "nkey_seed"):
+            _check_secret(where, getattr(self, where), files=True)
+        self._check_ways_to_authenticate()
+        if not isinstance(self.tls, (bool, ssl.SSLContext)):
+            raise ConfigError("tls", self.tls, "must be an ssl.SSLContext or a bool")
+        _check_text("tls_hostname", self.tls_hostname)
+        check_subject("inbox_prefix", self.inbox_prefix, wildcards=False)
+        switches = ("tls_first", "echo", "verbose", "pedantic", "shuffle", "retry_first_connect", "reconnect")
+        for where in switches:
+            if not isinstance(getattr(self, where), bool):
+                raise ConfigError(where, getattr(self, where), "must be True or False")
+        for where in ("connect_timeout", "ping_interval"):
+            check_seconds(where, getattr(self, where), zero=False, infinite=True)
+        for where in ("reconnect_wait", "max_reconnect_wait"):
+            check_seconds(where, getattr(self, where), zero=False, infinite=False)
+        for where in ("max_outstanding_pings", "max_pending_bytes", "max_control_line"):
+            _check_count(where, getattr(self, where))
+        if self.max_reconnect_rounds is not None:
+            _check_count("max_reconnect_rounds", self.max_reconnect_rounds)
+
+    def _check_ways_to_authenticate(self) -> None:
+        if (self.user is None) != (self.password is None):
+            given, missing = ("user", "password") if self.password is None else ("password", "user")
+            raise ConfigError(missing, None, f"must be given as well, for {given} is")
+        if self.sign is not None and not callable(self.sign):
+            raise ConfigError("sign", self.sign, "must be a function that signs a nonce")
+        if self.sign is not None and self.nkey is None and self.jwt is None:
+            raise ConfigError("sign", self.sign, "needs nkey (the public key) or jwt as well")
+        if (self.nkey is not None or self.jwt is not None) and self.sign is None:
+            where = "nkey" if self.jwt is None else "jwt"
+            raise ConfigError("sign", None, f"must be given as well, for {where} is")
+        if self.nkey is not None and not (isinstance(self.nkey, str) and self.nkey.startswith("U")):
+            hint = "; a seed goes to nkey_seed" if isinstance(self.nkey, str) and self.nkey.startswith("S") else ""
+            raise ConfigError("nkey", "…", f"must be a user's public key, which begins with U{hint}")
+        ways = {
+            "user": self.user,
+            "token": self.token,
+            "credentials": self.credentials,
+            "nkey_seed": self.nkey_seed,
+            "sign": self.sign,
+        }
+        first, *others = [where for where, value in ways.items() if value is not None] or [""]
+        if others:
+            raise ConfigError(others[0], "…", f"cannot be given together with {first}")
+
+
+def _check_text(where: str, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigError(where, value, "must be a str that is not empty")
+
+
+def _check_secret(where: str, value: Any, *, files: bool = False) -> None:
+    # What is wrong with a secret may be a secret itself, so only its type is shown.
+    if value is None or callable(value) or (isinstance(value, str) and value):
+        return
+    if files and isinstance(value, os.PathLike):
+        return
+    kinds = "a path, or a function that gives the file's text" if files else "a str, or a function that gives one"
+    shown = "an empty str" if value == "" else type(value).__name__
+    raise ConfigError(where, shown, f"must be {kinds}")
+
+
+def _check_count(where: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(where, value, "must be an int of at least 1")

@@ -1,0 +1,120 @@
+"""Where a server is, read from a URL."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+from urllib.parse import unquote, urlsplit
+
+from .._errors import ConfigError
+
+DEFAULT_PORT: Final = 4222
+_SCHEMES: Final = ("nats", "tls")
+
+
+@final
+@dataclass(frozen=True)
+class Address:
+    """One server: where it is, whether TLS is wanted, and what its URL says about who connects."""
+
+    host: str
+    port: int = DEFAULT_PORT
+    tls: bool = False
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    verify_as: str | None = None
+    """The host name that its certificate must have, if it is not ``host``."""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What makes it the same server."""
+        return self.host, self.port
+
+
+def read_addresses(servers: object) -> list[Address]:
+    """Addresses from one URL, several with commas between, or a sequence of URLs; each server once.
+
+    Raises:
+        ConfigError: a URL cannot be read; the error does not show what may be secret in it.
+    """
+    if isinstance(servers, str):
+        urls: Iterable[object] = servers.split(",")
+    elif isinstance(servers, Sequence) and not isinstance(servers, (bytes, bytearray)):
+        urls = servers
+    else:
+        raise ConfigError("servers", servers, "must be a URL or a sequence of URLs")
+    found: dict[tuple[str, int], Address] = {}
+    for url in urls:
+        address = read_address(url)
+        found.setdefault(address.place, address)
+    if not found:
+        raise ConfigError("servers", servers, "must name at least one server")
+    return list(found.values())
+
+
+def read_address(url: object) -> Address:
+    """An address from ``nats://host:4222``, ``tls://user:password@host``, ``nats://token@host`` or plain ``host:port``.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+    if not isinstance(url, str):
+        raise ConfigError("servers", url, "must be URLs, as str")
+    text = url.strip()
+    shown = _without_secrets(text)
+    try:
+        parts = urlsplit(text if "://" in text else f"nats://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError("servers", shown, f"must be URLs such as 'nats://127.0.0.1:4222' ({error})") from None
+    if parts.scheme in ("ws", "wss"):
+        raise ConfigError("servers", shown, "WebSocket is not supported here; natsery.bridge and natsery.adapt can")
+    if parts.scheme not in _SCHEMES:
+        raise ConfigError("servers", shown, "must begin with nats:// or tls://")
+    if not host or any(character.isspace() for character in host):
+        raise ConfigError("servers", shown, "must name a host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError("servers", shown, "must end after the port")
+    if port == 0:
+        raise ConfigError("servers", shown, "must have a port between 1 and 65535")
+    user = password = token = None
+    if parts.username is not None:
+        if parts.password is None:
+            token = unquote(parts.username)
+        else:
+            user, password = unquote(parts.username), unquote(parts.password)
+    return Address(host, port or DEFAULT_PORT, parts.scheme == "tls", user, password, token)
+
+
+def discovered_address(text: str, origin: Address) -> Address | None:
+    """A server that another one told of, reached with the same TLS and credentials; ``None`` if it cannot be read."""
+    try:
+        address = read_address(text)
+    except ConfigError:
+        return None
+    # Clusters gossip addresses as numbers, and certificates are for names.
+    verify_as = origin.verify_as or origin.host if _is_number(address.host) and not _is_number(origin.host) else None
+    return Address(
+        address.host, address.port, origin.tls, origin.user, origin.password, origin.token, verify_as=verify_as
+    )
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_secrets(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{'…@' if at else ''}{place}"

@@ -1,0 +1,46 @@
+"""The header block of a message, read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .._errors import MalformedMessageError
+from .._message import Headers
+
+_VERSION = b"NATS/1.0"
+
+
+class HeaderBlock(NamedTuple):
+    """Headers, and the status that a server may put in their first line (0 if it has none)."""
+
+    headers: Headers
+    status: int
+    description: str
+
+
+def read_headers(block: bytes) -> HeaderBlock:
+    """A header block as it travels: the version line, one line a field, an empty line.
+
+    Raises:
+        MalformedMessageError: it is cut short, has another version, a field without a name, or text that is not UTF-8.
+
+    Source: ADR-4, NATS message headers.
+    """
+    if not block.endswith(b"\r\n\r\n"):
+        raise MalformedMessageError("its header block does not end in an empty line")
+    try:
+        first, *lines = block[:-4].decode().split("\r\n")
+    except UnicodeDecodeError:
+        raise MalformedMessageError("its headers are not UTF-8") from None
+    if not first.startswith("NATS/1.0"):
+        raise MalformedMessageError("its header block does not begin with NATS/1.0")
+    code, _, description = first[len(_VERSION) :].strip().partition(" ")
+    if code and not (code.isascii() and code.isdigit() and len(code) == 3):
+        raise MalformedMessageError("its status is not a number of three digits")
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise MalformedMessageError("a header line has no name or no colon")
+        pairs.append((name, value.strip(" \t")))
+    return HeaderBlock(Headers.from_wire(pairs), int(code or 0), description.strip())
