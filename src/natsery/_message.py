@@ -165,7 +165,6 @@ class Message:
         self,
         subject: str,
         data: bytes = b"",
-        *,
         reply: str = "",
         headers: Headers = NO_HEADERS,
         status: int = 0,

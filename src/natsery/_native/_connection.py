@@ -44,8 +44,8 @@ logger = logging.getLogger("natsery")
 CLOSE_SECONDS = 2.0
 """How long closing waits for the server to take what was sent."""
 
-LONG_SUBJECTS = 1000
-"""Characters of subject and reply subject from which on their length in bytes is looked at."""
+LONG_SUBJECT = 500
+"""Characters of a subject from which on its length in bytes is looked at."""
 
 _BLANK = re.compile(r"\s")
 
@@ -191,25 +191,26 @@ class NativeConnection(ConnectionBase):
             self._raise_if_closed()
         if type(data) is not bytes:
             data = _as_bytes(data)
-        try:
-            subject_bytes, reply_bytes = subject.encode(), reply.encode()
-        except UnicodeEncodeError:
-            raise ConfigError("subject", f"{subject} {reply}".strip(), "must be writable as UTF-8") from None
-        if _BLANK.search(subject) or _BLANK.search(reply) or not subject or len(subject) + len(reply) > LONG_SUBJECTS:
+        # Printable and without blanks is the common case, and needs no closer look.
+        if not subject.isprintable() or " " in subject or len(subject) > LONG_SUBJECT or reply or not subject:
             self._check_line(subject, reply)
         size = len(data)
         if headers is None:
-            frame = _commands.publish(subject_bytes, reply_bytes, data)
+            frame = b"PUB %b %b%d\r\n%b\r\n" % (subject.encode(), reply.encode() + b" " if reply else b"", size, data)
         else:
             block = abc.Headers(headers).encode()
+            frame = _commands.publish_with_headers(subject.encode(), reply.encode(), block, data)
             size += len(block)
-            frame = _commands.publish_with_headers(subject_bytes, reply_bytes, block, data)
         if size > self._max_payload:
             raise MaxPayloadError(size, self._max_payload)
         outbox = self._outbox
         if outbox.size + len(frame) > outbox.limit:
             raise OutboundBufferError
-        outbox.put(frame)
+        # `outbox.put`, written out: a call less for every message.
+        outbox.frames.append(frame)
+        outbox.size += len(frame)
+        if outbox.is_waiting:
+            outbox.wake()
         self._out_messages += 1
         self._out_bytes += size
         if outbox.size > HIGH_WATER_BYTES:
@@ -217,13 +218,17 @@ class NativeConnection(ConnectionBase):
 
     def _check_line(self, subject: str, reply: str) -> None:
         # White space would be read as a separator, and what follows it as another field or another command.
+        try:
+            size = len(subject.encode()) + len(reply.encode())
+        except UnicodeEncodeError:
+            raise ConfigError("subject", f"{subject} {reply}".strip(), "must be writable as UTF-8") from None
         if not subject or _BLANK.search(subject):
             raise ConfigError("subject", subject, "must not be empty or contain white space")
         if _BLANK.search(reply):
             raise ConfigError("reply", reply, "must not contain white space")
         # The verb, its sizes and the blanks between take at most 40 bytes.
         longest = self._options.max_control_line - 40
-        if len(subject.encode()) + len(reply.encode()) > longest:
+        if size > longest:
             raise ConfigError("subject", subject, f"must, with the reply subject, not be longer than {longest} bytes")
 
     # Subscriptions
@@ -466,9 +471,9 @@ class NativeConnection(ConnectionBase):
                 if header_block:
                     size += len(header_block)
                     headers, status, _ = read_headers(header_block)
-                    message = abc.Message(subject.decode(), data, reply=reply.decode(), headers=headers, status=status)
+                    message = abc.Message(subject.decode(), data, reply.decode(), headers, status)
                 else:
-                    message = abc.Message(subject.decode(), data, reply=reply.decode())
+                    message = abc.Message(subject.decode(), data, reply.decode())
             except (UnicodeDecodeError, MalformedMessageError) as error:
                 self._drop(event, error)
                 continue

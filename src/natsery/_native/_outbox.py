@@ -26,25 +26,30 @@ class Outbox:
         frames: the frames.
         size: their bytes.
         limit: bytes that they may come to; no limit while a server takes them.
+        is_waiting: whether the task that empties it waits for a frame.
     """
 
-    __slots__ = ("_is_waiting", "_low_water", "_wakeup", "frames", "limit", "size")
+    __slots__ = ("_low_water", "_wakeup", "frames", "is_waiting", "limit", "size")
 
     def __init__(self, frames: Iterable[bytes] = (), limit: float = math.inf) -> None:
         self.frames = list(frames)
         self.size = sum(map(len, self.frames))
         self.limit = limit
         self._wakeup = new_wakeup()
-        self._is_waiting = False
+        self.is_waiting = False
         self._low_water: anyio.Event | None = None
 
     def put(self, frame: bytes) -> None:
         """Add a frame."""
         self.frames.append(frame)
         self.size += len(frame)
-        if self._is_waiting:
-            self._is_waiting = False
-            self._wakeup.set()
+        if self.is_waiting:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the task that empties it go on."""
+        self.is_waiting = False
+        self._wakeup.set()
 
     def put_first(self, frames: list[bytes]) -> None:
         """Add frames in front of those that are there."""
@@ -54,11 +59,11 @@ class Outbox:
     async def wait_for_frames(self) -> None:
         """Wait until there is something to take. A checkpoint only when it has to wait."""
         while not self.frames:
-            self._is_waiting = True
+            self.is_waiting = True
             try:
                 await self._wakeup.wait()
             finally:
-                self._is_waiting = False
+                self.is_waiting = False
 
     def take(self) -> bytes:
         """The next frames, joined."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from .._errors import ProtocolError
 
@@ -56,18 +56,19 @@ _SMALL_SIZES: Final = {b"%d" % size: size for size in range(4096)}
 class Parser:
     """Takes a stream in pieces. It holds no more than one message or control line that is not complete yet."""
 
-    __slots__ = ("_gathered", "_has_failed", "_needed", "_parts")
+    __slots__ = ("_body", "_body_size", "_has_failed", "_line", "_message")
 
     def __init__(self) -> None:
         self._has_failed = False
-        self._parts: list[bytes] = []
-        self._gathered = 0
-        self._needed = 0
+        self._line = b""
+        self._message: _Head | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
 
     @property
     def is_between_events(self) -> bool:
         """Whether all that was fed has come out as events."""
-        return not self._parts
+        return not self._line and self._message is None
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete, in order; none after a `ProtocolError`.
@@ -78,88 +79,118 @@ class Parser:
         if self._has_failed:
             return events
         try:
-            self._read(data, events)
+            if self._message is not None:
+                data = self._read_body(self._message, data, events)
+            self._read(self._line + data if self._line else data, events)
         except ProtocolError as error:
             self._has_failed = True
-            self._parts.clear()
+            self._line, self._message = b"", None
+            self._body.clear()
             events.append(error)
         return events
 
     def _read(self, data: bytes, events: list[Event]) -> None:
-        if self._parts:
-            # Joined only when something is complete, so that a large message is not copied again with every piece.
-            self._parts.append(data)
-            self._gathered += len(data)
-            if self._gathered < self._needed:
-                return
-            data = b"".join(self._parts)
-            self._parts.clear()
-        position, end = 0, len(data)
-        while position < end:
-            line_end = data.find(b"\r\n", position, position + MAX_CONTROL_LINE)
-            if line_end < 0:
-                _check_unfinished_line(data, position)
-                self._keep(data[position:], 0)
-                break
-            line = data[position:line_end]
+        # One call cuts at all line ends. Most payloads hold none, so that they come out whole.
+        pieces = data.split(b"\r\n")
+        self._line = tail = pieces.pop()
+        count = len(pieces)
+        index = 0
+        while index < count:
+            line = pieces[index]
+            index += 1
             fields = line.split()
-            verb = fields[0] if fields else b""
-            if verb == b"MSG":
-                if len(fields) == 4:
+            if fields and fields[0] == b"MSG":
+                if len(fields) == 5:
+                    _, subject, sid, reply, size_text = fields
+                elif len(fields) == 4:
                     _, subject, sid, size_text = fields
                     reply = b""
-                elif len(fields) == 5:
-                    _, subject, sid, reply, size_text = fields
                 else:
                     raise ProtocolError("MSG has a wrong number of fields", line)
                 header_size = 0
-            elif verb == b"HMSG":
-                if len(fields) == 5:
+            elif fields and fields[0] == b"HMSG":
+                if len(fields) == 6:
+                    _, subject, sid, reply, header_text, size_text = fields
+                elif len(fields) == 5:
                     _, subject, sid, header_text, size_text = fields
                     reply = b""
-                elif len(fields) == 6:
-                    _, subject, sid, reply, header_text, size_text = fields
                 else:
                     raise ProtocolError("HMSG has a wrong number of fields", line)
                 header_size = _read_size(header_text, line)
             else:
+                _check_length(line)
                 events.append(_read_other(line))
-                position = line_end + 2
                 continue
-            if line.count(b" ") != len(fields) - 1:
+            if line.count(b" ") != len(fields) - 1 or not line.endswith(size_text):
                 raise ProtocolError("fields must be separated by one space", line)
             size = _SMALL_SIZES.get(size_text, -1)
             if size < 0:
                 size = _read_size(size_text, line)
-            payload_start = line_end + 2
-            payload_end = payload_start + size
-            if payload_end + 2 > end:
-                self._keep(data[position:], payload_end + 2 - position)
-                break
-            if not data.startswith(b"\r\n", payload_end):
-                raise ProtocolError("a message is longer than its size says", line)
-            if header_size:
-                if header_size > size:
-                    raise ProtocolError("the headers are longer than the message", line)
-                split = payload_start + header_size
-                events.append((sid, subject, reply, data[payload_start:split], data[split:payload_end]))
-            else:
-                events.append((sid, subject, reply, b"", data[payload_start:payload_end]))
-            position = payload_end + 2
+                _check_length(line)
+            if index < count and len(pieces[index]) == size and not header_size:
+                events.append((sid, subject, reply, b"", pieces[index]))
+                index += 1
+                continue
+            if header_size > size:
+                raise ProtocolError("the headers are longer than the message", line)
+            # The payload holds line ends itself, or is not complete.
+            start, length = index, -2
+            while length < size and index < count:
+                length += 2 + len(pieces[index])
+                index += 1
+            head = _Head(sid, subject, reply, header_size, size)
+            if length == size:
+                events.append(head.message(b"\r\n".join(pieces[start:index])))
+                continue
+            self._message, self._line = head, b""
+            self._body_size = 0
+            self._read_body(head, b"\r\n".join([*pieces[start:], tail]), events)
+            return
+        if tail:
+            _check_unfinished_line(tail)
 
-    def _keep(self, rest: bytes, needed: int) -> None:
-        self._parts.append(rest)
-        self._gathered = len(rest)
-        self._needed = needed
+    def _read_body(self, head: _Head, data: bytes, events: list[Event]) -> bytes:
+        """Take a piece of a message's body; what follows the message, once it is complete."""
+        # Joined only then, so that a large message is not copied again with every piece.
+        self._body.append(data)
+        self._body_size += len(data)
+        size = head.size
+        if self._body_size < size + 2:
+            return b""
+        body = b"".join(self._body)
+        if not body.startswith(b"\r\n", size):
+            raise ProtocolError("a message is longer than its size says", body[size:])
+        self._message = None
+        self._body.clear()
+        events.append(head.message(body[:size]))
+        return body[size + 2 :]
 
 
-def _check_unfinished_line(data: bytes, position: int) -> None:
-    if len(data) - position >= MAX_CONTROL_LINE:
-        raise ProtocolError(f"a line is longer than {MAX_CONTROL_LINE} bytes", data[position : position + 100])
+@final
+class _Head(NamedTuple):
+    """A message's control line, while its body is on the way."""
+
+    sid: bytes
+    subject: bytes
+    reply: bytes
+    header_size: int
+    size: int
+
+    def message(self, body: bytes) -> MessageEvent:
+        return self.sid, self.subject, self.reply, body[: self.header_size], body[self.header_size :]
+
+
+def _check_length(line: bytes) -> None:
+    if len(line) > MAX_CONTROL_LINE:
+        raise ProtocolError(f"a line is longer than {MAX_CONTROL_LINE} bytes", line)
+
+
+def _check_unfinished_line(line: bytes) -> None:
+    _check_length(line)
     # A stream that is not NATS is known by its first bytes, long before a line of it ends.
-    start = data[position : position + 5]
+    start = line[:5]
     if not start.startswith(_VERBS) and not any(verb.startswith(start) for verb in _VERBS):
-        raise ProtocolError("unknown operation", data[position : position + 100])
+        raise ProtocolError("unknown operation", line)
 
 
 _VERBS: Final = (b"MSG ", b"HMSG ", b"PING", b"PONG", b"INFO ", b"+OK", b"-ERR ")
