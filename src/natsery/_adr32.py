@@ -229,10 +229,5 @@ def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
     a reply of ``$SRV.PING`` would make services answer one another.
     """
     return not (
-        reply.startswith(forbidden)
-        or "*" in reply
-        or ">" in reply
-        or ".." in reply
-        or reply[0] == "."
-        or reply[-1] == "."
+        reply.startswith(forbidden) or "*" in reply or ">" in reply or ".." in reply or reply[0] == "." or reply[-1] == "."
     )

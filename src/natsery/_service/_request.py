@@ -24,15 +24,15 @@ class Request:
     off, the request has ended and takes no more answers.
     """
 
-    __slots__ = ("_connection", "_endpoint", "_failure", "_has_ended", "_has_responded", "_message")
+    # On the class, not in `__init__`: most requests never change them.
+    _failure: tuple[FailureCause, int, str] | None = None
+    _has_responded = False
+    _has_ended = False
 
     def __init__(self, message: abc.Message, connection: abc.Connection, endpoint: Endpoint) -> None:
         self._message = message
         self._connection = connection
         self._endpoint = endpoint
-        self._failure: tuple[FailureCause, int, str] | None = None
-        self._has_responded = False
-        self._has_ended = False
 
     @property
     def subject(self) -> str:
