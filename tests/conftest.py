@@ -15,6 +15,7 @@ import uvloop
 import natsery
 from natsery.abc import Connection
 
+from .certificates import Certificates
 from .server import NatsServer
 
 
@@ -59,6 +60,11 @@ def transport(setting: tuple[object, str]) -> str:
 def nats_server() -> Iterator[NatsServer]:
     with NatsServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @asynccontextmanager

@@ -1,0 +1,141 @@
+"""The servers that other tests rely on: what they take, what they refuse, and what they do when they are told to."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+
+import nats
+import pytest
+
+from .certificates import Certificates
+from .operator_mode import USER, Account, Key, Operator, nkey_config
+from .raw_client import raw_client
+from .server import NatsServer, cluster
+
+REFUSED = "-ERR 'Authorization Violation'"
+
+
+def test_limits_of_the_configuration() -> None:
+    config = 'max_payload: 1000\nmax_control_line: 600\nmax_subscriptions: 1\nping_interval: "50ms"'
+    with NatsServer(config) as server:
+        with raw_client(server.port) as client:
+            assert client.info["max_payload"] == 1000
+            assert client.log_in() == "PONG"
+            client.send("SUB a 1\r\nSUB b 2\r\n")
+            assert client.read_until("-ERR") == "-ERR 'maximum subscriptions exceeded'"
+        with raw_client(server.port) as client:
+            client.log_in()
+            assert client.read_until("PING") == "PING"
+            client.send(f"PUB {'a' * 700} 0\r\n\r\n")
+            assert client.read_until("-ERR") == "-ERR 'maximum control line exceeded'"
+
+
+def test_password() -> None:
+    with NatsServer("authorization { user: u, password: right }") as server:
+        with raw_client(server.port) as client:
+            assert client.log_in(user="u", **{"pass": "right"}) == "PONG"
+        with raw_client(server.port) as client:
+            assert client.log_in(user="u", **{"pass": "wrong"}) == REFUSED
+
+
+def test_nkey() -> None:
+    key = Key(USER)
+    with NatsServer(nkey_config(key)) as server:
+        with raw_client(server.port) as client:
+            assert client.log_in_as(key) == "PONG"
+        with raw_client(server.port) as client:
+            assert client.log_in_as(Key(USER)) == REFUSED
+
+
+def test_operator_mode() -> None:
+    operator = Operator()
+    with NatsServer(operator.server_config()) as server:
+
+        def answer(account: Account, expires: float | None = None) -> str:
+            with raw_client(server.port) as client:
+                return client.log_in_as(account.user(expires=expires))
+
+        assert answer(operator.account) == "PONG"
+        assert answer(operator.account, time.time() + 60) == "PONG"
+        assert answer(operator.account, time.time() - 60) == REFUSED
+        assert answer(Account("strangers")) == REFUSED
+
+        with raw_client(server.port) as client:
+            client.log_in_as(operator.account.user(publish={"allow": ["a.>"]}, subscribe={"deny": ["b"]}))
+            client.send("PUB b 0\r\n\r\nSUB b 1\r\nPUB a.b 0\r\n\r\nPING\r\n")
+            assert client.read_until("-ERR") == "-ERR 'Permissions Violation for Publish to \"b\"'"
+            assert client.read_until("-ERR") == "-ERR 'Permissions Violation for Subscription to \"b\"'"
+            assert client.read_line() == "PONG"
+
+        with raw_client(server.port) as client:
+            assert client.log_in_as(operator.account.user(expires=time.time() + 0.5)) == "PONG"
+            assert client.read_until("-ERR") == "-ERR 'User Authentication Expired'"
+            assert client.read_line() == ""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_credentials_file(tmp_path: Path) -> None:
+    operator = Operator()
+    with NatsServer(operator.server_config()) as server:
+        path = operator.account.user().write_credentials(tmp_path / "user.creds")
+        client = await nats.connect(server.url, user_credentials=str(path))
+        assert client.is_connected
+        await client.close()
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["upgraded", "handshake-first"])
+def test_tls(certificates: Certificates, first: bool) -> None:
+    options = f"verify: true, handshake_first: {str(first).lower()}"
+    with NatsServer(certificates.server_config(options=options)) as server:
+        context = certificates.client_context(certificates.client)
+        with raw_client(server.port, tls=context, handshake_first=first) as client:
+            assert client.info["tls_required"]
+            assert client.log_in() == "PONG"
+        for refused in (None, certificates.untrusted):
+            with pytest.raises(ssl.SSLError, match=r"certificate|unknown ca"):
+                with raw_client(server.port, tls=certificates.client_context(refused), handshake_first=first) as client:
+                    client.log_in()
+
+
+@pytest.mark.parametrize("kind", ["untrusted", "misnamed", "expired"])
+def test_bad_server_certificates(certificates: Certificates, kind: str) -> None:
+    with NatsServer(certificates.server_config(getattr(certificates, kind))) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            with raw_client(server.port, tls=certificates.client_context()):
+                pass
+
+
+def test_cluster_and_lame_duck() -> None:
+    with cluster('lame_duck_grace_period: "10ms"') as (one, other), raw_client(one.port) as client:
+        client.log_in()
+        assert set(client.info["connect_urls"]) == {f"127.0.0.1:{one.port}", f"127.0.0.1:{other.port}"}
+        one.lame_duck()
+        while "ldm" not in client.info:
+            client.read_until("INFO ")
+        assert client.info["connect_urls"] == [f"127.0.0.1:{other.port}"]
+        one.wait_ended()
+
+
+def test_frozen_killed_restarted_reloaded() -> None:
+    with NatsServer() as server:
+        with raw_client(server.port) as client:
+            server.freeze()
+            client.send("CONNECT {}\r\nPING\r\n")
+            server.thaw()
+            client.read_until("PONG")
+            server.restart("max_payload: 1000")
+            assert client.read_line() == ""
+        with raw_client(server.port) as client:
+            assert client.info["max_payload"] == 1000
+        server.reload("max_payload: 500")
+        with raw_client(server.port) as client:
+            assert client.info["max_payload"] == 500
+
+
+def test_a_server_that_cannot_start_says_why() -> None:
+    with pytest.raises(AssertionError, match="nonsense"):
+        with NatsServer("nonsense: true"):
+            pass
