@@ -68,6 +68,6 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure natsery beside the micro module of nats-py."""
+    """Measure natsery beside other implementations of NATS services."""
     session.install(".", *_groups("benchmark"))
     session.run("python", "benchmarks/micro.py", *session.posargs)

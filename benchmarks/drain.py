@@ -9,26 +9,26 @@ from __future__ import annotations
 import argparse
 import time
 
+from peers import PEERS, own_command
+
 from processes import await_line, ended, finish_requester, nats_server, progress, service, start_requester
 
-PEERS = {
-    "adapted": "natsery adapted, asyncio",
-    "bridged": "natsery bridged, trio",
-    "nats-py": "nats-py micro (asyncio)",
-}
+MEASURED = ("native-asyncio", "native-trio", "adapted-asyncio", "bridged-trio", "nats-py")
+COLUMNS = ("requests", "answered", "refused", "failed", "lost", "unexpected")
 
 
-def drain_under_load(peer: str, url: str, drains: int, outstanding: int) -> dict[str, float]:
+def drain_under_load(key: str, url: str, drains: int, outstanding: int) -> dict[str, float]:
     """What the requester saw of it."""
-    subject = f"drain.{peer}"
+    subject = f"drain.{key}"
+    command = own_command(key)
     with (
-        service(peer, url, subject),
+        service(command, url, subject),
         ended(start_requester(url, subject, count=0, outstanding=outstanding)) as requester,
     ):
         start = time.monotonic()
-        with service(peer, url, subject, rejoins=drains) as leaver:
-            await_line(leaver, "done")
-            progress(f"{PEERS[peer]}: {drains} drains in {time.monotonic() - start:.1f} s")
+        with service(command, url, subject, "--rejoins", str(drains)) as leaver:
+            await_line(leaver.process, "done")
+            progress(f"{PEERS[key].title}: {drains} drains in {time.monotonic() - start:.1f} s")
             requester.terminate()
             return finish_requester(requester)
 
@@ -41,11 +41,10 @@ def main() -> None:
     print("| peer | drains | requests | answered | refused (503) | other replies | lost | unexpected |", flush=True)
     print("|---|---|---|---|---|---|---|---|", flush=True)
     with nats_server() as url:
-        for peer, name in PEERS.items():
-            seen = drain_under_load(peer, url, arguments.drains, arguments.outstanding)
-            columns = ("requests", "answered", "refused", "failed", "lost", "unexpected")
-            cells = " | ".join(f"{seen[column]:.0f}" for column in columns)
-            print(f"| {name} | {arguments.drains} | {cells} |", flush=True)
+        for key in MEASURED:
+            seen = drain_under_load(key, url, arguments.drains, arguments.outstanding)
+            cells = " | ".join(f"{seen[column]:.0f}" for column in COLUMNS)
+            print(f"| {PEERS[key].title} | {arguments.drains} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

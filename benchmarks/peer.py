@@ -1,16 +1,20 @@
-"""One echo service in a process of its own, for the other benchmarks: prints ``ready`` once it is live."""
+"""One echo service in a process of its own, for the other benchmarks: prints ``ready`` and versions once it is live."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import anyio
 import nats
 import nats.micro
 import nats.micro.request
+from transports import BACKENDS, open_connection
 
 import natsery
 
@@ -50,38 +54,49 @@ def echo_config(subject: str) -> natsery.ServiceConfig:
     return natsery.ServiceConfig("echo", "1.0.0", endpoints=[endpoint])
 
 
-@asynccontextmanager
-async def adapted(url: str, subject: str) -> AsyncIterator[Join]:
-    """natsery on a nats-py client of the same loop."""
-    client = await nats.connect(url)
-    async with natsery.adapt(client) as nc:
-        yield lambda: natsery.serve(nc, echo_config(subject))
-    await client.close()
+def natsery_on(transport: str) -> Callable[[str, str], AbstractAsyncContextManager[Join]]:
+    """natsery on a connection of that kind."""
+
+    @asynccontextmanager
+    async def open_natsery(url: str, subject: str) -> AsyncIterator[Join]:
+        async with open_connection(transport, url) as nc:
+            yield lambda: natsery.serve(nc, echo_config(subject))
+
+    return open_natsery
 
 
-@asynccontextmanager
-async def bridged(url: str, subject: str) -> AsyncIterator[Join]:
-    """natsery on a nats-py client in another thread."""
-    async with natsery.bridge(url) as nc:
-        yield lambda: natsery.serve(nc, echo_config(subject))
+@dataclass(frozen=True)
+class Peer:
+    """How to serve, where, and whose versions matter."""
+
+    open: Callable[[str, str], AbstractAsyncContextManager[Join]]
+    backend: str
+    packages: tuple[str, ...]
+
+    def versions(self) -> str:
+        """What is measured."""
+        return ", ".join([*(f"{name} {version(name)}" for name in self.packages), f"Python {sys.version.split()[0]}"])
 
 
-PEERS: dict[str, tuple[Callable[[str, str], AbstractAsyncContextManager[Join]], str, dict[str, Any]]] = {
-    "nats-py": (nats_py, "asyncio", {}),
-    "adapted": (adapted, "asyncio", {}),
-    "uvloop": (adapted, "asyncio", {"use_uvloop": True}),
-    "bridged": (bridged, "trio", {}),
+PEERS = {
+    "nats-py": Peer(nats_py, "asyncio", ("nats-py",)),
+    "native-trio": Peer(natsery_on("native"), "trio", ("natsery", "anyio", "trio")),
+    "native-asyncio": Peer(natsery_on("native"), "asyncio", ("natsery", "anyio")),
+    "native-uvloop": Peer(natsery_on("native"), "uvloop", ("natsery", "anyio", "uvloop")),
+    "adapted-asyncio": Peer(natsery_on("adapted"), "asyncio", ("natsery", "anyio", "nats-py")),
+    "adapted-uvloop": Peer(natsery_on("adapted"), "uvloop", ("natsery", "anyio", "nats-py", "uvloop")),
+    "bridged-trio": Peer(natsery_on("bridged"), "trio", ("natsery", "anyio", "trio", "nats-py")),
 }
 
 
-async def serve(peer: str, url: str, subject: str, rejoins: int) -> None:
+async def serve(peer: Peer, url: str, subject: str, rejoins: int) -> None:
     """Serve until killed, or leave and rejoin so often and then say ``done``."""
-    async with PEERS[peer][0](url, subject) as join:
+    async with peer.open(url, subject) as join:
         if not rejoins:
             async with join():
-                print("ready", flush=True)
+                print("ready", peer.versions(), flush=True)
                 await anyio.sleep_forever()
-        print("ready", flush=True)
+        print("ready", peer.versions(), flush=True)
         for _ in range(rejoins):
             async with join():
                 await anyio.sleep(STAY_SECONDS)
@@ -97,10 +112,11 @@ def main() -> None:
     parser.add_argument("subject")
     parser.add_argument("--rejoins", type=int, default=0, help="leave and rejoin so often (%(default)s: just serve)")
     arguments = parser.parse_args()
-    _, backend, options = PEERS[arguments.peer]
+    peer = PEERS[arguments.peer]
+    backend, options = BACKENDS[peer.backend]
     anyio.run(
         serve,
-        arguments.peer,
+        peer,
         arguments.url,
         arguments.subject,
         arguments.rejoins,

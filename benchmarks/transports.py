@@ -1,0 +1,35 @@
+"""The ways in which natsery connects, and the event loops that it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import nats
+
+import natsery
+
+TRANSPORTS = ("native", "adapted", "bridged")
+
+BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "trio": ("trio", {}),
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+}
+
+
+@asynccontextmanager
+async def open_connection(transport: str, url: str) -> AsyncIterator[natsery.abc.Connection]:
+    """A connection of that kind; ``"adapted"`` needs asyncio."""
+    if transport == "native":
+        async with natsery.connect(url) as nc:
+            yield nc
+    elif transport == "bridged":
+        async with natsery.bridge(url) as nc:
+            yield nc
+    else:
+        client = await nats.connect(url)
+        async with natsery.adapt(client) as nc:
+            yield nc
+        await client.close()
