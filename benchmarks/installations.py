@@ -33,7 +33,8 @@ def node_with(folder: Path, *packages: str) -> tuple[str, Path]:
         node, npm = str(binaries / "node"), str(binaries / "npm")
     if not (modules / "package.json").exists():
         _run(npm, "--prefix", str(modules), "install", "--silent", "--no-audit", "--no-fund", *packages)
-    return node, modules
+    # The program itself: a wrapper's processor time is not that of Node, and ending it would leave Node behind.
+    return _run(node, "-p", "process.execPath"), modules
 
 
 def _find_python(needs: tuple[int, int]) -> str:
