@@ -72,8 +72,14 @@ def _check_text(field: str, value: object) -> str:
     return value
 
 
+_PLAIN_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")
+"""Printable ASCII without blanks and wildcards: nearly every subject, known at one look."""
+
+
 def check_subject(field: str, value: object, *, wildcards: bool = True) -> str:
     """A subject: tokens between dots, none empty, ``*`` as a whole token, ``>`` as the last."""
+    if type(value) is str and _PLAIN_SUBJECT.fullmatch(value):
+        return value
     subject = _check_text(field, value)
     if not subject:
         raise ConfigError(field, value, "must not be empty")
@@ -229,5 +235,10 @@ def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
     a reply of ``$SRV.PING`` would make services answer one another.
     """
     return not (
-        reply.startswith(forbidden) or "*" in reply or ">" in reply or ".." in reply or reply[0] == "." or reply[-1] == "."
+        reply.startswith(forbidden)
+        or "*" in reply
+        or ">" in reply
+        or ".." in reply
+        or reply[0] == "."
+        or reply[-1] == "."
     )

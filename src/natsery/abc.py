@@ -7,28 +7,30 @@ contract that one test suite holds every implementation to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TypeAlias, final
+from typing import TypeAlias
 
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._adr32 import check_subject
-from ._errors import ConnectionClosedError, NatseryError, SlowConsumerError
+from ._errors import NatseryError
+from ._events import ConnectionEvent as ConnectionEvent
+from ._events import EventKind as EventKind
+from ._events import Listener as Listener
 from ._message import Headers as Headers
 from ._message import HeadersInput as HeadersInput
 from ._message import Message as Message
-from ._wakeup import Wakeup, new_wakeup
+from ._streams import Events as Events
+from ._streams import Messages as Messages
 
 __all__ = (
     "Connection",
     "ConnectionEvent",
     "Deliver",
     "EventKind",
+    "Events",
     "Headers",
     "HeadersInput",
     "Listener",
@@ -39,42 +41,6 @@ __all__ = (
 
 Deliver: TypeAlias = Callable[[Message], None]
 """Takes one message, synchronously, in the connection's event loop; must be quick and must not raise."""
-
-
-@final
-class EventKind(StrEnum):
-    """What can happen to a connection."""
-
-    CONNECTED = "connected"
-    """The server is there: the first event of ``Connection.events`` on a connection that is up."""
-
-    DISCONNECTED = "disconnected"
-    """The server is away and the connection tries to come back."""
-
-    RECONNECTED = "reconnected"
-    """It is back and every subscription has been made again."""
-
-    LAME_DUCK = "lame_duck"
-    """The server is about to shut down; a native connection moves to another one if it knows any."""
-
-    CLOSED = "closed"
-    """It is closed for good; nothing follows."""
-
-    ERROR = "error"
-    """Something went wrong that ends nothing: a denied publish, a slow consumer, a server's complaint."""
-
-
-@final
-@dataclass(frozen=True)
-class ConnectionEvent:
-    """Something that happened to a connection, and the error behind it if there is one."""
-
-    kind: EventKind
-    error: Exception | None = None
-
-
-Listener: TypeAlias = Callable[[ConnectionEvent], None]
-"""Hears of a connection's events, synchronously, in its event loop; must be quick and must not raise."""
 
 
 class Subscription(ABC):
@@ -134,6 +100,9 @@ class Connection(ABC):
         the output buffer is over its high-water mark; cancelled while it waits for that, the message is sent all the same.
         """
         await checkpoint_if_cancelled()
+        check_subject("subject", subject, wildcards=False)
+        if reply:
+            check_subject("reply", reply, wildcards=False)
         await self.send(subject, data, reply=reply, headers=headers)
 
     @abstractmethod
@@ -204,6 +173,28 @@ class Connection(ABC):
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` of everything that happens to the connection; call what is returned to end that."""
 
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[Events]:
+        """Everything that happens to the connection during a block, beginning with how it is now::
+
+            async with nc.events() as events:
+                async for event in events:
+                    print(event.kind, event.error)
+
+        The first event is ``connected``, ``disconnected`` or ``closed``; the loop ends after ``closed``.
+        Not a checkpoint.
+        """
+        events = Events()
+        if self.is_closed:
+            events._put(ConnectionEvent(EventKind.CLOSED))
+        else:
+            events._put(ConnectionEvent(EventKind.CONNECTED if self.is_connected else EventKind.DISCONNECTED))
+        stop_listening = self.add_listener(events._put)
+        try:
+            yield events
+        finally:
+            stop_listening()
+
     @abstractmethod
     async def wait_closed(self) -> None:
         """Wait until the connection is closed for good. A checkpoint."""
@@ -257,85 +248,3 @@ async def unsubscribe_while_unwinding(subscription: Subscription) -> None:
     # Protects the UNSUB: without it the server would go on sending to nobody.
     with move_on_after(1, shield=True):
         await subscription.unsubscribe()
-
-
-@final
-class Messages:
-    """The messages of one subscription, taken with ``async for`` or ``await messages.receive()``; by one task at a time.
-
-    Attributes:
-        dropped: messages that came while ``max_pending`` others were waiting.
-    """
-
-    subject: str
-    dropped: int
-
-    def __init__(self, subject: str, max_pending: int) -> None:
-        self.subject = subject
-        self.dropped = 0
-        self._max_pending = max_pending
-        self._pending: deque[Message] = deque()
-        self._failure: NatseryError | None = None
-        self._closed = False
-        self._wakeup: Wakeup = new_wakeup()
-        self._waiting = False
-
-    def __aiter__(self) -> Messages:
-        return self
-
-    async def __anext__(self) -> Message:
-        return await self.receive()
-
-    async def receive(self) -> Message:
-        """The next message.
-
-        Raises:
-            SubscriptionDeniedError: the server has taken the subscription away.
-            ConnectionClosedError: the connection is closed and all that came before has been taken.
-            SlowConsumerError: messages were dropped here; raised once for each congestion, after what came before it.
-
-        **Cancellation:** no message is lost. A checkpoint only when it has to wait.
-        """
-        while not self._pending:
-            self._raise_failure()
-            self._waiting = True
-            try:
-                await self._wakeup.wait()
-            finally:
-                self._waiting = False
-        return self._pending.popleft()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            failure = self._failure
-            if isinstance(failure, SlowConsumerError):
-                self._failure = None
-            raise failure
-
-    def _wake(self) -> None:
-        if self._waiting:
-            self._waiting = False
-            self._wakeup.set()
-
-    def _deliver(self, message: Message) -> None:
-        if self._closed:
-            return
-        if len(self._pending) >= self._max_pending:
-            self.dropped += 1
-            if self._failure is None:
-                self._fail(SlowConsumerError(self.subject, self.dropped))
-            return
-        self._pending.append(message)
-        self._wake()
-
-    def _fail(self, error: NatseryError) -> None:
-        self._failure = error
-        self._wake()
-
-    def _on_event(self, event: ConnectionEvent) -> None:
-        if event.kind is EventKind.CLOSED:
-            self._fail(ConnectionClosedError())
-
-    def _close(self) -> None:
-        self._closed = True
-        self._pending.clear()
