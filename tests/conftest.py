@@ -25,17 +25,17 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-_BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
+BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
     "trio": ("trio", {}),
     "asyncio": ("asyncio", {"debug": True}),
     "uvloop": ("asyncio", {"loop_factory": uvloop.new_event_loop}),
 }
 if sys.version_info >= (3, 12):
-    _BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
+    BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
 
 _MATRIX = [
     pytest.param((backend, transport), id=f"{name}-{transport}")
-    for name, backend in _BACKENDS.items()
+    for name, backend in BACKENDS.items()
     for transport in ("native", "adapted", "bridged")
     if (name, transport) != ("trio", "adapted")  # a nats-py client lives in asyncio
 ]

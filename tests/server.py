@@ -30,7 +30,7 @@ class NatsServer:
     def __init__(self, config: str = "", *, port: int | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="natsery-test-")
         self.port = port or free_port()
-        self.monitor_port = free_port()
+        self.monitor_port = 0
         self.url = f"nats://127.0.0.1:{self.port}"
         self.tls_url = f"tls://127.0.0.1:{self.port}"
         self._config = Path(self._folder.name) / "server.conf"
@@ -53,13 +53,21 @@ class NatsServer:
     def start(self) -> None:
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
         assert program, "nats-server is not installed"
-        command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self.monitor_port)]
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-        # Asked of the monitor, because a server that wants TLS first says nothing to a client.
-        self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
+        for attempts_left in (2, 1, 0):
+            self.monitor_port = free_port()
+            command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self.monitor_port)]
+            with self._log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
+            try:
+                # Asked of the monitor, because a server that wants TLS first says nothing to a client.
+                self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
+                return
+            except AssertionError:
+                # Somebody else took the monitor's port in between.
+                if "address already in use" not in self.log() or not attempts_left:
+                    raise
 
     def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
         """Wait for the server to be as wanted, within a bound; ``condition`` may fail while it is not there yet."""

@@ -168,7 +168,7 @@ async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> 
 
     async with bounded(), natsery.serve(nc, config(touch, add)) as service:
         await nc.send("touch", reply=reply)
-        await nc.publish("$SRV.PING", reply=reply)
+        await nc.send("$SRV.PING", reply=reply)
         await nc.request("add", b"1+1")
     assert not called
     stats = service.stats().endpoints[0]

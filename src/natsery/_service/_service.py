@@ -68,6 +68,7 @@ class Service:
         self._stopped = anyio.Event()
         self._stop_deadline = math.inf
         self._error: BaseException | None = None
+        self._connection_loss: Exception | None = None
 
     @property
     def name(self) -> str:
@@ -270,10 +271,17 @@ class Service:
 
     async def _watch_connection(self) -> None:
         await self._connection.wait_closed()
-        self._crash(ConnectionClosedError("the NATS connection is closed; the service cannot go on without it"))
+        reason = self._connection_loss
+        error = ConnectionClosedError(
+            "the NATS connection is closed; the service cannot go on without it" + (f" ({reason})" if reason else "")
+        )
+        error.__cause__ = reason
+        self._crash(error)
 
     def _on_connection_event(self, event: abc.ConnectionEvent) -> None:
-        if event.kind is abc.EventKind.ERROR and isinstance(event.error, PublishDeniedError):
+        if event.kind is abc.EventKind.CLOSED:
+            self._connection_loss = event.error
+        elif event.kind is abc.EventKind.ERROR and isinstance(event.error, PublishDeniedError):
             self._reports.report(event.error)
 
     async def _drain_endpoints(self) -> bool:

@@ -1,0 +1,365 @@
+"""What happens when the network or the server fails."""
+
+from __future__ import annotations
+
+import itertools
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import ConnectionEvent, EventKind, Message
+
+from ..server import NatsServer, cluster
+from ..test_serve import add, bounded, config
+from .scripted import Peer, scripted_server
+
+pytestmark = pytest.mark.anyio
+
+QUICK = {"reconnect_wait": 0.01, "max_reconnect_wait": 0.02}
+
+
+class Heard:
+    """A connection's events, to be waited for."""
+
+    def __init__(self, nc: natsery.NativeConnection) -> None:
+        self.events: list[ConnectionEvent] = []
+        self._news = anyio.Event()
+        nc.add_listener(self._hear)
+
+    def _hear(self, event: ConnectionEvent) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    async def wait_for(self, kind: EventKind, times: int = 1) -> ConnectionEvent:
+        while len(found := [event for event in self.events if event.kind is kind]) < times:
+            self._news = anyio.Event()
+            await self._news.wait()
+        return found[-1]
+
+
+async def test_subscriptions_come_back_and_messages_wait_for_the_server() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, **QUICK) as nc:
+            heard = Heard(nc)
+            async with nc.subscribe("news") as messages:
+                server.kill()
+                await heard.wait_for(EventKind.DISCONNECTED)
+                assert not nc.is_connected
+                await nc.publish("news", b"kept")
+                server.start()
+                assert (await messages.receive()).data == b"kept"
+            assert [event.kind for event in heard.events] == ["disconnected", "reconnected"]
+            assert nc.statistics().reconnects == 1
+
+
+async def test_a_server_killed_three_times_under_load() -> None:
+    answered = failed = 0
+    with NatsServer() as server:
+        async with (
+            bounded(60),
+            natsery.connect(server.url, **QUICK) as nc,
+            natsery.connect(server.url, **QUICK) as other,
+        ):
+            heard, other_heard = Heard(nc), Heard(other)
+            is_over = False
+
+            async def load() -> None:
+                nonlocal answered, failed
+                while not is_over:
+                    with anyio.move_on_after(2) as scope:
+                        try:
+                            reply = await other.request("add", b"1+1")
+                            assert reply.data == b"2"
+                            answered += 1
+                        except natsery.NoRespondersError:
+                            failed += 1
+                    failed += scope.cancelled_caught
+
+            async with natsery.serve(nc, config(add)), nc.subscribe("other") as messages:
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(8):
+                        tasks.start_soon(load)
+                    for times in range(1, 4):
+                        before = answered
+                        server.restart()
+                        await heard.wait_for(EventKind.RECONNECTED, times)
+                        await other_heard.wait_for(EventKind.RECONNECTED, times)
+                        await nc.flush()
+                        while answered < before + 100:
+                            await other.flush()
+                    is_over = True
+                await other.publish("other", b"here")
+                assert (await messages.receive()).data == b"here"
+    assert answered >= 300
+
+
+async def test_what_waits_while_away_has_a_limit() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, max_pending_bytes=1000, **QUICK) as nc:
+            heard = Heard(nc)
+            async with nc.subscribe("many") as messages:
+                server.kill()
+                await heard.wait_for(EventKind.DISCONNECTED)
+                sent = 0
+                with pytest.raises(natsery.OutboundBufferError):
+                    while True:
+                        await nc.publish("many", b"%d" % sent)
+                        sent += 1
+                server.start()
+                received = [(await messages.receive()).data for _ in range(sent)]
+                assert received == [b"%d" % number for number in range(sent)]
+                await nc.publish("many", b"again")
+                assert (await messages.receive()).data == b"again"
+
+
+async def test_a_flush_waits_until_the_server_is_back() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, **QUICK) as nc:
+            heard = Heard(nc)
+            server.kill()
+            await heard.wait_for(EventKind.DISCONNECTED)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(nc.flush)
+                await anyio.wait_all_tasks_blocked()
+                server.start()
+            assert nc.is_connected
+
+
+async def test_a_connection_that_may_not_reconnect_closes() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, reconnect=False) as nc:
+            server.kill()
+            await nc.wait_closed()
+            with pytest.raises(natsery.ConnectionClosedError, match="the server closed the network connection|failed"):
+                await nc.publish("a")
+
+
+async def test_a_connection_gives_up_after_its_rounds() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, max_reconnect_rounds=2, **QUICK) as nc:
+            heard = Heard(nc)
+            with pytest.raises(natsery.ConnectionClosedError, match="cannot connect to NATS"):
+                async with natsery.serve(nc, config(add)) as service:
+                    server.kill()
+                    await service.wait_stopped()
+            assert isinstance(heard.events[-1].error, natsery.ConnectError)
+            with pytest.raises(natsery.ConnectionClosedError, match="cannot connect to NATS"):
+                await nc.flush()
+
+
+async def test_whoever_waits_hears_of_the_end() -> None:
+    """A flush and a request under way when the connection gives up must not hang."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.greet()
+        await peer.line_of(b"PUB")
+
+    async with bounded(), scripted_server(silent) as url:
+        async with natsery.connect(url, reconnect=False) as nc:
+            errors = []
+
+            async def expect(operation: object) -> None:
+                with pytest.raises(natsery.ConnectionClosedError) as caught:
+                    await operation()  # type: ignore[operator]
+                errors.append(caught.value)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(expect, nc.flush)
+                tasks.start_soon(expect, lambda: nc.request("a"))
+            assert len(errors) == 2
+
+
+async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> None:
+    with NatsServer() as frozen, NatsServer() as other:
+        async with (
+            bounded(30),
+            natsery.connect(
+                [frozen.url, other.url], shuffle=False, ping_interval=0.3, connect_timeout=0.3, **QUICK
+            ) as nc,
+        ):
+            heard = Heard(nc)
+            payload = bytes(1_000_000)
+
+            async def fill() -> None:
+                await nc.publish("big", payload)
+
+            frozen.freeze()
+            begun = anyio.current_time()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(12):
+                    tasks.start_soon(fill)
+                await heard.wait_for(EventKind.RECONNECTED)
+            assert anyio.current_time() - begun < 3 * 0.3 + 1
+            assert nc.server_info.port == other.port
+            await nc.flush()
+            lost = next(event.error for event in heard.events if event.kind is EventKind.DISCONNECTED)
+            assert "has sent nothing for" in str(lost)
+
+
+async def test_a_scope_is_left_while_the_server_is_frozen() -> None:
+    with NatsServer() as server:
+        async with bounded(30):
+            async with natsery.connect(server.url) as nc:
+                server.freeze()
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(12):
+                        tasks.start_soon(nc.publish, "big", bytes(1_000_000))
+                    await anyio.wait_all_tasks_blocked()
+                    tasks.cancel_scope.cancel()
+                left = anyio.current_time()
+            assert anyio.current_time() - left < 3
+            server.thaw()
+
+
+async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
+    with cluster("lame_duck_duration: 30s, lame_duck_grace_period: 1s") as (lame, other):
+        async with bounded(30), natsery.connect(lame.url, shuffle=False) as nc:
+            async with natsery.connect(other.url) as client:
+                heard = Heard(nc)
+                received: list[bytes] = []
+                subscription = await nc.add_subscription("numbers", lambda message: received.append(message.data))
+                async with natsery.serve(nc, config(add)):
+                    lame.lame_duck()
+                    for number in itertools.count():
+                        await nc.publish("numbers", b"%d" % number)
+                        if number % 10 == 0:
+                            await client.flush()
+                        if heard.events and heard.events[-1].kind is EventKind.RECONNECTED:
+                            break
+                    await nc.flush()
+                    await nc.flush()
+                    assert nc.server_info.port == other.port
+                    assert [event.kind for event in heard.events] == ["lame_duck", "disconnected", "reconnected"]
+                    # What this connection sent itself comes back from one server or the other, in order and once.
+                    assert received == sorted(received, key=int)
+                    assert len(received) == len(set(received))
+                    reply = await client.request("add", b"1+1")
+                    assert reply.data == b"2"
+                await subscription.unsubscribe()
+
+
+async def test_servers_of_a_cluster_are_discovered() -> None:
+    with cluster() as (one, other):
+        async with bounded(), natsery.connect(one.url, **QUICK) as nc:
+            heard = Heard(nc)
+            assert any(str(other.port) in url for url in nc.servers)
+            one.kill()
+            await heard.wait_for(EventKind.RECONNECTED)
+            assert nc.server_info.port == other.port
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"HELLO\r\n",
+        b"MSG a 1\r\n",
+        b"MSG a 1 2\r\nabc\r\n",
+        b"INFO {\r\n",
+        b"\r\n",
+        b"\x00" * 10,
+        b"MSG a 1 99999999999\r\n",
+    ],
+    ids=["verb", "fields", "size", "info", "empty", "zeros", "huge"],
+)
+async def test_a_stream_that_breaks_the_protocol_is_replaced(garbage: bytes) -> None:
+    clients = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal clients
+        clients += 1
+        await peer.greet()
+        if clients == 1:
+            await peer.send(garbage)
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
+        heard = Heard(nc)
+        await heard.wait_for(EventKind.RECONNECTED)
+        assert isinstance(heard.events[0].error, natsery.ProtocolError)
+        await nc.flush()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"MSG a\xff 1 1\r\nx\r\n",
+        b"MSG a 1 r\xff 1\r\nx\r\n",
+        b"HMSG a 1 4 5\r\nNATSx\r\n",
+        b"HMSG a 1 14 15\r\nNATS/1.0\r\nab\r\nx\r\n",
+        b"HMSG a 1 17 18\r\nNATS/1.0\r\na:\xff\r\n\r\nx\r\n",
+    ],
+    ids=["subject", "reply", "headers-cut", "headers-no-colon", "headers-text"],
+)
+async def test_an_odd_message_is_dropped_counted_and_reported(odd: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.line_of(b"SUB")
+        await peer.send(odd + b"MSG a 1 4\r\nfine\r\n")
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
+        heard = Heard(nc)
+        received: list[Message] = []
+        await nc.add_subscription("a", received.append)
+        await nc.flush()
+        assert [message.data for message in received] == [b"fine"]
+        assert nc.statistics().malformed == 1
+        assert isinstance(heard.events[0].error, natsery.MalformedMessageError)
+        assert nc.is_connected
+
+
+async def test_a_complaint_that_closes_is_the_reason() -> None:
+    clients = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal clients
+        clients += 1
+        await peer.greet()
+        if clients == 1:
+            await peer.send(b"-ERR 'Stale Connection'\r\n")
+            return
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
+        heard = Heard(nc)
+        event = await heard.wait_for(EventKind.DISCONNECTED)
+        assert str(event.error) == "the server complains: Stale Connection"
+        await heard.wait_for(EventKind.RECONNECTED)
+
+
+async def test_a_complaint_that_is_not_meant_to_close_closes_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.send(b"-ERR 'Invalid Publish Subject'\r\n-ERR '\xff'\r\n")
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
+        heard = Heard(nc)
+        await nc.flush()
+        assert [event.kind for event in heard.events] == ["error", "error"]
+        assert nc.is_connected
+
+
+async def test_too_many_subscriptions_name_the_one_that_is_refused() -> None:
+    with NatsServer("max_subscriptions: 2") as server:
+        async with bounded(), natsery.connect(server.url) as nc:
+            denied: list[str] = []
+            for subject in ("a", "b", "c", "d"):
+                await nc.add_subscription(
+                    subject, lambda message: None, on_error=lambda error, subject=subject: denied.append(subject)
+                )
+            await nc.flush()
+            assert sorted(denied) == ["c", "d"]
+
+
+async def test_a_smaller_max_payload_after_a_restart_is_respected() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, **QUICK) as nc:
+            heard = Heard(nc)
+            await nc.publish("a", bytes(2000))
+            server.restart("max_payload: 1000")
+            await heard.wait_for(EventKind.RECONNECTED)
+            assert nc.max_payload == 1000
+            with pytest.raises(natsery.MaxPayloadError):
+                await nc.publish("a", bytes(2000))
