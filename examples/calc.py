@@ -29,7 +29,7 @@ config = natsery.ServiceConfig(name="calc", version="1.0.0", endpoints=[natsery.
 
 async def main(url: str) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with natsery.bridge(url) as nc, natsery.serve(nc, config) as service:
+        async with natsery.connect(url) as nc, natsery.serve(nc, config) as service:
             print(f"ready: {service.name} {service.version} at {url}", flush=True)
             await anext(signals)
             print("stopping", flush=True)

@@ -16,7 +16,7 @@ async def test_a_service_under_pytest_trio(nats_server: NatsServer, nursery: tri
         return b"hello " + request.data
 
     config = natsery.ServiceConfig("greeter", "1.0.0", endpoints=[greet])
-    async with natsery.bridge(nats_server.url) as nc:
+    async with natsery.connect(nats_server.url) as nc:
         service = await nursery.start(natsery.serve_forever, nc, config)
         with trio.fail_after(5):
             assert (await nc.request("greet", b"you")).data == b"hello you"

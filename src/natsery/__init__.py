@@ -39,6 +39,7 @@ from ._native._connect import connect as connect
 from ._native._connection import ConnectionStatistics as ConnectionStatistics
 from ._native._connection import NativeConnection as NativeConnection
 from ._nats_py._adapt import adapt as adapt
+from ._nats_py._bridge import BridgedConnection as BridgedConnection
 from ._nats_py._bridge import bridge as bridge
 from ._protocol._server_info import ServerInfo as ServerInfo
 from ._service._endpoint import Endpoint as Endpoint

@@ -11,7 +11,7 @@ from . import abc
 from ._adr32 import control_subject, service_error
 from ._config import ServiceConfig, endpoint, group
 from ._errors import ServiceError
-from ._nats_py._bridge import bridge
+from ._native._connect import connect
 from ._server import open_server
 from ._service._request import Request
 from ._service._scope import serve
@@ -63,9 +63,9 @@ def run_demo() -> None:
 async def _demo() -> None:
     async with open_server() as server:
         _say(f"nats-server   {server.url}, started for this demo")
-        async with bridge(server.url) as nc:
+        async with connect(server.url) as nc:
             async with serve(nc, CONFIG, grace=5) as service:
-                _say(f"service       {service.name} {service.version} on trio, through natsery.bridge")
+                _say(f"service       {service.name} {service.version} on trio, through natsery.connect")
                 _say()
                 await _show_requests(nc)
                 await _show_discovery(nc)

@@ -20,6 +20,14 @@ def raise_as_it_is(error: BaseException) -> NoReturn:
         error.__context__ = context
 
 
+def lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The only exception in a group, or the group if it has several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 @asynccontextmanager
 async def background_tasks() -> AsyncIterator[TaskGroup]:
     """A task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped.
@@ -27,24 +35,27 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
     A cancellation from outside reaches the block first, and the tasks only when the block has been left: whatever the block
     does while it unwinds, such as a service that drains, may rely on them.
     """
-    body_error: BaseException | None = None
-    async with anyio.create_task_group() as outer:
-        # Protects the tasks until the end of the block, which cancels this scope.
-        shield = anyio.CancelScope(shield=True)
-        home = _Home()
-        try:
-            # Not `outer.start`: cancelled, that waits for a host that is shielded from the same cancellation.
-            outer.start_soon(home.run, shield)
-            await home.ready.wait()
-            yield home.tasks
-        except get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # raised again below, outside of the task group
-            body_error = error
-        finally:
-            shield.cancel("the block has ended")
-    if body_error is not None:
-        raise_as_it_is(body_error)
+    failure: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as outer:
+            # Protects the tasks until the end of the block, which cancels this scope.
+            shield = anyio.CancelScope(shield=True)
+            home = _Home()
+            try:
+                # Not `outer.start`: cancelled, that waits for a host that is shielded from the same cancellation.
+                outer.start_soon(home.run, shield)
+                await home.ready.wait()
+                yield home.tasks
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # raised again below, outside of the task group
+                failure = error
+            finally:
+                shield.cancel("the block has ended")
+    except BaseExceptionGroup as group:  # what a task raised
+        failure = lone(group) if failure is None else BaseExceptionGroup(group.message, [failure, *group.exceptions])
+    if failure is not None:
+        raise_as_it_is(failure)
 
 
 @final

@@ -131,7 +131,7 @@ async def test_a_connection_that_may_not_reconnect_closes() -> None:
         async with bounded(), natsery.connect(server.url, reconnect=False) as nc:
             server.kill()
             await nc.wait_closed()
-            with pytest.raises(natsery.ConnectionClosedError, match="the server closed the network connection|failed"):
+            with pytest.raises(natsery.ConnectionClosedError, match="the network"):
                 await nc.publish("a")
 
 

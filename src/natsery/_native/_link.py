@@ -16,6 +16,7 @@ from .._protocol._addresses import Address
 from .._protocol._complaints import complaint_error
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_info import ServerInfo, read_info
+from .._tasks import lone
 from ._authentication import authenticate
 from ._options import Options
 
@@ -49,7 +50,7 @@ async def dial(address: Address, options: Options) -> Link:
     **Cancellation:** the network connection is closed.
     """
     with anyio.fail_after(options.connect_timeout):
-        stream: ByteStream = await anyio.connect_tcp(address.host, address.port)
+        stream = await _connect_tcp(address)
         try:
             return await _greet(_Greeting(stream), address, options)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
@@ -58,6 +59,15 @@ async def dial(address: Address, options: Options) -> Link:
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
+
+
+async def _connect_tcp(address: Address) -> ByteStream:
+    try:
+        return await anyio.connect_tcp(address.host, address.port)
+    except BaseExceptionGroup as group:
+        # anyio tries several addresses in tasks; Ctrl-C in one of them is to look like any other Ctrl-C.
+        interrupt = lone(group)
+    raise interrupt
 
 
 async def _greet(greeting: _Greeting, address: Address, options: Options) -> Link:

@@ -1,0 +1,84 @@
+"""What the documents say is true, and complete."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import anyio
+import nats.aio.client
+import pytest
+
+import natsery
+
+from .server import NatsServer
+from .test_serve import bounded
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+CONNECTION = ROOT / "docs" / "connection.md"
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def functions_of(path: Path, start: str) -> dict[str, Any]:
+    """What the Python block of a document defines that begins so."""
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if start in block]
+    names: dict[str, Any] = {}
+    exec(compile(block, str(path), "exec", dont_inherit=True), names)
+    return names
+
+
+def test_every_option_of_nats_py_has_its_place() -> None:
+    table = CONNECTION.read_text(encoding="utf-8")
+    theirs = set(inspect.signature(nats.aio.client.Client.connect).parameters) - {"self"}
+    first_cells = " ".join(re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE))
+    assert theirs == set(re.findall(r"`(\w+)`", first_cells))
+
+
+def test_every_option_of_connect_is_described() -> None:
+    ours = set(inspect.signature(natsery.connect).parameters)
+    arguments = inspect.getdoc(natsery.connect).partition("Args:")[2].partition("Raises:")[0]  # type: ignore[union-attr]
+    assert ours == set(re.findall(r"^    (\w+): ", arguments, re.MULTILINE))
+    table = CONNECTION.read_text(encoding="utf-8")
+    assert [option for option in ours if f"`{option}" not in table] == []
+
+
+async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
+    orders = functions_of(ROOT / "README.md", "async def orders")["orders"]
+
+    async def reserve(request: natsery.Request) -> bytes:
+        return b"reserved " + request.data
+
+    config = natsery.ServiceConfig("stock", "1.0.0", endpoints=[natsery.group("stock", [reserve])])
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(orders, nc)
+            output = ""
+            while "reserved 7" not in output:
+                await nc.publish("orders.old", b"7")
+                await nc.flush()
+                output += capsys.readouterr().out
+            tasks.cancel_scope.cancel()
+    assert "orders.old b'7'\nb'reserved 7'" in output
+
+
+async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> None:
+    store = functions_of(CONNECTION, "async def store")["store"]
+    with NatsServer(f'jetstream {{ store_dir: "{tmp_path}" }}') as server:
+        async with bounded(), natsery.bridge(server.url) as nc:
+            await nc.call(lambda client: client.jetstream().create_key_value(bucket="settings"))
+            await store(nc)
+
+            async def read(client: nats.aio.client.Client) -> bytes | None:
+                bucket = await client.jetstream().key_value("settings")
+                return (await bucket.get("colour")).value
+
+            assert await nc.call(read) == b"green"
