@@ -119,7 +119,7 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
         await nc.aio_side.fence()
         done.set()
 
-    nc._command(lambda: burst(nc.client))
+    nc._outbound.put(lambda: burst(nc.client))
     done.wait(10)
 
 

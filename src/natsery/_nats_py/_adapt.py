@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import final
@@ -13,9 +14,12 @@ from nats.aio.client import Client
 
 from .. import abc
 from .._connection_base import ConnectionBase
-from .._errors import BackendMismatchError, ConnectionClosedError, MaxPayloadError, NatseryError
+from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
 from .._tasks import background_tasks
-from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, translate
+from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
+from ._publication import publication
+
+logger = logging.getLogger("natsery")
 
 
 @asynccontextmanager
@@ -70,6 +74,42 @@ def _check_loop(client: Client) -> None:
 
 
 @final
+class AdaptedSubscription(abc.Subscription):
+    """A subscription of a client of this loop."""
+
+    def __init__(
+        self,
+        side: ClientSide,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None] | None,
+    ) -> None:
+        self.subject = subject
+        self.queue_group = queue_group
+        self.delivered = 0
+        self.dropped = 0
+        self.inner = ClientSubscription(subject, queue_group, self._take, on_error or _ignore)
+        self._side = side
+        self._deliver = deliver
+
+    async def unsubscribe(self) -> None:
+        """See `abc.Subscription`."""
+        await self._side.unsubscribe(self.inner)
+
+    def _take(self, message: abc.Message) -> None:
+        self.delivered += 1
+        try:
+            self._deliver(message)
+        except Exception:
+            logger.exception("delivering a message on %r failed", self.subject)
+
+
+def _ignore(_error: NatseryError) -> None:
+    """For those who gave no ``on_error``."""
+
+
+@final
 class AdaptedConnection(ConnectionBase):
     """A nats-py client of this asyncio loop; made by ``adapt``."""
 
@@ -97,18 +137,8 @@ class AdaptedConnection(ConnectionBase):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
     ) -> None:
         """See `abc.Connection`."""
-        client = self._client
-        if headers is None:
-            mapping, size = None, len(data)
-        else:
-            checked = abc.Headers(headers)
-            mapping, size = dict(checked), len(data) + len(checked.encode())
-        if size > client.max_payload:
-            raise MaxPayloadError(size, client.max_payload)
-        try:
-            await self._side.publish(subject, data, reply, mapping)
-        except Exception as error:
-            raise translate(error, subject, data, client.max_payload) from error
+        frame = publication(subject, data, reply, headers, self._client._max_payload)
+        await self._side.publish(frame, 1, len(data))
 
     async def add_subscription(
         self,
@@ -119,8 +149,8 @@ class AdaptedConnection(ConnectionBase):
         on_error: Callable[[NatseryError], None] | None = None,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
-        subscription = ClientSubscription(self._side, subject, queue_group, deliver, on_error)
-        await self._side.subscribe(subscription)
+        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error)
+        await self._side.subscribe(subscription.inner)
         return subscription
 
     async def flush(self) -> None:

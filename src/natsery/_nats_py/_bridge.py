@@ -23,11 +23,12 @@ from .. import abc
 from .._adr32 import check_queue_group, check_subject, new_id
 from .._backends._asyncio import AsyncioWakeup
 from .._connection_base import ConnectionBase
-from .._errors import ConnectionClosedError, MaxPayloadError, NatseryError, SlowConsumerError
+from .._errors import ConnectionClosedError, NatseryError, SlowConsumerError
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
-from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, translate
+from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, OwnClient
 from ._crossing import Lane, calls_into_this_loop
+from ._publication import publication
 
 logger = logging.getLogger("natsery")
 
@@ -49,8 +50,8 @@ HIGH_WATER_BYTES = 8 * 1024 * 1024
 CALL_CANCEL_SECONDS = 5.0
 """How long a cancelled ``call`` is given to end over there."""
 
-_Publish: TypeAlias = "tuple[str, bytes, str, dict[str, str] | None]"
-_Command: TypeAlias = "_Publish | Callable[[], Coroutine[Any, Any, None]]"
+_Inbound: TypeAlias = "tuple[BridgedSubscription, abc.Message] | Callable[[], None]"
+_Outbound: TypeAlias = "bytes | Callable[[], Coroutine[Any, Any, None]]"
 
 
 @asynccontextmanager
@@ -117,20 +118,16 @@ class BridgedSubscription(abc.Subscription):
         self.queue_group = queue_group
         self.delivered = 0
         self.dropped = 0
+        self.deliver = deliver
         self._connection = connection
-        self._deliver = deliver
         self._on_error = on_error
         self.aio_dropped = 0
         self.aio_has_told = False
-        self.aio_inner: ClientSubscription | None = None
+        self.aio_inner = ClientSubscription(subject, queue_group, self.aio_take, self.aio_on_error)
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
-        self._connection._command(self.aio_unsubscribe)
-
-    def take(self, message: abc.Message) -> None:
-        self.delivered += 1
-        self._deliver(message)
+        self._connection._outbound.put(self.aio_unsubscribe)
 
     def take_error(self, error: NatseryError) -> None:
         if self._on_error is not None:
@@ -144,29 +141,30 @@ class BridgedSubscription(abc.Subscription):
             self.dropped = dropped
             self.take_error(SlowConsumerError(self.subject, dropped))
 
-    def aio_deliver(self, message: abc.Message) -> None:
-        if not self._connection.aio_post_message(self, message):
-            self.aio_dropped += 1
-            if not self.aio_has_told:
-                self.aio_has_told = True
-                self._connection.aio_post(self.take_dropped)
+    def aio_take(self, message: abc.Message) -> None:
+        connection = self._connection
+        inbound = connection._inbound
+        posted_bytes = connection.aio_posted_bytes + len(message.data)
+        if len(inbound) < MAX_CROSSING_MESSAGES and posted_bytes - connection._taken_bytes <= MAX_CROSSING_BYTES:
+            connection.aio_posted_bytes = posted_bytes
+            inbound.put((self, message))
+            return
+        self.aio_dropped += 1
+        if not self.aio_has_told:
+            self.aio_has_told = True
+            inbound.put(self.take_dropped)
 
     def aio_on_error(self, error: NatseryError) -> None:
-        self._connection.aio_post(lambda: self.take_error(error))
+        self._connection._inbound.put(lambda: self.take_error(error))
 
     async def aio_subscribe(self) -> None:
-        side = self._connection.aio_side
-        inner = ClientSubscription(side, self.subject, self.queue_group, self.aio_deliver, self.aio_on_error)
         try:
-            await side.subscribe(inner)
+            await self._connection.aio_side.subscribe(self.aio_inner)
         except NatseryError as error:
             self.aio_on_error(error)
-        else:
-            self.aio_inner = inner
 
     async def aio_unsubscribe(self) -> None:
-        if self.aio_inner is not None:
-            await self.aio_inner.unsubscribe()
+        await self._connection.aio_side.unsubscribe(self.aio_inner)
 
 
 @final
@@ -180,22 +178,21 @@ class BridgedConnection(ConnectionBase):
         self._options = options
         self._here = calls_into_this_loop()
         self._wakeup = new_wakeup()
-        self._inbound: Lane[tuple[BridgedSubscription, abc.Message] | Callable[[], None]] = Lane(self.aio_wake_here)
-        self._outbound: Lane[_Command] | None = None
+        self._inbound: Lane[_Inbound] = Lane(self.aio_wake_here)
+        self._outbound: Lane[_Outbound] = Lane(self._wake_there)
         self._ready: _Outcome[None] = _Outcome()
         self._outcomes: set[_Outcome[Any]] = set()
         self._is_ending = False
         self._low_water: anyio.Event | None = None
         # Each total is written by one thread alone; their differences are what is on the way.
-        self._taken_messages = 0
         self._taken_bytes = 0
         self._sent_bytes = 0
-        self.aio_posted_messages = 0
         self.aio_posted_bytes = 0
         self.aio_published_bytes = 0
         self.aio_is_ending = False
-        self.aio_client: Client = Client()
+        self.aio_client: Client = OwnClient()
         self.aio_loop: asyncio.AbstractEventLoop | None = None
+        self.aio_wakeup: AsyncioWakeup | None = None
         self.aio_main_task: asyncio.Task[None] | None = None
 
     # The caller's side
@@ -221,14 +218,9 @@ class BridgedConnection(ConnectionBase):
         """See `abc.Connection`."""
         if self._is_closed:
             raise ConnectionClosedError
-        mapping, size = None, len(data)
-        if headers is not None:
-            checked = abc.Headers(headers)
-            mapping, size = dict(checked), size + len(checked.encode())
-        if size > self.aio_client.max_payload:
-            raise MaxPayloadError(size, self.aio_client.max_payload)
+        frame = publication(subject, data, reply, headers, self.aio_client._max_payload)
         self._sent_bytes += len(data)
-        self._command((subject, data, reply, mapping))
+        self._outbound.put(frame)
         if self._sent_bytes - self.aio_published_bytes > HIGH_WATER_BYTES:
             await self._wait_low_water()
 
@@ -246,7 +238,7 @@ class BridgedConnection(ConnectionBase):
             check_queue_group("queue_group", queue_group)
         self._raise_if_closed()
         subscription = BridgedSubscription(self, subject, queue_group, deliver, on_error)
-        self._command(subscription.aio_subscribe)
+        self._outbound.put(subscription.aio_subscribe)
         return subscription
 
     async def flush(self) -> None:
@@ -280,12 +272,11 @@ class BridgedConnection(ConnectionBase):
             await self.wait_closed()
         await checkpoint()
 
-    def _command(self, command: _Command) -> None:
-        if self._outbound is not None:
-            try:
-                self._outbound.put(command)
-            except RuntimeError:
-                pass  # the other loop has ended, and `_run_thread` is about to tell
+    def _wake_there(self) -> None:
+        loop, wakeup = self.aio_loop, self.aio_wakeup
+        if loop is not None and wakeup is not None:  # else it has not begun to look
+            with suppress(RuntimeError):  # it has ended, and `_run_thread` is about to tell
+                loop.call_soon_threadsafe(wakeup.set)
 
     async def _run_over_there(self, function: Callable[[Client], Awaitable[ResultT]]) -> ResultT:
         await checkpoint()
@@ -296,11 +287,11 @@ class BridgedConnection(ConnectionBase):
             self.aio_start_call(outcome, function)
 
         self._outcomes.add(outcome)
-        self._command(aio_start)
+        self._outbound.put(aio_start)
         try:
             await outcome.done.wait()
         except get_cancelled_exc_class():
-            self._command(lambda: self.aio_cancel_call(outcome))
+            self._outbound.put(lambda: self.aio_cancel_call(outcome))
             # Protects the far side from being abandoned half way; it is bounded because its code may refuse to end.
             with anyio.move_on_after(CALL_CANCEL_SECONDS, shield=True):
                 await outcome.done.wait()
@@ -315,7 +306,7 @@ class BridgedConnection(ConnectionBase):
         while self._sent_bytes - self.aio_published_bytes > HIGH_WATER_BYTES and not self._closed.is_set():
             if self._low_water is None:
                 self._low_water = anyio.Event()
-                self._command(partial(self.aio_tell_low_water, self._low_water))
+                self._outbound.put(partial(self.aio_tell_low_water, self._low_water))
             low_water = self._low_water
             await low_water.wait()
             if self._low_water is low_water:
@@ -323,28 +314,24 @@ class BridgedConnection(ConnectionBase):
 
     async def _receive(self) -> None:
         """Hand over what comes from the other thread, until cancelled."""
-        inbound = self._inbound
         while True:
             await self._wakeup.wait()
-            items = inbound.gathered()
-            handled = 0
+            items = self._inbound.gathered()
             while items:
-                self._take(items.popleft())
-                handled += 1
-                if handled % ITEMS_BETWEEN_YIELDS == 0:
+                for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):
+                    item = items.popleft()
+                    try:
+                        if type(item) is tuple:
+                            subscription, message = item
+                            self._taken_bytes += len(message.data)
+                            subscription.delivered += 1
+                            subscription.deliver(message)
+                        else:
+                            item()
+                    except Exception:
+                        logger.exception("what nats-py's thread sent could not be handled")
+                if items:
                     await checkpoint()
-
-    def _take(self, item: tuple[BridgedSubscription, abc.Message] | Callable[[], None]) -> None:
-        try:
-            if isinstance(item, tuple):
-                subscription, message = item
-                self._taken_messages += 1
-                self._taken_bytes += len(message.data)
-                subscription.take(message)
-            else:
-                item()
-        except Exception:
-            logger.exception("what nats-py's thread sent could not be handled")
 
     async def _wait_ready(self) -> None:
         await self._ready.done.wait()
@@ -392,18 +379,6 @@ class BridgedConnection(ConnectionBase):
     def aio_post(self, function: Callable[[], None]) -> None:
         self._inbound.put(function)
 
-    def aio_post_message(self, subscription: BridgedSubscription, message: abc.Message) -> bool:
-        size = len(message.data)
-        if (
-            self.aio_posted_messages - self._taken_messages >= MAX_CROSSING_MESSAGES
-            or self.aio_posted_bytes - self._taken_bytes + size > MAX_CROSSING_BYTES
-        ):
-            return False
-        self.aio_posted_messages += 1
-        self.aio_posted_bytes += size
-        self._inbound.put((subscription, message))
-        return True
-
     def aio_emit(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
             # The thread has nothing left to do; its end tells this side.
@@ -431,33 +406,42 @@ class BridgedConnection(ConnectionBase):
         try:
             async with asyncio.TaskGroup() as self.aio_tasks:
                 self.aio_tasks.create_task(self.aio_side.heal())
-                wakeup = AsyncioWakeup()
-                loop = asyncio.get_running_loop()
-                outbound: Lane[_Command] = Lane(partial(loop.call_soon_threadsafe, wakeup.set))
-                self._outbound = outbound
+                self.aio_wakeup = wakeup = AsyncioWakeup()
                 self.aio_post(self._ready.finish)
                 while True:
+                    await self.aio_work(self._outbound.gathered())
                     await wakeup.wait()
-                    await self.aio_work(outbound.gathered())
         finally:
             self.aio_side.detach()
             await self.aio_side.close()  # noqa: ASYNC102  # bounded by itself
 
-    async def aio_work(self, commands: deque[_Command]) -> None:
-        client = self.aio_client
-        publish = self.aio_side.publish
+    async def aio_work(self, commands: deque[_Outbound]) -> None:
+        frames: list[bytes] = []
         while commands:
             command = commands.popleft()
-            if isinstance(command, tuple):
-                subject, data, reply, headers = command
-                try:
-                    await publish(subject, data, reply, headers)
-                except Exception as error:
-                    problem = translate(error, subject, data, client.max_payload)
-                    self.aio_emit(abc.ConnectionEvent(abc.EventKind.ERROR, problem))
-                self.aio_published_bytes += len(data)
+            if type(command) is bytes:
+                frames.append(command)
             else:
+                await self.aio_publish(frames)
                 await command()
+        await self.aio_publish(frames)
+
+    async def aio_publish(self, frames: list[bytes]) -> None:
+        """Hand the frames to nats-py, at one go, and forget them here."""
+        if not frames:
+            return
+        sent_bytes = self._sent_bytes
+        payload_bytes = sent_bytes - self.aio_published_bytes
+        # Away, each of them may be the one that is too many for the buffer.
+        batches = [frames] if self.aio_client.is_connected else [[frame] for frame in frames]
+        for batch in batches:
+            try:
+                await self.aio_side.publish(b"".join(batch), len(batch), payload_bytes)
+            except Exception as error:
+                self.aio_emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+            payload_bytes = 0
+        self.aio_published_bytes = sent_bytes
+        frames.clear()
 
     def aio_start_call(self, outcome: _Outcome[ResultT], function: Callable[[Client], Awaitable[ResultT]]) -> None:
         task = self.aio_tasks.create_task(self.aio_call(outcome, function))

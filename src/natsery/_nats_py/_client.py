@@ -22,7 +22,6 @@ from .. import abc
 from .._errors import (
     ConfigError,
     ConnectionClosedError,
-    MaxPayloadError,
     NatseryError,
     OutboundBufferError,
     PublishDeniedError,
@@ -59,68 +58,37 @@ _SUBSCRIPTION_DENIED = re.compile(
     r'(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>\d+)"\))?',
     re.IGNORECASE,
 )
-_BLANK = re.compile(r"[ \t\r\n]")
 _PUBLISH_DENIED = re.compile(r'permissions violation for publish to "(?P<subject>.*?)"', re.IGNORECASE)
 
 
-def translate(error: Exception, subject: str, data: bytes, limit: int) -> Exception:
-    """The exception of ours for one that nats-py raised while it published."""
-    if isinstance(error, nats.errors.BadSubjectError):
-        return ConfigError("subject", subject, "is no subject that can be published to")
-    if isinstance(error, nats.errors.MaxPayloadError):
-        return MaxPayloadError(len(data), limit)
-    if isinstance(error, nats.errors.OutboundBufferLimitError):
-        return OutboundBufferError()
-    if isinstance(error, nats.errors.ConnectionClosedError):
-        return ConnectionClosedError()
-    if isinstance(error, nats.errors.ConnectionDrainingError):
-        return ConnectionClosedError("the nats-py client is draining")
-    if isinstance(error, (nats.errors.Error, OSError)):
-        return PublishError(f"nats-py could not publish to {subject!r}: {error}")
-    return error
-
-
 @final
-class ClientSubscription(abc.Subscription):
-    """A subscription as nats-py's client keeps it."""
+class ClientSubscription:
+    """A subscription as nats-py's client keeps it.
+
+    Args:
+        take: is called with every message, and must not raise: that would end nats-py's reader.
+        on_error: hears of what goes wrong with this subscription.
+    """
 
     def __init__(
         self,
-        side: ClientSide,
         subject: str,
         queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None] | None,
+        take: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
-        self.delivered = 0
-        self.dropped = 0
-        self._side = side
-        self._deliver = deliver
+        self.take = take
         self.on_error = on_error
         self.inner: NatsSubscription | None = None
         self.is_ending = False
 
-    def take(self, msg: Msg) -> None:
-        """Convert and deliver one message; never raises, for that would end nats-py's reader."""
-        self.delivered += 1
-        try:
-            headers = msg.headers
-            if headers is None:
-                message = abc.Message(msg.subject, msg.data, reply=msg.reply)
-            else:
-                message = _with_headers(msg, headers)
-            self._deliver(message)
-        except Exception:
-            logger.exception("delivering a message on %r failed", self.subject)
 
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
-        await self._side.unsubscribe(self)
-
-
-def _with_headers(msg: Msg, headers: dict[str, str]) -> abc.Message:
+def _converted(msg: Msg) -> abc.Message:
+    headers = msg.headers
+    if headers is None:
+        return abc.Message(msg.subject, msg.data, reply=msg.reply)
     pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
     status = headers.get("Status", "") if not msg.data else ""
     return abc.Message(
@@ -140,12 +108,27 @@ class _Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, subscription: ClientSubscription, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, take: abc.Deliver, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._take = subscription.take
+        self.take = take
 
     def set_result(self, result: Msg, /) -> None:
-        self._take(result)
+        self.take(_converted(result))
+
+
+@final
+class OwnClient(Client):
+    """A client of which natsery alone has the subscriptions: plain messages go past nats-py's own `Msg`."""
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        subscription = self._subs.get(sid)
+        intake = None if subscription is None else subscription._future
+        if headers is not None or type(intake) is not _Intake:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        intake.take(abc.Message(subject.decode(), data, reply=reply.decode()))
 
 
 @final
@@ -238,8 +221,7 @@ class ClientSide:
                     continue
             elif subscription.subject.lower() != subject or subscription.queue_group.lower() != queue:
                 continue
-            if subscription.on_error is not None:
-                subscription.on_error(SubscriptionDeniedError(subscription.subject, subscription.queue_group))
+            subscription.on_error(SubscriptionDeniedError(subscription.subject, subscription.queue_group))
 
     def _on_disconnected(self) -> None:
         # Nothing more comes from the old connection, and nats-py would make these subscriptions again on the next.
@@ -301,13 +283,13 @@ class ClientSide:
     async def subscribe(self, subscription: ClientSubscription) -> None:
         """Subscribe; nothing is left if it raises or is cancelled."""
         self.raise_if_closed()
-        intake = _Intake(subscription, self._loop)
+        intake = _Intake(subscription.take, self._loop)
         try:
             inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
         except nats.errors.BadSubjectError:
             raise ConfigError("subject", subscription.subject, "is no subject that can be subscribed to") from None
-        except nats.errors.Error as error:
-            raise translate(error, subscription.subject, b"", self.client.max_payload) from error
+        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
+            raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         except BaseException:
             for sid, each in list(self.client._subs.items()):
                 if each._future is intake:
@@ -348,29 +330,32 @@ class ClientSide:
                 writer.transport.abort()
         self._on_closed()
 
-    async def publish(self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None) -> None:
-        """Publish as ``Client.publish`` does, past its layers where nothing stands in the way: no headers, connected."""
+    async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
+        """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.
+
+        Raises:
+            ConnectionClosedError, OutboundBufferError: nothing was taken.
+            PublishError: the connection broke.
+        """
         client = self.client
-        if (
-            headers is not None
-            or client._status != Client.CONNECTED
-            or client._pending_data_size > client._max_pending_size
-            or client._flush_queue is None
-            or len(data) > client.max_payload
-            or not subject
-            or _BLANK.search(subject)
-            or (reply and _BLANK.search(reply))
-        ):
-            await client.publish(subject, data, reply, headers)
-            return
-        frame = b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(data), data)
-        client._pending.append(frame)
-        client._pending_data_size += len(frame)
+        limit = client._max_pending_size
+        if client._status != Client.CONNECTED:
+            self.raise_if_closed()
+            if client.is_draining_pubs:
+                raise ConnectionClosedError("the nats-py client is draining")
+            if not client.is_connected and client._pending_data_size + len(frames) > limit:
+                raise OutboundBufferError
+        client._pending.append(frames)
+        client._pending_data_size += len(frames)
         stats = client.stats
-        stats["out_msgs"] += 1
-        stats["out_bytes"] += len(data)
-        if client._flush_queue.empty():
-            await client._flush_pending()
+        stats["out_msgs"] += messages
+        stats["out_bytes"] += payload_bytes
+        is_too_full = 0 < limit < client._pending_data_size
+        try:
+            if is_too_full or client._flush_queue.empty():
+                await client._flush_pending(force_flush=is_too_full)
+        except (nats.errors.Error, OSError) as error:
+            raise PublishError(f"nats-py could not publish: {error}") from error
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)

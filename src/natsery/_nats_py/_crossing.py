@@ -41,6 +41,9 @@ class Lane(Generic[ItemT]):
         self._items: deque[ItemT] = deque()
         self._is_woken = False
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def put(self, item: ItemT) -> None:
         """Send an item across."""
         self._items.append(item)
