@@ -12,6 +12,8 @@ import anyio
 import nats
 import nats.errors
 import pytest
+import sniffio
+import trio
 
 import natsery
 from natsery._nats_py import _bridge
@@ -146,6 +148,66 @@ async def test_an_error_in_a_callback_does_not_bring_the_loop_down(nats_server: 
         await nc.publish("x")
         await nc.flush()
         await nc.flush()
+
+
+async def test_repeated_headers_keep_all_their_values(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("x") as messages:
+        await nc.publish("x", headers={"A": ["1", "2"]})
+        assert (await messages.receive()).headers.get_all("a") == ["1", "2"]
+
+
+async def test_a_message_that_cannot_be_read_is_dropped_and_reported(nats_server: NatsServer) -> None:
+    """A subject that is not UTF-8 ends nats-py's own reader."""
+    heard: list[natsery.abc.ConnectionEvent] = []
+    async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("x.*") as messages:
+        nc.add_listener(heard.append)
+        stream = await anyio.connect_tcp("127.0.0.1", nats_server.port)
+        async with stream:
+            await stream.send(
+                b'CONNECT {"headers":true}\r\nPUB x.\xff 0\r\n\r\n'
+                b"HPUB x.1 12 12\r\nNATS/9.9\r\n\r\n\r\nPUB x.2 0\r\n\r\n"
+            )
+            assert (await messages.receive()).subject == "x.2"
+        assert [type(event.error) for event in heard] == [natsery.MalformedMessageError] * 2
+        assert nc.client.stats["in_msgs"] == 3
+
+
+async def test_the_client_s_own_subscriptions_work_beside(nats_server: NatsServer) -> None:
+    async def ask(client: nats.aio.client.Client) -> object:
+        subscription = await client.subscribe("own")
+        await client.publish("own", b"data", headers={"A": "b"})
+        message = await subscription.next_msg()
+        return message.data, message.headers
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        assert await nc.call(ask) == (b"data", {"A": "b"})
+        assert nc.client.stats["in_msgs"] == nc.client.stats["out_msgs"] == 1
+        assert nc.client.stats["in_bytes"] == nc.client.stats["out_bytes"] == 4
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 0", "\ud800"])
+async def test_a_subject_that_breaks_the_protocol_is_refused(nats_server: NatsServer, subject: str) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        with pytest.raises(natsery.ConfigError):
+            await nc.publish(subject)
+        with pytest.raises(natsery.ConfigError):
+            await nc.publish("a", reply=subject or " ")
+
+
+async def test_ctrl_c_does_not_strike_in_what_is_delivered(nats_server: NatsServer) -> None:
+    """Raised in the intake it ended the bridge's only way to hear of anything, and every flush waited in vain."""
+    protected: list[bool] = []
+
+    def deliver(message: object) -> None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        if sniffio.current_async_library() != "trio":
+            return
+        await nc.add_subscription("x", deliver)
+        await nc.publish("x")
+        await nc.flush()
+    assert protected == [True]
 
 
 PROGRAM = """

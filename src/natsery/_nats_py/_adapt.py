@@ -33,7 +33,7 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     ``serve`` also takes such a client as it is. The client stays the caller's: its callbacks go on being called, and
     leaving the block puts them back and does not close it. Subscriptions made through the block end with it.
 
-    Headers that a message repeats keep one value, in both directions: nats-py holds headers in a plain ``dict``.
+    Headers that a received message repeats keep their last value: nats-py holds headers in a plain ``dict``.
 
     Raises:
         BackendMismatchError: this is not asyncio, or not the loop that the client was connected in.

@@ -24,10 +24,12 @@ from .._adr32 import check_queue_group, check_subject, new_id
 from .._backends._asyncio import AsyncioWakeup
 from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, NatseryError, SlowConsumerError
+from .._interrupts import protect_from_interrupt
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
-from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription, OwnClient
+from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
 from ._crossing import Lane, calls_into_this_loop
+from ._own_client import OwnClient
 from ._publication import publication
 
 logger = logging.getLogger("natsery")
@@ -72,12 +74,12 @@ async def bridge(
         nats.errors.Error, OSError: what nats-py raises when it cannot connect.
 
     Leaving the block closes the connection and ends the thread, within a few seconds whatever the server does.
-    Headers that a message repeats keep one value, in both directions: nats-py holds headers in a plain ``dict``.
 
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
     connection = BridgedConnection(urls, options)
+    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread)
     async with background_tasks() as tasks:
         tasks.start_soon(connection._receive, name="natsery bridge intake")
         tasks.start_soon(connection._run_thread, name="natsery bridge thread")
@@ -321,7 +323,7 @@ class BridgedConnection(ConnectionBase):
                 for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):
                     item = items.popleft()
                     try:
-                        if type(item) is tuple:
+                        if isinstance(item, tuple):
                             subscription, message = item
                             self._taken_bytes += len(message.data)
                             subscription.delivered += 1
@@ -419,7 +421,7 @@ class BridgedConnection(ConnectionBase):
         frames: list[bytes] = []
         while commands:
             command = commands.popleft()
-            if type(command) is bytes:
+            if isinstance(command, bytes):
                 frames.append(command)
             else:
                 await self.aio_publish(frames)

@@ -101,7 +101,7 @@ def _converted(msg: Msg) -> abc.Message:
 
 
 @final
-class _Intake(asyncio.Future[Msg]):
+class Intake(asyncio.Future[Msg]):
     """What nats-py takes for the future of a single reply, and what takes every message synchronously instead.
 
     The other ways to get messages out of nats-py put a queue and a task between, which drop messages when full, end for
@@ -114,21 +114,6 @@ class _Intake(asyncio.Future[Msg]):
 
     def set_result(self, result: Msg, /) -> None:
         self.take(_converted(result))
-
-
-@final
-class OwnClient(Client):
-    """A client of which natsery alone has the subscriptions: plain messages go past nats-py's own `Msg`."""
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        subscription = self._subs.get(sid)
-        intake = None if subscription is None else subscription._future
-        if headers is not None or type(intake) is not _Intake:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
-        intake.take(abc.Message(subject.decode(), data, reply=reply.decode()))
 
 
 @final
@@ -283,7 +268,7 @@ class ClientSide:
     async def subscribe(self, subscription: ClientSubscription) -> None:
         """Subscribe; nothing is left if it raises or is cancelled."""
         self.raise_if_closed()
-        intake = _Intake(subscription.take, self._loop)
+        intake = Intake(subscription.take, self._loop)
         try:
             inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
         except nats.errors.BadSubjectError:
@@ -351,8 +336,9 @@ class ClientSide:
         stats["out_msgs"] += messages
         stats["out_bytes"] += payload_bytes
         is_too_full = 0 < limit < client._pending_data_size
+        kicks = client._flush_queue
         try:
-            if is_too_full or client._flush_queue.empty():
+            if is_too_full or (kicks is not None and kicks.empty()):
                 await client._flush_pending(force_flush=is_too_full)
         except (nats.errors.Error, OSError) as error:
             raise PublishError(f"nats-py could not publish: {error}") from error

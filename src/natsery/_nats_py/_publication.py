@@ -19,8 +19,7 @@ def publication(subject: str, data: bytes, reply: str, headers: abc.HeadersInput
         if size > limit:
             raise MaxPayloadError(size, limit)
         return b"PUB %b %d\r\n%b\r\n" % (target, size, data)
-    # One value for each name: nats-py reads only one, and its own way of publishing writes only one.
-    block = abc.Headers(dict(abc.Headers(headers))).encode()
+    block = abc.Headers(headers).encode()
     size += len(block)
     if size > limit:
         raise MaxPayloadError(size, limit)
