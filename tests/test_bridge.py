@@ -16,7 +16,7 @@ import sniffio
 import trio
 
 import natsery
-from natsery._nats_py import _bridge
+from natsery._nats_py import _aio_side, _bridge
 
 from .server import NatsServer
 from .test_serve import add, bounded, config
@@ -95,7 +95,7 @@ async def test_a_failed_connect_raises_what_nats_py_raises() -> None:
 async def test_the_queue_between_the_loops_is_bounded_and_says_so(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bridge, "MAX_CROSSING_MESSAGES", 10)
+    monkeypatch.setattr(_aio_side, "MAX_CROSSING_MESSAGES", 10)
     heard: list[natsery.NatseryError] = []
     delivered: list[object] = []
     async with bounded(), natsery.bridge(nats_server.url) as nc:
@@ -118,7 +118,7 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
     async def burst(client: nats.aio.client.Client) -> None:
         for _ in range(1_000):
             await client.publish("burst")
-        await nc.aio_side.fence()
+        await nc._side.aio_fence()
         done.set()
 
     nc._outbound.put(lambda: burst(nc.client))

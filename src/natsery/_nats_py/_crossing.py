@@ -34,9 +34,15 @@ class Lane(Generic[ItemT]):
 
     Args:
         wake: has the receiving task woken, from the sending thread.
+
+    Attributes:
+        put_bytes: what the sending thread, and it alone, counts of what it has sent.
+        taken_bytes: what the receiving thread, and it alone, counts of what it has taken.
     """
 
     def __init__(self, wake: Callable[[], object]) -> None:
+        self.put_bytes = 0
+        self.taken_bytes = 0
         self._wake = wake
         self._items: deque[ItemT] = deque()
         self._is_woken = False
