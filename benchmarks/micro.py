@@ -101,6 +101,11 @@ def one_run(contestants: list[Contestant], url: str, number: int, scale: float) 
     return results
 
 
+def short(value: float) -> str:
+    """A decimal only where it says something."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def print_table(contestants: list[Contestant], runs: list[Results]) -> None:
     """Medians of the paired ratios, with the medians themselves behind them."""
     print(f"Ratios to {PEERS[BASELINE].title}, medians of {len(runs)} paired runs (in brackets: medians as measured)")
@@ -114,7 +119,7 @@ def print_table(contestants: list[Contestant], runs: list[Results]) -> None:
                 own = [run[each.key, outstanding][measure_key] for run in runs]
                 theirs = [run[BASELINE, outstanding][measure_key] for run in runs]
                 ratios = [one / (other or 1) for one, other in zip(own, theirs, strict=True)]
-                cells.append(f"{statistics.median(ratios):.2f} ({statistics.median(own):.0f})")
+                cells.append(f"{statistics.median(ratios):.2f} ({short(statistics.median(own))})")
             errors = sum(run[each.key, outstanding]["errors"] for run in runs)
             print(f"| {outstanding} | {each.title} | {' | '.join(cells)} | {errors:.0f} |")
 
