@@ -10,8 +10,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from . import abc
-from ._adr32 import check_subject, new_id
-from ._errors import ConnectionClosedError, NoRespondersError
+from ._adr32 import check_subject
+from ._errors import ConnectionClosedError, NatseryError, NoRespondersError, SubscriptionDeniedError
 
 logger = logging.getLogger("natsery")
 
@@ -87,17 +87,24 @@ class _Requests:
         self._connection = connection
         self._inbox = inbox
         self._pending: dict[str, _Pending] = {}
+        self._count = 0
         self._lock = anyio.Lock()
         self._subscription: abc.Subscription | None = None
+        self._denied: NatseryError | None = None
 
     async def request(self, subject: str, data: bytes, headers: abc.HeadersInput | None) -> abc.Message:
         await checkpoint()
         if self._subscription is None:
             async with self._lock:
                 if self._subscription is None:
-                    self._subscription = await self._connection.add_subscription(f"{self._inbox}.*", self._deliver)
+                    self._subscription = await self._connection.add_subscription(
+                        f"{self._inbox}.*", self._deliver, on_error=self._on_error
+                    )
                     self._connection.add_listener(self._on_event)
-        token = new_id()
+        if self._denied is not None:
+            raise self._denied
+        self._count += 1
+        token = str(self._count)
         pending = self._pending[token] = _Pending()
         try:
             await self._connection.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
@@ -105,7 +112,7 @@ class _Requests:
         finally:
             del self._pending[token]
         if pending.reply is None:
-            raise ConnectionClosedError
+            raise ConnectionClosedError if self._denied is None else self._denied
         if pending.reply.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
         return pending.reply
@@ -116,7 +123,16 @@ class _Requests:
             pending.reply = message
             pending.done.set()
 
+    def _on_error(self, error: NatseryError) -> None:
+        """Without its inbox no request can be answered."""
+        if isinstance(error, SubscriptionDeniedError):
+            self._denied = error
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for pending in self._pending.values():
+            pending.done.set()
+
     def _on_event(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
-            for pending in self._pending.values():
-                pending.done.set()
+            self._wake_all()

@@ -164,6 +164,7 @@ class Connection(ABC):
 
         Raises:
             NoRespondersError: nobody listens on the subject.
+            SubscriptionDeniedError: this user may not subscribe to its own inbox.
             ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.

@@ -32,7 +32,7 @@ async def authenticate(options: Options, address: Address, nonce: str) -> dict[s
     if options.nkey_seed is not None:
         _, text = await _read_file("nkey_seed", options.nkey_seed, may_be_text=True)
         key = _key("nkey_seed", text.strip())
-        return {"nkey": key.public_key.decode(), **_signature(key, nonce)}
+        return {"nkey": bytes(key.public_key).decode(), **_signature(key, nonce)}
     if options.sign is not None:
         fields = {"sig": await _foreign_signature(options.sign, nonce)} if nonce else {}
         if options.nkey is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 from typing import final
 
 import anyio
@@ -35,7 +35,7 @@ from ._authentication import check_files
 from ._dialling import dial_again, dial_elsewhere, dial_first
 from ._link import Link
 from ._options import Options
-from ._outbox import HIGH_WATER_BYTES, Outbox
+from ._outbox import Outbox
 from ._pool import Pool
 from ._session import Fence, Ping, Session
 
@@ -60,9 +60,9 @@ class ConnectionStatistics:
 
     Attributes:
         in_messages: messages received, those of no subscription and malformed ones included.
-        in_bytes: their payloads and headers, in bytes.
+        in_bytes: bytes received from the network, TLS apart.
         out_messages: messages taken for sending.
-        out_bytes: their payloads and headers, in bytes.
+        out_bytes: bytes given to the network, TLS apart.
         malformed: messages dropped because they cannot be read.
         reconnects: times that another network connection took the place of one that had ended.
     """
@@ -124,7 +124,7 @@ class NativeConnection(ConnectionBase):
         self._options = options
         self._pool = Pool(options.addresses, shuffle=options.shuffle)
         self._info = ServerInfo()
-        self._outbox = Outbox(limit=options.max_pending_bytes)
+        self._outbox = Outbox()
         self._session: Session | None = None
         self._subscriptions: dict[bytes, NativeSubscription] = {}
         self._last_sid = 0
@@ -167,16 +167,16 @@ class NativeConnection(ConnectionBase):
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be sent, those apart that the operating system has taken."""
+        """Bytes that wait to be sent, those apart that are on their way to the operating system."""
         return self._outbox.size
 
     def statistics(self) -> ConnectionStatistics:
         """A frozen copy of what this connection has counted."""
         return ConnectionStatistics(
             in_messages=self._in_messages,
-            in_bytes=self._in_bytes,
-            out_messages=self._out_messages,
-            out_bytes=self._out_bytes,
+            in_bytes=self._in_bytes + (0 if self._session is None else self._session.received_bytes),
+            out_messages=self._out_messages + self._outbox.messages,
+            out_bytes=self._out_bytes + self._outbox.taken_bytes,
             malformed=self._malformed,
             reconnects=self._reconnects,
         )
@@ -204,17 +204,21 @@ class NativeConnection(ConnectionBase):
         if size > self._max_payload:
             raise MaxPayloadError(size, self._max_payload)
         outbox = self._outbox
-        if outbox.size + len(frame) > outbox.limit:
-            raise OutboundBufferError
-        # `outbox.put`, written out: a call less for every message.
+        if outbox.size > outbox.limit:
+            await self._send_into_full(outbox, frame)
+            return
         outbox.frames.append(frame)
         outbox.size += len(frame)
         if outbox.is_waiting:
             outbox.wake()
-        self._out_messages += 1
-        self._out_bytes += size
-        if outbox.size > HIGH_WATER_BYTES:
-            await outbox.wait_low_water()
+
+    async def _send_into_full(self, outbox: Outbox, frame: bytes) -> None:
+        """Send a frame while the server is away, or slower than those who send."""
+        if self._session is None and outbox.size + len(frame) > self._options.max_pending_bytes:
+            raise OutboundBufferError
+        outbox.frames.append(frame)
+        outbox.size += len(frame)
+        await outbox.wait_low_water()
 
     def _check_line(self, subject: str, reply: str) -> None:
         # White space would be read as a separator, and what follows it as another field or another command.
@@ -291,9 +295,10 @@ class NativeConnection(ConnectionBase):
 
         **Cancellation:** as for ``flush``. A checkpoint.
         """
-        begun = anyio.current_time()
+        # Not the event loop's clock, which uvloop reads once for each turn.
+        begun = perf_counter()
         await self.flush()
-        return anyio.current_time() - begun
+        return perf_counter() - begun
 
     def ping(self, session: Session, fence: Fence | None) -> None:
         """Have a session send a PING; see `_session.Owner`."""
@@ -338,11 +343,11 @@ class NativeConnection(ConnectionBase):
     def _close(self) -> None:
         if self._is_closed:
             return
+        self._replace_outbox(self._outbox.retire())
         fences = self._fences
         if self._session is not None:
             fences += self._session.open_fences()
             self._session = None
-        self._outbox.retire()
         self._subscriptions.clear()
         self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, self._reason))
         for fence in fences:
@@ -374,6 +379,7 @@ class NativeConnection(ConnectionBase):
     async def _run(self, session: Session) -> Exception | None:
         while True:
             lost, successor = await self._work(session)
+            self._in_bytes += session.received_bytes
             if successor is None:
                 self._leave_broken(session, lost)
                 if not self._options.reconnect:
@@ -391,6 +397,7 @@ class NativeConnection(ConnectionBase):
 
     async def _work(self, session: Session) -> tuple[Exception | None, Link | None]:
         """Run a session to its end: why it broke, and the link that takes its place if it moved."""
+        lost: Exception | None = None
         successor: Link | None = None
 
         async def move() -> None:
@@ -420,19 +427,26 @@ class NativeConnection(ConnectionBase):
         self._ending = []
         self._unconfirmed = list(self._subscriptions.values())
         outbox = self._outbox
-        outbox.limit = math.inf
-        outbox.put_first([_commands.subscribe(each.subject, each.queue_group, each.sid) for each in self._unconfirmed])
+        outbox.open([_commands.subscribe(each.subject, each.queue_group, each.sid) for each in self._unconfirmed])
         session = self._session = Session(self, link, outbox, self._options)
         fences, self._fences = self._fences, []
         for fence in fences:
             self.ping(session, fence)
         return session
 
+    def _replace_outbox(self, left: list[bytes]) -> None:
+        """Collect what is sent from now on, behind what is left, for the next link."""
+        old = self._outbox
+        # What is left is counted by the new one.
+        self._out_messages += old.messages - len(left)
+        self._out_bytes += old.taken_bytes
+        self._outbox = Outbox(left)
+
     def _leave_broken(self, session: Session, lost: Exception | None) -> None:
         """Keep what has not been sent for the next link."""
         self._session = None
         self._fences += session.open_fences()
-        self._outbox = Outbox(session.outbox.retire(), self._options.max_pending_bytes)
+        self._replace_outbox(session.outbox.retire())
         logger.warning("disconnected from NATS at %s: %s", session.link.address, lost)
         self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, lost))
 
@@ -444,7 +458,7 @@ class NativeConnection(ConnectionBase):
         fence = Fence()
         self.ping(session, fence)
         self._session = None
-        self._outbox = Outbox(limit=self._options.max_pending_bytes)
+        self._replace_outbox([])
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.address)
         self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
@@ -456,20 +470,18 @@ class NativeConnection(ConnectionBase):
     def dispatch(self, session: Session, events: list[Event]) -> None:
         """Take what a session has received; see `_session.Owner`."""
         subscriptions = self._subscriptions
-        size = count = 0
+        count = 0
         for event in events:
             if type(event) is not tuple:
                 self._handle(session, event)
                 continue
             sid, subject, reply, header_block, data = event
             count += 1
-            size += len(data)
             subscription = subscriptions.get(sid)
             if subscription is None:
                 continue
             try:
                 if header_block:
-                    size += len(header_block)
                     headers, status, _ = read_headers(header_block)
                     message = abc.Message(subject.decode(), data, reply.decode(), headers, status)
                 else:
@@ -483,7 +495,6 @@ class NativeConnection(ConnectionBase):
             except Exception:
                 logger.exception("delivering a message on %r failed", subscription.subject)
         self._in_messages += count
-        self._in_bytes += size
 
     def _drop(self, event: MessageEvent, error: Exception) -> None:
         self._malformed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Any, final
@@ -40,16 +41,16 @@ async def dial(address: Address, options: Options) -> Link:
     """Connect to a server, with TLS and credentials as they are asked for.
 
     Raises:
-        TimeoutError: it took longer than ``connect_timeout``.
-        OSError: nobody is there, or the TLS handshake failed.
+        OSError: nobody is there.
         SecureConnectionError: TLS is wanted and the server has none; nothing was sent to it.
         AuthorizationError: it refuses the credentials.
         ConfigError: the credentials cannot be read.
-        NatseryError: it ended the connection, or does not speak NATS.
+        ConnectionLostError: it ended the connection, or took longer than ``connect_timeout``.
+        NatseryError: it complained, or does not speak NATS.
 
     **Cancellation:** the network connection is closed.
     """
-    with anyio.fail_after(options.connect_timeout):
+    with anyio.move_on_after(options.connect_timeout):
         stream = await _connect_tcp(address)
         try:
             return await _greet(_Greeting(stream), address, options)
@@ -59,11 +60,22 @@ async def dial(address: Address, options: Options) -> Link:
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
+    raise ConnectionLostError(f"no handshake within {options.connect_timeout:g} s")
 
 
 async def _connect_tcp(address: Address) -> ByteStream:
     try:
         return await anyio.connect_tcp(address.host, address.port)
+    except OSError as error:
+        # anyio says only that all attempts failed; what happened to them is behind it.
+        cause = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if not isinstance(cause, OSError):
+            raise
+        refused = OSError(cause.errno, os.strerror(cause.errno) if cause.errno else str(cause))
+        refused.__cause__ = error
+        interrupt: BaseException = refused
     except BaseExceptionGroup as group:
         # anyio tries several addresses in tasks; Ctrl-C in one of them is to look like any other Ctrl-C.
         interrupt = lone(group)

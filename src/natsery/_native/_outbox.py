@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -17,6 +16,9 @@ BATCH_BYTES: Final = 256 * 1024
 HIGH_WATER_BYTES: Final = 1024 * 1024
 """Bytes waiting over which those who send wait too."""
 
+AWAY: Final = -1
+"""The limit of an outbox whose server is away."""
+
 
 @final
 class Outbox:
@@ -25,36 +27,54 @@ class Outbox:
     Attributes:
         frames: the frames.
         size: their bytes.
-        limit: bytes that they may come to; no limit while a server takes them.
+        limit: bytes from which on those who send must look closer.
         is_waiting: whether the task that empties it waits for a frame.
+        taken_messages: messages that the task has taken.
+        taken_bytes: bytes that it has taken.
     """
 
-    __slots__ = ("_low_water", "_wakeup", "frames", "is_waiting", "limit", "size")
+    __slots__ = (
+        "_low_water",
+        "_other_frames",
+        "_wakeup",
+        "frames",
+        "is_waiting",
+        "limit",
+        "size",
+        "taken_bytes",
+        "taken_messages",
+    )
 
-    def __init__(self, frames: Iterable[bytes] = (), limit: float = math.inf) -> None:
+    def __init__(self, frames: Iterable[bytes] = ()) -> None:
         self.frames = list(frames)
         self.size = sum(map(len, self.frames))
-        self.limit = limit
-        self._wakeup = new_wakeup()
+        self.limit = AWAY
         self.is_waiting = False
+        self.taken_messages = 0
+        self.taken_bytes = 0
+        self._other_frames = 0
+        self._wakeup = new_wakeup()
         self._low_water: anyio.Event | None = None
 
     def put(self, frame: bytes) -> None:
-        """Add a frame."""
+        """Add a frame that is no message."""
+        self._other_frames += 1
         self.frames.append(frame)
         self.size += len(frame)
         if self.is_waiting:
             self.wake()
 
+    def open(self, frames: list[bytes]) -> None:
+        """Let everything pass from now on, these frames, which are no messages, in front."""
+        self._other_frames += len(frames)
+        self.frames[:0] = frames
+        self.size += sum(map(len, frames))
+        self.limit = HIGH_WATER_BYTES
+
     def wake(self) -> None:
         """Have the task that empties it go on."""
         self.is_waiting = False
         self._wakeup.set()
-
-    def put_first(self, frames: list[bytes]) -> None:
-        """Add frames in front of those that are there."""
-        self.frames[:0] = frames
-        self.size += sum(map(len, frames))
 
     async def wait_for_frames(self) -> None:
         """Wait until there is something to take. A checkpoint only when it has to wait."""
@@ -69,21 +89,27 @@ class Outbox:
         """The next frames, joined."""
         frames = self.frames
         if self.size <= BATCH_BYTES:
-            self.frames = []
-            self.size = 0
-            return b"".join(frames)
-        count = batch_size = 0
-        while batch_size < BATCH_BYTES and count < len(frames):
-            batch_size += len(frames[count])
-            count += 1
-        batch = b"".join(frames[:count])
-        del frames[:count]
-        self.size -= batch_size
-        return batch
+            self.frames, rest = [], 0
+        else:
+            count = size = 0
+            while size < BATCH_BYTES and count < len(frames):
+                size += len(frames[count])
+                count += 1
+            self.frames, rest = frames[count:], self.size - size
+            del frames[count:]
+        self.taken_messages += len(frames)
+        self.taken_bytes += self.size - rest
+        self.size = rest
+        return b"".join(frames)
+
+    @property
+    def messages(self) -> int:
+        """Messages that were put in so far, those included that it began with."""
+        return self.taken_messages + len(self.frames) - self._other_frames
 
     async def wait_low_water(self) -> None:
         """Wait until those who send may go on."""
-        while self.size > HIGH_WATER_BYTES and self.limit == math.inf:
+        while self.size > HIGH_WATER_BYTES and self.limit != AWAY:
             if self._low_water is None:
                 self._low_water = anyio.Event()
             await self._low_water.wait()
@@ -97,8 +123,10 @@ class Outbox:
     def retire(self) -> list[bytes]:
         """Give up what was for this network connection only, and let everybody go on; the messages that are left."""
         frames = [frame for frame in self.frames if _commands.is_publish(frame)]
+        self._other_frames -= len(self.frames) - len(frames)
         self.frames = []
         self.size = 0
+        self.limit = AWAY
         if self._low_water is not None:
             self._low_water.set()
             self._low_water = None

@@ -69,6 +69,7 @@ class Session:
         options: how long the server may be silent.
 
     Attributes:
+        received_bytes: what has come from the network.
         complaint: what the server complained about last; if it closes the link then, that is why.
     """
 
@@ -82,7 +83,7 @@ class Session:
         self._pings: deque[Ping] = deque()
         self._scope = anyio.CancelScope()
         self._reason: Exception | None = None
-        self._chunks = 0
+        self.received_bytes = 0
 
     async def run(self) -> Exception | None:
         """Work until the link breaks or ``end`` is called; says why it broke."""
@@ -141,7 +142,7 @@ class Session:
         dispatch(self, self.link.events)
         while True:
             chunk = await stream.receive(RECEIVE_BYTES)
-            self._chunks += 1
+            self.received_bytes += len(chunk)
             dispatch(self, parser.feed(chunk))
 
     async def _write(self) -> None:
@@ -153,12 +154,12 @@ class Session:
 
     async def _keep_alive(self) -> None:
         # By what is received, for a PING may be stuck behind a send buffer that a frozen server does not empty.
-        seen = self._chunks
+        seen = self.received_bytes
         outstanding = 0
         while True:
             await anyio.sleep(self._ping_interval)
-            if self._chunks != seen:
-                seen, outstanding = self._chunks, 0
+            if self.received_bytes != seen:
+                seen, outstanding = self.received_bytes, 0
             elif outstanding >= self._max_outstanding_pings:
                 silence = self._ping_interval * self._max_outstanding_pings
                 raise ConnectionLostError(f"the server has sent nothing for {silence:g} s, although it was asked to")

@@ -94,34 +94,43 @@ class Parser:
         pieces = data.split(b"\r\n")
         self._line = tail = pieces.pop()
         count = len(pieces)
+        # White space other than line ends and single blanks separates nothing. Where there is none at all, as in most
+        # chunks, no line needs a look of its own.
+        has_odd_space = (
+            b"\t" in data
+            or b"\x0b" in data
+            or b"\x0c" in data
+            or data.count(b"\n") != count
+            or data.count(b"\r") != count
+        )
         index = 0
         while index < count:
             line = pieces[index]
             index += 1
-            fields = line.split()
-            if fields and fields[0] == b"MSG":
-                if len(fields) == 5:
+            fields = line.split(b" ")
+            if fields[0] == b"MSG":
+                if len(fields) == 5 and fields[3]:
                     _, subject, sid, reply, size_text = fields
                 elif len(fields) == 4:
                     _, subject, sid, size_text = fields
                     reply = b""
                 else:
-                    raise ProtocolError("MSG has a wrong number of fields", line)
+                    raise ProtocolError("MSG has a wrong number of fields, or an empty one", line)
                 header_size = 0
-            elif fields and fields[0] == b"HMSG":
-                if len(fields) == 6:
+            elif fields[0] == b"HMSG":
+                if len(fields) == 6 and fields[3]:
                     _, subject, sid, reply, header_text, size_text = fields
                 elif len(fields) == 5:
                     _, subject, sid, header_text, size_text = fields
                     reply = b""
                 else:
-                    raise ProtocolError("HMSG has a wrong number of fields", line)
+                    raise ProtocolError("HMSG has a wrong number of fields, or an empty one", line)
                 header_size = _read_size(header_text, line)
             else:
                 _check_length(line)
                 events.append(_read_other(line))
                 continue
-            if line.count(b" ") != len(fields) - 1 or not line.endswith(size_text):
+            if not (subject and sid) or (has_odd_space and line.split() != fields):
                 raise ProtocolError("fields must be separated by one space", line)
             size = _SMALL_SIZES.get(size_text, -1)
             if size < 0:

@@ -134,15 +134,17 @@ class Request:
         had_responded, self._has_responded = self._has_responded, True
         try:
             await self._connection.send(reply, data, headers=headers)
-        except (PublishError, ConnectionClosedError) as error:
+        except Exception as error:
             self._has_responded = had_responded
-            self._failure = (FailureCause.UNDELIVERABLE, 500, str(error))
-            raise
-        except Exception:
-            self._has_responded = had_responded
+            self._note_undelivered(error)
             raise
         if self._failure is not None and self._failure[0] is FailureCause.UNDELIVERABLE:
             self._failure = None
+
+    def _note_undelivered(self, error: Exception) -> None:
+        """The connection did not take a reply."""
+        if isinstance(error, (PublishError, ConnectionClosedError)):
+            self._failure = (FailureCause.UNDELIVERABLE, 500, str(error))
 
     def __repr__(self) -> str:
         return f"Request(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, headers={self.headers!r})"
