@@ -261,18 +261,39 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
             assert await nothing_left(nc, server)
 
 
-async def test_a_denied_reply_is_reported(transport: str) -> None:
+async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) -> None:
+    """Replies that the server did not let through were counted as good."""
     permissions = (
-        'authorization { users = [{ user: u, password: p, permissions: { publish: ["add"], subscribe: ">" } }] }'
+        "authorization { users = [{ user: u, password: p, permissions: "
+        '{ publish: ["add", "early", "allowed.>"], subscribe: ">" } }] }'
     )
-    heard = anyio.Event()
+    heard: list[tuple[str, str | None]] = []
+    early_denied = anyio.Event()
 
     def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
-        if isinstance(error, natsery.PublishDeniedError):
-            heard.set()
+        if not isinstance(error, natsery.PublishDeniedError):
+            return
+        heard.append((error.subject.lower(), endpoint and endpoint.name))
+        if error.subject.lower() == "denied.early":
+            early_denied.set()
+
+    async def early(request: natsery.Request) -> None:
+        await request.respond()
+        await early_denied.wait()
 
     with NatsServer(permissions) as server:
         async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
-            async with natsery.serve(nc, config(add, error_handler=hear)):
-                await nc.publish("add", b"1+1", reply="denied")
-                await heard.wait()
+            async with natsery.serve(nc, config(add, early, error_handler=hear)) as service:
+                for reply in ("Denied.1", "allowed.1", "Denied.2", ""):
+                    await nc.publish("add", b"1+1", reply=reply)
+                await nc.publish("add", b"not a sum", reply="Denied.3")
+                await nc.publish("early", reply="Denied.Early")
+                await early_denied.wait()
+    added, responded = service.stats().endpoints
+    assert ("denied.1", "add") in heard
+    assert ("denied.2", "add") in heard
+    assert ("denied.early", "early") in heard
+    assert (added.num_requests, added.num_errors) == (5, 4)
+    assert added.failures == {"undeliverable": 3, "service_error": 1}
+    assert (responded.num_requests, responded.failures) == (1, {"undeliverable": 1})
+    assert "denies publishing" in responded.last_error

@@ -8,8 +8,6 @@ The private names of nats-py that this needs are listed in `PRIVATE_NAMES`; a te
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, final
 
@@ -28,8 +26,7 @@ from .._errors import (
     PublishError,
     SubscriptionDeniedError,
 )
-
-logger = logging.getLogger("natsery")
+from .._protocol._complaints import DeniedSubscription, complaint_error, denied_subscription
 
 PRIVATE_NAMES = (
     "_closed_cb",
@@ -52,13 +49,6 @@ PRIVATE_NAMES = (
 
 CLOSE_SECONDS = 2.0
 """How long closing a client may take before its socket is dropped."""
-
-_SUBSCRIPTION_DENIED = re.compile(
-    r'permissions violation for subscription to "(?P<subject>.*?)"'
-    r'(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>\d+)"\))?',
-    re.IGNORECASE,
-)
-_PUBLISH_DENIED = re.compile(r'permissions violation for publish to "(?P<subject>.*?)"', re.IGNORECASE)
 
 
 @final
@@ -190,21 +180,23 @@ class ClientSide:
 
     def _on_error(self, error: Exception) -> None:
         text = str(error)
-        if denied := _SUBSCRIPTION_DENIED.search(text):
+        denied = denied_subscription(text)
+        if denied is not None:
             self._deny(denied)
-        elif denied := _PUBLISH_DENIED.search(text):
-            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, PublishDeniedError(denied["subject"])))
-        else:
-            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+            return
+        complaint = complaint_error(text)
+        self._emit(
+            abc.ConnectionEvent(abc.EventKind.ERROR, complaint if isinstance(complaint, PublishDeniedError) else error)
+        )
 
-    def _deny(self, denied: re.Match[str]) -> None:
+    def _deny(self, denied: DeniedSubscription) -> None:
         # nats-py hands the server's text on in lower case.
-        subject, queue = denied["subject"].lower(), (denied["queue"] or "").lower()
+        subject, queue_group = denied.subject.lower(), denied.queue_group.lower()
         for sid, subscription in list(self._subscriptions.items()):
-            if denied["sid"] is not None:
-                if sid != int(denied["sid"]):
+            if denied.sid:
+                if sid != int(denied.sid):
                     continue
-            elif subscription.subject.lower() != subject or subscription.queue_group.lower() != queue:
+            elif subscription.subject.lower() != subject or subscription.queue_group.lower() != queue_group:
                 continue
             subscription.on_error(SubscriptionDeniedError(subscription.subject, subscription.queue_group))
 

@@ -31,6 +31,7 @@ from .._errors import (
     MaxPayloadError,
     NatseryError,
     NoReplySubjectError,
+    PublishDeniedError,
     ServiceError,
     SlowConsumerError,
     SubscriptionDeniedError,
@@ -42,6 +43,9 @@ from ._request import Request, as_bytes
 
 if TYPE_CHECKING:
     from ._service import Service
+
+RECENT_REPLIES = 1_024
+"""Good replies that are remembered in case the server denies publishing them; a denial that comes later is not counted."""
 
 REQUESTS_BETWEEN_YIELDS = 256
 """Requests that a worker handles without waiting before it lets other tasks run."""
@@ -92,6 +96,7 @@ class Endpoint:
         self._is_cut_off = False
         self._is_congested = False
         self._dropped = 0
+        self._recent_replies: deque[str] = deque(maxlen=RECENT_REPLIES)
         self._drained: anyio.Event | None = None
 
     @property
@@ -175,6 +180,22 @@ class Endpoint:
             self._refuse(self._pending.popleft(), FailureCause.STOPPING, STOPPING)
         self._pending_bytes = 0
 
+    def _take_denial(self, error: PublishDeniedError) -> bool:
+        """Count the request whose reply the server did not let through as failed; false if it is none of this endpoint's."""
+        subject = error.subject.lower()  # nats-py hands the server's text on in lower case
+        failure = (FailureCause.UNDELIVERABLE, 500, str(error))
+        for reply in self._recent_replies:
+            if reply.lower() == subject:
+                self._recent_replies.remove(reply)
+                self._counters.turn_into_failure(*failure)
+                return True
+        for worker in self._workers:
+            request = worker.request
+            if request is not None and request._has_responded and request.reply.lower() == subject:
+                request._failure = request._failure or failure
+                return True
+        return False
+
     def _retire(self) -> None:
         """Let the idle workers end."""
         self._is_retired = True
@@ -247,6 +268,7 @@ class Endpoint:
         handler = self._handler
         clock_ns = self._clock_ns
         timeout = self._placed.config.timeout
+        recent_replies = self._recent_replies
         unyielded = 0
         try:
             while True:
@@ -292,6 +314,7 @@ class Endpoint:
                         if request._failure is None:
                             counters.num_requests += 1
                             counters.processing_time += clock_ns() - begun
+                            recent_replies.append(message.reply)
                         else:
                             counters.count_failure(*request._failure, clock_ns() - begun)
                 worker.request = None

@@ -279,10 +279,12 @@ class Service:
         self._crash(error)
 
     def _on_connection_event(self, event: abc.ConnectionEvent) -> None:
+        error = event.error
         if event.kind is abc.EventKind.CLOSED:
-            self._connection_loss = event.error
-        elif event.kind is abc.EventKind.ERROR and isinstance(event.error, PublishDeniedError):
-            self._reports.report(event.error)
+            self._connection_loss = error
+        elif event.kind is abc.EventKind.ERROR and isinstance(error, PublishDeniedError):
+            endpoints = (*self._endpoints, *self._joining)
+            self._reports.report(error, next((each for each in endpoints if each._take_denial(error)), None))
 
     async def _drain_endpoints(self) -> bool:
         """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
