@@ -128,6 +128,27 @@ async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
     assert stats.failures == {"overloaded": 7}
 
 
+async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_worker(nc: Connection) -> None:
+    """The request that the worker was about to take counted as waiting, so that one too many was refused."""
+    release = anyio.Event()
+
+    @natsery.endpoint(pending_messages=2)
+    async def slow(request: natsery.Request) -> None:
+        await release.wait()
+
+    async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
+        for round_ in (1, 2):  # the worker is new, then it rests
+            for _ in range(10):
+                await nc.publish("slow", reply="burst")
+            for _ in range(7):
+                assert error_of(await replies.receive()) == "503:Service Overloaded"
+            release.set()
+            for _ in range(3):
+                assert error_of(await replies.receive()) is None
+            release = anyio.Event()
+            assert service.stats().endpoints[0].num_errors == 7 * round_
+
+
 async def test_a_deadline_that_passes_is_answered_with_504(nc: Connection) -> None:
     @natsery.endpoint(timeout=0.05)
     async def slow(request: natsery.Request) -> None:

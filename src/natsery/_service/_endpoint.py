@@ -88,6 +88,7 @@ class Endpoint:
         self._pending_bytes = 0
         self._workers: list[_Worker] = []
         self._idle: list[_Worker] = []
+        self._waking = 0
         self._tasks: TaskGroup | None = None
         self._subscription: abc.Subscription | None = None
         self._denied: NatseryError | None = None
@@ -200,6 +201,7 @@ class Endpoint:
         """Let the idle workers end."""
         self._is_retired = True
         while self._idle:
+            self._waking += 1
             self._idle.pop().wakeup.set()
 
     # Messages in
@@ -217,12 +219,15 @@ class Endpoint:
             return
         pending = self._pending
         size = len(message.data)
-        if len(pending) >= self._max_messages or (pending and self._pending_bytes + size > self._max_bytes):
+        # A worker that has been woken is about to take a message, so that one does not wait any more.
+        waiting = len(pending) - self._waking
+        if waiting >= self._max_messages or (waiting > 0 and self._pending_bytes + size > self._max_bytes):
             self._overload(message)
             return
         pending.append(message)
         self._pending_bytes += size
         if self._idle:
+            self._waking += 1
             self._idle.pop().wakeup.set()
         elif len(self._workers) < self._placed.config.concurrency:
             self._start_worker()
@@ -231,6 +236,7 @@ class Endpoint:
         assert self._tasks is not None
         worker = _Worker(self._new_wakeup())
         self._workers.append(worker)
+        self._waking += 1
         self._tasks.start_soon(self._work, worker, name=f"natsery endpoint {self.name}")
 
     def _overload(self, message: abc.Message) -> None:
@@ -270,6 +276,7 @@ class Endpoint:
         timeout = self._placed.config.timeout
         recent_replies = self._recent_replies
         unyielded = 0
+        self._waking -= 1
         try:
             while True:
                 if not pending:
@@ -332,6 +339,7 @@ class Endpoint:
         self._idle.append(worker)
         self._tell_if_drained()
         await worker.wakeup.wait()
+        self._waking -= 1
 
     def _tell_if_drained(self) -> None:
         if self._drained is not None and not self._pending and len(self._idle) >= len(self._workers):
