@@ -52,6 +52,9 @@ class Program:
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
 
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
     def wait(self) -> int:
         """Read to the end and return the exit status."""
         while (line := self._lines.get(timeout=SECONDS)) is not None:
