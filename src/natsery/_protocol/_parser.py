@@ -12,7 +12,8 @@ MAX_CONTROL_LINE: Final = 64 * 1024
 """Bytes of the longest line that is read; servers send 4096 unless told otherwise, INFO of large clusters apart."""
 
 MAX_MESSAGE_SIZE: Final = 64 * 1024 * 1024
-"""Bytes of the largest message, headers counted, that is read: the most that any server can be configured for."""
+"""Bytes of the largest message, headers counted, that is read: the most that servers take unless their max_pending, too,
+is raised."""
 
 MessageEvent: TypeAlias = "tuple[bytes, bytes, bytes, bytes, bytes]"
 """A message, as a plain tuple because there are so many: sid, subject, reply (empty if none), header block, payload."""
@@ -56,14 +57,13 @@ _SMALL_SIZES: Final = {b"%d" % size: size for size in range(4096)}
 class Parser:
     """Takes a stream in pieces. It holds no more than one message or control line that is not complete yet."""
 
-    __slots__ = ("_body", "_body_size", "_has_failed", "_line", "_message")
+    __slots__ = ("_body", "_has_failed", "_line", "_message")
 
     def __init__(self) -> None:
         self._has_failed = False
         self._line = b""
         self._message: _Head | None = None
-        self._body: list[bytes] = []
-        self._body_size = 0
+        self._body = bytearray()
 
     @property
     def is_between_events(self) -> bool:
@@ -90,6 +90,7 @@ class Parser:
         return events
 
     def _read(self, data: bytes, events: list[Event]) -> None:
+        may_hold_a_long_line = len(data) > MAX_CONTROL_LINE
         # One call cuts at all line ends. Most payloads hold none, so that they come out whole.
         pieces = data.split(b"\r\n")
         self._line = tail = pieces.pop()
@@ -107,6 +108,8 @@ class Parser:
         while index < count:
             line = pieces[index]
             index += 1
+            if may_hold_a_long_line and len(line) > MAX_CONTROL_LINE:
+                _check_start(line)
             fields = line.split(b" ")
             if fields[0] == b"MSG":
                 if len(fields) == 5 and fields[3]:
@@ -127,7 +130,6 @@ class Parser:
                     raise ProtocolError("HMSG has a wrong number of fields, or an empty one", line)
                 header_size = _read_size(header_text, line)
             else:
-                _check_length(line)
                 events.append(_read_other(line))
                 continue
             if not (subject and sid) or (has_odd_space and line.split() != fields):
@@ -135,7 +137,6 @@ class Parser:
             size = _SMALL_SIZES.get(size_text, -1)
             if size < 0:
                 size = _read_size(size_text, line)
-                _check_length(line)
             if index < count and len(pieces[index]) == size and not header_size:
                 events.append((sid, subject, reply, b"", pieces[index]))
                 index += 1
@@ -152,27 +153,25 @@ class Parser:
                 events.append(head.message(b"\r\n".join(pieces[start:index])))
                 continue
             self._message, self._line = head, b""
-            self._body_size = 0
             self._read_body(head, b"\r\n".join([*pieces[start:], tail]), events)
             return
         if tail:
-            _check_unfinished_line(tail)
+            _check_start(tail)
 
     def _read_body(self, head: _Head, data: bytes, events: list[Event]) -> bytes:
         """Take a piece of a message's body; what follows the message, once it is complete."""
-        # Joined only then, so that a large message is not copied again with every piece.
-        self._body.append(data)
-        self._body_size += len(data)
-        size = head.size
-        if self._body_size < size + 2:
+        body, size = self._body, head.size
+        body += data
+        if len(body) < size + 2:
             return b""
-        body = b"".join(self._body)
         if not body.startswith(b"\r\n", size):
-            raise ProtocolError("a message is longer than its size says", body[size:])
+            raise ProtocolError("a message is longer than its size says", bytes(body[size : size + 100]))
+        rest = bytes(body[size + 2 :])
+        del body[size:]
+        events.append(head.message(bytes(body)))
         self._message = None
-        self._body.clear()
-        events.append(head.message(body[:size]))
-        return body[size + 2 :]
+        body.clear()
+        return rest
 
 
 @final
@@ -189,17 +188,14 @@ class _Head(NamedTuple):
         return self.sid, self.subject, self.reply, body[: self.header_size], body[self.header_size :]
 
 
-def _check_length(line: bytes) -> None:
-    if len(line) > MAX_CONTROL_LINE:
-        raise ProtocolError(f"a line is longer than {MAX_CONTROL_LINE} bytes", line)
-
-
-def _check_unfinished_line(line: bytes) -> None:
-    _check_length(line)
+def _check_start(line: bytes) -> None:
+    """Refuse what no line begins with, complete or not."""
     # A stream that is not NATS is known by its first bytes, long before a line of it ends.
     start = line[:5]
     if not start.startswith(_VERBS) and not any(verb.startswith(start) for verb in _VERBS):
         raise ProtocolError("unknown operation", line)
+    if len(line.removesuffix(b"\r")) > MAX_CONTROL_LINE:  # half a line end is not the line's
+        raise ProtocolError(f"a line is longer than {MAX_CONTROL_LINE} bytes", line)
 
 
 _VERBS: Final = (b"MSG ", b"HMSG ", b"PING", b"PONG", b"INFO ", b"+OK", b"-ERR ")
@@ -220,9 +216,8 @@ def _read_other(line: bytes) -> Event:
     signal = _SIGNALS.get(line)
     if signal is not None:
         return signal
-    word, _, rest = line.partition(b" ")
-    if word == b"INFO":
-        return InfoEvent(rest)
-    if word == b"-ERR":
-        return ErrorEvent(rest.decode(errors="replace").strip().strip("'"))
+    if line.startswith(b"INFO "):
+        return InfoEvent(line[5:])
+    if line.startswith(b"-ERR "):
+        return ErrorEvent(line[5:].decode(errors="replace").strip().strip("'"))
     raise ProtocolError("unknown operation", line)

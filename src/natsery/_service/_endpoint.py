@@ -301,7 +301,7 @@ class Endpoint:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and message.reply and request._failure is None:
                         # What `request._send` does, with a call less: this is how nearly every request ends.
-                        is_replying = True
+                        is_replying = request._has_responded = True
                         await connection.send(message.reply, result)
                     elif result is not None:
                         await request._send(as_bytes(result), None)
@@ -309,11 +309,10 @@ class Endpoint:
                         await request._send(b"", None)
                 except Exception as error:
                     if is_replying:
+                        request._has_responded = False
                         request._note_undelivered(error)
                     await self._answer_failure(request, error, clock_ns() - begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
-                    # Cancelled after `send` had it, the reply is on its way.
-                    request._has_responded = request._has_responded or is_replying
                     await self._end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
                 else:
                     if not request._has_ended:
