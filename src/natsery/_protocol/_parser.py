@@ -118,7 +118,7 @@ class Parser:
                     _, subject, sid, size_text = fields
                     reply = b""
                 else:
-                    raise ProtocolError("MSG has a wrong number of fields, or an empty one", line)
+                    raise _wrong_fields(line, 4)
                 header_size = 0
             elif fields[0] == b"HMSG":
                 if len(fields) == 6 and fields[3]:
@@ -127,13 +127,13 @@ class Parser:
                     _, subject, sid, header_text, size_text = fields
                     reply = b""
                 else:
-                    raise ProtocolError("HMSG has a wrong number of fields, or an empty one", line)
+                    raise _wrong_fields(line, 5)
                 header_size = _read_size(header_text, line)
             else:
                 events.append(_read_other(line))
                 continue
             if not (subject and sid) or (has_odd_space and line.split() != fields):
-                raise ProtocolError("fields must be separated by one space", line)
+                raise _wrong_fields(line, len(fields) - bool(reply))
             size = _SMALL_SIZES.get(size_text, -1)
             if size < 0:
                 size = _read_size(size_text, line)
@@ -201,7 +201,19 @@ def _check_start(line: bytes) -> None:
 _VERBS: Final = (b"MSG ", b"HMSG ", b"PING", b"PONG", b"INFO ", b"+OK", b"-ERR ")
 
 
+def _wrong_fields(line: bytes, least: int) -> ProtocolError:
+    """What is wrong with a message's control line that needs so many fields, and one more for a reply subject."""
+    verb, *others = line.split()
+    if line == verb:
+        return ProtocolError("unknown operation", line)
+    if len(others) + 1 not in (least, least + 1):
+        return ProtocolError(f"{verb.decode()} has a wrong number of fields", line)
+    return ProtocolError("fields must be separated by one space", line)
+
+
 def _read_size(text: bytes, line: bytes) -> int:
+    if line.split() != line.split(b" "):
+        raise ProtocolError("fields must be separated by one space", line)
     # `int` takes signs and underscores too.
     if not text.isdigit() or len(text) > 9:
         raise ProtocolError("a size must be a number", line)
