@@ -91,6 +91,7 @@ class _Requests:
         self._lock = anyio.Lock()
         self._subscription: abc.Subscription | None = None
         self._denied: NatseryError | None = None
+        self._reason: Exception | None = None
 
     async def request(self, subject: str, data: bytes, headers: abc.HeadersInput | None) -> abc.Message:
         await checkpoint()
@@ -112,7 +113,7 @@ class _Requests:
         finally:
             del self._pending[token]
         if pending.reply is None:
-            raise ConnectionClosedError if self._denied is None else self._denied
+            raise ConnectionClosedError.because(self._reason) if self._denied is None else self._denied
         if pending.reply.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
         return pending.reply
@@ -135,4 +136,5 @@ class _Requests:
 
     def _on_event(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
+            self._reason = event.error
             self._wake_all()

@@ -104,6 +104,15 @@ class ConnectionClosedError(NatseryError):
     def __init__(self, message: str = "the NATS connection is closed") -> None:
         super().__init__(message)
 
+    @classmethod
+    def because(cls, reason: Exception | None) -> ConnectionClosedError:
+        """The error that says why the connection is closed, with ``reason`` as its cause; ``None`` if its owner closed it."""
+        if reason is None:
+            return cls()
+        error = cls(f"the NATS connection is closed: {_describe(reason)}")
+        error.__cause__ = reason
+        return error
+
 
 @final
 class ConnectError(NatseryError):

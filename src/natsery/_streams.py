@@ -89,7 +89,7 @@ class Messages:
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
-            self._fail(ConnectionClosedError())
+            self._fail(ConnectionClosedError.because(event.error))
 
     def _close(self) -> None:
         self._closed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,9 @@ from ._options import FileSecret, Options, Secret, Sign
 if TYPE_CHECKING:
     import nkeys
 
+_SEED = re.compile(r"SU\S*|S[A-Z2-7]{40,}")
+"""What is meant as a seed and not as a path: a user's, or all of another key's."""
+
 
 async def authenticate(options: Options, address: Address, nonce: str) -> dict[str, str]:
     """The fields of CONNECT that say who this is, for one server and its nonce.
@@ -28,10 +32,10 @@ async def authenticate(options: Options, address: Address, nonce: str) -> dict[s
     if options.credentials is not None:
         name, text = await _read_file("credentials", options.credentials)
         jwt, seed = read_credentials("credentials", name, text)
-        return {"jwt": jwt, **_signature(_key("credentials", seed), nonce)}
+        return {"jwt": jwt, **_signature(_key("credentials", name, seed), nonce)}
     if options.nkey_seed is not None:
-        _, text = await _read_file("nkey_seed", options.nkey_seed, may_be_text=True)
-        key = _key("nkey_seed", text.strip())
+        name, text = await _read_file("nkey_seed", options.nkey_seed, may_be_text=True)
+        key = _key("nkey_seed", name, text.strip())
         return {"nkey": bytes(key.public_key).decode(), **_signature(key, nonce)}
     if options.sign is not None:
         fields = {"sig": await _foreign_signature(options.sign, nonce)} if nonce else {}
@@ -74,8 +78,8 @@ async def _read(field: str, value: Secret) -> str:
 async def _read_file(field: str, value: FileSecret, *, may_be_text: bool = False) -> tuple[str, str]:
     if not isinstance(value, (str, os.PathLike)):
         return "the text that the function gave", await _read(field, value)
-    if may_be_text and isinstance(value, str) and value.startswith("SU"):
-        return "the seed", value
+    if may_be_text and isinstance(value, str) and _SEED.fullmatch(value):
+        return "a seed", value
     path = anyio.Path(value)
     try:
         return str(path), await path.read_text(encoding="utf-8")
@@ -94,19 +98,20 @@ async def _call(function: Callable[..., Any], *args: object) -> object:
     return result
 
 
-def _key(field: str, seed: str) -> nkeys.KeyPair:
+def _key(field: str, name: str, seed: str) -> nkeys.KeyPair:
     try:
         import nkeys
     except ImportError:
-        raise ConfigError(field, "…", "needs the package nkeys; run: pip install 'natsery[nkeys]'") from None
+        raise ConfigError(field, name, "needs the package nkeys, so run: pip install 'natsery[nkeys]'") from None
     try:
         prefix, raw = nkeys.decode_seed(bytearray(seed, "ascii"))
         # `decode_seed` does not look at the checksum, so a seed with a mistyped character would be another key.
-        if prefix != nkeys.PREFIX_BYTE_USER or nkeys.encode_seed(bytes(raw), prefix) != seed.encode():
-            raise ValueError
-        return nkeys.from_seed(bytearray(seed, "ascii"))
+        if prefix == nkeys.PREFIX_BYTE_USER and nkeys.encode_seed(bytes(raw), prefix) == seed.encode():
+            return nkeys.from_seed(bytearray(seed, "ascii"))
     except (nkeys.NkeysError, ValueError):
-        raise ConfigError(field, "…", "holds no seed of a user's key (SU…), or a mistyped one") from None
+        pass
+    # Not raised while the other error is handled: that one would be its context, and may hold the seed.
+    raise ConfigError(field, name, "holds no seed of a user's key (SU…), or a mistyped one")
 
 
 def _signature(key: nkeys.KeyPair, nonce: str) -> dict[str, str]:
@@ -117,7 +122,8 @@ def _signature(key: nkeys.KeyPair, nonce: str) -> dict[str, str]:
 async def _foreign_signature(sign: Sign, nonce: str) -> str:
     signature = await _call(sign, nonce.encode())
     if not isinstance(signature, bytes) or len(signature) != 64:
-        raise ConfigError("sign", type(signature).__name__, "the function must give the 64 bytes of a signature")
+        got = f"{len(signature)} bytes" if isinstance(signature, bytes) else type(signature).__name__
+        raise ConfigError("sign", got, "the function must give the 64 bytes of a signature")
     return _as_text(signature)
 
 

@@ -355,9 +355,7 @@ class NativeConnection(ConnectionBase):
 
     def _raise_if_closed(self) -> None:
         if self._is_closed:
-            if self._reason is None:
-                raise ConnectionClosedError
-            raise ConnectionClosedError(f"the NATS connection is closed: {self._reason}") from self._reason
+            raise ConnectionClosedError.because(self._reason)
 
     # Network connections
 

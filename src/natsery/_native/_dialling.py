@@ -83,8 +83,8 @@ async def dial_elsewhere(pool: Pool, options: Options, here: Address) -> Link | 
         if address.place != here.place:
             try:
                 link = await dial(address, options)
-            except (OSError, NatseryError) as error:
-                logger.info("cannot move to %s: %s", address, error)
+            except Exception as error:  # a function that gives credentials may raise anything
+                logger.info("cannot move to %s: %r", address, error)
                 continue
             if not link.info.lame_duck:
                 return link

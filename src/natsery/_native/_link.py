@@ -23,6 +23,17 @@ from ._options import Options
 
 RECEIVE_BYTES = 64 * 1024
 
+_CERTIFICATE_ALERTS = (
+    "BAD_CERTIFICATE",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_REQUIRED",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_UNKNOWN",
+    "HANDSHAKE_FAILURE",  # what TLS 1.2 has for CERTIFICATE_REQUIRED
+    "UNKNOWN_CA",
+    "UNSUPPORTED_CERTIFICATE",
+)
+
 
 @final
 @dataclass
@@ -50,17 +61,24 @@ async def dial(address: Address, options: Options) -> Link:
 
     **Cancellation:** the network connection is closed.
     """
+    progress = _Progress()
     with anyio.move_on_after(options.connect_timeout):
         stream = await _connect_tcp(address)
         try:
-            return await _greet(_Greeting(stream), address, options)
+            return await _greet(_Greeting(stream), address, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
             await anyio.aclose_forcefully(stream)
             raise ConnectionLostError("the server ended the connection during the handshake") from error
+        except ssl.SSLError as error:
+            # With TLS 1.3 a server refuses the client's certificate only when the client takes the handshake for done.
+            await anyio.aclose_forcefully(stream)
+            raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
-    raise ConnectionLostError(f"no handshake within {options.connect_timeout:g} s")
+    raise ConnectionLostError(
+        f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
+    )
 
 
 async def _connect_tcp(address: Address) -> ByteStream:
@@ -82,11 +100,22 @@ async def _connect_tcp(address: Address) -> ByteStream:
     raise interrupt
 
 
-async def _greet(greeting: _Greeting, address: Address, options: Options) -> Link:
+@final
+@dataclass
+class _Progress:
+    """How far a handshake has come."""
+
+    waiting_for: str = "the network"
+
+
+async def _greet(greeting: _Greeting, address: Address, options: Options, progress: _Progress) -> Link:
     wants_tls = address.tls or bool(options.tls) or options.tls_first
     if options.tls_first:
+        progress.waiting_for = "the TLS handshake"
         await greeting.encrypt(address, options)
+    progress.waiting_for = "INFO" if options.tls_first else "INFO; a server that begins with TLS needs tls_first"
     info = await greeting.receive_info()
+    progress.waiting_for = "the TLS handshake"
     if not options.tls_first and (wants_tls or info.tls_required):
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
@@ -103,7 +132,9 @@ async def _greet(greeting: _Greeting, address: Address, options: Options) -> Lin
         "headers": True,
         "no_responders": True,
     }
+    progress.waiting_for = "the credentials"
     fields.update(await authenticate(options, address, info.nonce))
+    progress.waiting_for = "the answer to CONNECT"
     await greeting.stream.send(_commands.connect(fields) + _commands.PING)
     return await greeting.receive_welcome(address, info)
 
@@ -121,15 +152,14 @@ class _Greeting:
         """Do the TLS handshake."""
         if self._events or not self._parser.is_between_events:
             # Nothing that came in clear may pass for something that came through TLS.
-            raise ProtocolError("the server sent more than INFO before the TLS handshake")
+            raise SecureConnectionError(
+                f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
+            )
         context = options.tls if isinstance(options.tls, ssl.SSLContext) else ssl.create_default_context()
         hostname = options.tls_hostname or address.verify_as or address.host
-        try:
-            self.stream = await TLSStream.wrap(
-                self.stream, hostname=hostname, ssl_context=context, standard_compatible=False
-            )
-        except ssl.SSLError as error:
-            raise SecureConnectionError(f"the TLS handshake with {address} failed: {_reason(error)}") from error
+        self.stream = await TLSStream.wrap(
+            self.stream, hostname=hostname, ssl_context=context, standard_compatible=False
+        )
 
     async def receive_info(self) -> ServerInfo:
         """The first thing that a server says."""
@@ -175,5 +205,12 @@ class _Greeting:
 
 def _reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid ({error.verify_message})"
-    return error.reason or str(error)
+        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "what it answers is not TLS"
+    reason = error.reason or str(error)
+    _, is_alert, what = reason.partition("ALERT_")  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+    if not is_alert:
+        return reason
+    hint = "; it may want a certificate of this client, or another one" if what in _CERTIFICATE_ALERTS else ""
+    return f"the server refuses it with the alert {what.lower().replace('_', ' ')!r}{hint}"

@@ -20,7 +20,6 @@ _TOO_MANY_SUBSCRIPTIONS: Final = "maximum subscriptions exceeded"
 
 _UNAUTHORIZED: Final = (
     "authorization violation",
-    "authorization timeout",
     "authentication expired",
     "authentication revoked",
     "account authentication expired",
