@@ -56,7 +56,8 @@ async def dial(address: Address, options: Options) -> Link:
         SecureConnectionError: TLS is wanted and the server has none; nothing was sent to it.
         AuthorizationError: it refuses the credentials.
         ConfigError: the credentials cannot be read.
-        ConnectionLostError: it ended the connection, or took longer than ``connect_timeout``.
+        TimeoutError: it took longer than ``connect_timeout``.
+        ConnectionLostError: it ended the connection.
         NatseryError: it complained, or does not speak NATS.
 
     **Cancellation:** the network connection is closed.
@@ -76,7 +77,7 @@ async def dial(address: Address, options: Options) -> Link:
         except BaseException:
             await anyio.aclose_forcefully(stream)
             raise
-    raise ConnectionLostError(
+    raise TimeoutError(
         f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
     )
 
