@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -12,6 +13,11 @@ from .._errors import ConfigError
 
 DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "tls")
+_EXAMPLE: Final = "'nats://127.0.0.1:4222' or 'tls://user:p%40ssword@[::1]', with ports up to 65535"
+_PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:%,\s]+)(?::[0-9]*)?")
+
+# A password with a comma or without its host stands where a port would.
+_HARMLESS = re.compile(r"(?:[a-z]+://)?(?:\[[^\[\]]*\]|[^:/?#\[\]]*)(?::[0-9]+(?![^/?#]))?/?", re.IGNORECASE)
 
 
 @final
@@ -49,7 +55,7 @@ def read_addresses(servers: object) -> list[Address]:
     elif isinstance(servers, Sequence) and not isinstance(servers, (bytes, bytearray)):
         urls = servers
     else:
-        raise ConfigError("servers", servers, "must be a URL or a sequence of URLs")
+        raise ConfigError("servers", type(servers).__name__, "must be a URL or a sequence of URLs")
     found: dict[tuple[str, int], Address] = {}
     for url in urls:
         address = read_address(url)
@@ -66,30 +72,35 @@ def read_address(url: object) -> Address:
         ConfigError: the URL cannot be read.
     """
     if not isinstance(url, str):
-        raise ConfigError("servers", url, "must be URLs, as str")
+        raise ConfigError("servers", type(url).__name__, "must be URLs, as str")
     text = url.strip()
     shown = _without_secrets(text)
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ConfigError("servers", shown, "must not contain control characters")
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError("servers", shown, f"must be URLs such as 'nats://127.0.0.1:4222' ({error})") from None
+        port = parts.port
+        # As resolvers and certificates have it.
+        host = parts.hostname if ":" in (parts.hostname or "") else (parts.hostname or "").encode("idna").decode()
+        user, password = (
+            None if each is None else unquote(each, errors="strict") for each in (parts.username, parts.password)
+        )
+    except ValueError:  # its own text may hold parts of a password
+        raise ConfigError("servers", shown, f"must be URLs such as {_EXAMPLE}") from None
     if parts.scheme in ("ws", "wss"):
         raise ConfigError("servers", shown, "WebSocket is not supported here; natsery.bridge and natsery.adapt can")
     if parts.scheme not in _SCHEMES:
         raise ConfigError("servers", shown, "must begin with nats:// or tls://")
-    if not host or any(character.isspace() for character in host):
+    place = parts.netloc.rpartition("@")[2]
+    if not host or not _PLACE.fullmatch(place) or not _PLACE.fullmatch(f"[{host}]" if ":" in host else host):
         raise ConfigError("servers", shown, "must name a host")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError("servers", shown, "must end after the port")
     if port == 0:
         raise ConfigError("servers", shown, "must have a port between 1 and 65535")
-    user = password = token = None
-    if parts.username is not None:
-        if parts.password is None:
-            token = unquote(parts.username)
-        else:
-            user, password = unquote(parts.username), unquote(parts.password)
+    token = None
+    if password is None:
+        user, token = None, user
     return Address(host, port or DEFAULT_PORT, parts.scheme == "tls", user, password, token)
 
 
@@ -100,7 +111,8 @@ def discovered_address(text: str, origin: Address) -> Address | None:
     except ConfigError:
         return None
     # Clusters gossip addresses as numbers, and certificates are for names.
-    verify_as = origin.verify_as or origin.host if _is_number(address.host) and not _is_number(origin.host) else None
+    name = origin.verify_as or origin.host
+    verify_as = name if _is_number(address.host) and not _is_number(name) else None
     return Address(
         address.host, address.port, origin.tls, origin.user, origin.password, origin.token, verify_as=verify_as
     )
@@ -115,6 +127,7 @@ def _is_number(host: str) -> bool:
 
 
 def _without_secrets(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{'…@' if at else ''}{place}"
+    _, at, place = url.rpartition("@")
+    match = _HARMLESS.match(place)
+    harmless = match[0] if match else ""
+    return f"{'…@' if at else ''}{harmless}{'…' if harmless != place else ''}"
