@@ -12,7 +12,7 @@ PONG: Final = b"PONG\r\n"
 
 def connect(options: Mapping[str, Any]) -> bytes:
     """CONNECT, from what JSON can hold."""
-    return b"CONNECT %b\r\n" % json.dumps(options, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"CONNECT %b\r\n" % json.dumps(options, separators=(",", ":")).encode()
 
 
 def publish(subject: bytes, reply: bytes, data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._errors import ConfigError
 
-_BLOCK = re.compile(r"-{3,}\s*BEGIN (?P<what>[A-Z ]+?)\s*-{3,}\s*(?P<text>\S+)\s*-{3,}\s*END [A-Z ]+?\s*-{3,}")
+_BLOCK = re.compile(r"-{3,}\s*BEGIN (?P<what>[A-Z ]+?)\s*-{3,}\s*(?P<text>[^\s-]\S*)\s*-{3,}\s*END [A-Z ]+?\s*-{3,}")
 
 
 class Credentials(NamedTuple):

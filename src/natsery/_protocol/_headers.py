@@ -7,8 +7,6 @@ from typing import NamedTuple
 from .._errors import MalformedMessageError
 from .._message import Headers
 
-_VERSION = b"NATS/1.0"
-
 
 class HeaderBlock(NamedTuple):
     """Headers, and the status that a server may put in their first line (0 if it has none)."""
@@ -32,9 +30,10 @@ def read_headers(block: bytes) -> HeaderBlock:
         first, *lines = block[:-4].decode().split("\r\n")
     except UnicodeDecodeError:
         raise MalformedMessageError("its headers are not UTF-8") from None
-    if not first.startswith("NATS/1.0"):
+    version, _, status = first.partition(" ")
+    if version != "NATS/1.0":
         raise MalformedMessageError("its header block does not begin with NATS/1.0")
-    code, _, description = first[len(_VERSION) :].strip().partition(" ")
+    code, _, description = status.strip().partition(" ")
     if code and not (code.isascii() and code.isdigit() and len(code) == 3):
         raise MalformedMessageError("its status is not a number of three digits")
     pairs: list[tuple[str, str]] = []

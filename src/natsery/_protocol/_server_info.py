@@ -73,27 +73,36 @@ def read_info(text: bytes) -> ServerInfo:
         raise ProtocolError("INFO is not a JSON object", text)
     urls = fields.get("connect_urls")
     return ServerInfo(
-        server_id=_get(fields, "server_id", ""),
-        server_name=_get(fields, "server_name", ""),
-        version=_get(fields, "version", ""),
-        cluster=_get(fields, "cluster", ""),
-        domain=_get(fields, "domain", ""),
-        host=_get(fields, "host", ""),
+        server_id=_get_text(fields, "server_id"),
+        server_name=_get_text(fields, "server_name"),
+        version=_get_text(fields, "version"),
+        cluster=_get_text(fields, "cluster"),
+        domain=_get_text(fields, "domain"),
+        host=_get_text(fields, "host"),
         port=_get(fields, "port", 0),
         client_id=_get(fields, "client_id", 0),
-        client_ip=_get(fields, "client_ip", ""),
+        client_ip=_get_text(fields, "client_ip"),
         max_payload=max(0, _get(fields, "max_payload", 1024 * 1024)),
         headers=_get(fields, "headers", False),
         jetstream=_get(fields, "jetstream", False),
         auth_required=_get(fields, "auth_required", False),
         tls_required=_get(fields, "tls_required", False),
         tls_available=_get(fields, "tls_available", False),
-        connect_urls=tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else (),
+        connect_urls=tuple(_whole(url) for url in urls if isinstance(url, str)) if isinstance(urls, list) else (),
         lame_duck=_get(fields, "ldm", False),
-        nonce=_get(fields, "nonce", ""),
+        nonce=_get_text(fields, "nonce"),
     )
 
 
 def _get(fields: dict[str, Any], name: str, default: ValueT) -> ValueT:
     value = fields.get(name)
     return value if type(value) is type(default) else default
+
+
+def _get_text(fields: dict[str, Any], name: str) -> str:
+    return _whole(_get(fields, name, ""))
+
+
+def _whole(text: str) -> str:
+    # JSON can hold half a character, and such a text could be neither signed nor sent.
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,119 @@
+"""Header blocks, read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from natsery import ConfigError
+from natsery._errors import MalformedMessageError
+from natsery._message import Headers
+from natsery._protocol._headers import read_headers
+
+
+def block(*lines):
+    return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def pairs(*lines):
+    headers, status, description = read_headers(block(b"NATS/1.0", *lines))
+    assert (status, description) == (0, "")
+    return headers.multi_items()
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"A: b", "b"),
+        (b"A:b", "b"),
+        (b"A:", ""),
+        (b"A: \t ", ""),
+        (b"A:  b  c\t", "b  c"),
+        (b"A: http://h:80/:", "http://h:80/:"),
+        (b"A::", ":"),
+        (b"A: \xc3\xa9 \xf0\x9f\x98\x80", "é 😀"),
+        (b"A: \xc2\xa0b", "\xa0b"),
+        (b"A: \0", "\0"),
+        (b"A: b\nC: d", "b\nC: d"),
+    ],
+)
+def test_a_value_is_what_follows_the_first_colon_without_the_blanks_around_it(line, value):
+    assert pairs(line) == [("A", value)]
+
+
+def test_names_repeat_in_order_and_keep_their_case():
+    assert pairs(b"a: 1", b"B: 2", b"A: 3", b"a: 1") == [("a", "1"), ("B", "2"), ("A", "3"), ("a", "1")]
+    headers = read_headers(block(b"NATS/1.0", b"a: 1", b"A: 2")).headers
+    assert headers.get_all("A") == ["1", "2"]
+
+
+def test_no_headers():
+    assert pairs() == []
+
+
+@pytest.mark.parametrize("name", [b"a b", b"\xc3\xa9", b"A\0", b"(x)"])
+def test_unusual_names_are_taken_as_they_are(name):
+    assert pairs(name + b": 1") == [(name.decode(), "1")]
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "description"),
+    [
+        (b"NATS/1.0 503", 503, ""),
+        (b"NATS/1.0 503 ", 503, ""),
+        (b"NATS/1.0 100 Idle Heartbeat", 100, "Idle Heartbeat"),
+        (b"NATS/1.0 409 Message Size Exceeds MaxBytes", 409, "Message Size Exceeds MaxBytes"),
+        (b"NATS/1.0 404  No Messages ", 404, "No Messages"),
+        (b"NATS/1.0  408 Request Timeout", 408, "Request Timeout"),
+        (b"NATS/1.0 200 \xc3\xa9: x", 200, "é: x"),
+        (b"NATS/1.0 000", 0, ""),
+        (b"NATS/1.0 ", 0, ""),
+    ],
+)
+def test_status_lines(line, status, description):
+    assert read_headers(block(line))[1:] == (status, description)
+    headers, *rest = read_headers(block(line, b"Nats-Last: 1"))
+    assert rest == [status, description]
+    assert headers.multi_items() == [("Nats-Last", "1")]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *(b"", b"\r\n", b"\r\n\r\n", b"NATS/1.0", b"NATS/1.0\r\n", b"NATS/1.0\n\n", b"NATS/1.0\r\nA: 1\r\n", b"NATS/1.0\r\nA: 1"),
+        *(b"NATS/1.0\r\nA: 1\r\n\r", b"NATS/1.0\r\n\r\nx", block(b"A: 1"), block(b"nats/1.0"), block(b"NATS/1.1"), block(b"NATS/2.0")),
+        *(block(b" NATS/1.0"), block(b"NATS/1.01"), block(b"NATS/1.0503"), block(b"NATS/1.0503 x"), block(b"NATS/1.0:")),
+        *(block(b"HTTP/1.1 200 OK"), block(b"NATS/1.0 50"), block(b"NATS/1.0 5033"), block(b"NATS/1.0 -50"), block(b"NATS/1.0 x")),
+        *(block(b"NATS/1.0 5x3"), block("NATS/1.0 ٥٠٣".encode()), block("NATS/1.0 ²²²".encode()), block(b"NATS/1.0 +50")),
+        *(block(b"NATS/1.0", b"A"), block(b"NATS/1.0", b": 1"), block(b"NATS/1.0", b" : 1"), block(b"NATS/1.0", b"A : 1")),
+        *(block(b"NATS/1.0", b" A: 1"), block(b"NATS/1.0", b"A: 1", b" folded"), block(b"NATS/1.0", b"A: 1", b"\tfolded: 2")),
+        *(block(b"NATS/1.0", b"", b"A: 1"), block(b"NATS/1.0", b"A: 1", b""), block(b"NATS/1.0", b"A\n: 1")),
+        *(block(b"NATS/1.0", b"A: \xff"), block(b"NATS/1.0", b"A: \xc3"), block(b"NATS/1.0 503 \xff"), block(b"NATS/1.0", b"A: \xed\xa0\x80")),
+    ],
+)  # fmt: skip
+def test_damaged_blocks_are_malformed(damaged):
+    with pytest.raises(MalformedMessageError):
+        read_headers(damaged)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@given(st.binary(), st.booleans())
+def test_any_bytes_are_headers_or_malformed(text, is_framed):
+    try:
+        headers, status, description = read_headers(b"NATS/1.0" + text + b"\r\n\r\n" if is_framed else text)
+    except MalformedMessageError:
+        return
+    assert 0 <= status <= 999
+    assert isinstance(description, str)
+    assert all(name for name, _ in headers.multi_items())
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(st.lists(st.tuples(st.text("aB-_1"), st.text())))
+def test_what_is_encoded_is_read_again(given_pairs):
+    try:
+        headers = Headers(given_pairs)
+    except ConfigError:
+        return
+    assert read_headers(headers.encode()).headers.multi_items() == headers.multi_items()
