@@ -11,7 +11,7 @@ import natsery
 
 ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_wire", "_statistics")
+PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_wire", "_statistics", "_protocol")
 LOOPS = {"anyio", "trio", "asyncio", "nats"}
 
 
@@ -62,7 +62,7 @@ def modules(*layers):
 
 
 def test_every_layer_is_there():
-    assert {layer_of(path) for path in MODULES} >= {*PURE, "_service", "_nats_py", "_backends"}
+    assert {layer_of(path) for path in MODULES} >= {*PURE, "_service", "_native", "_nats_py", "_backends"}
 
 
 def test_imports_are_found_at_any_depth_except_for_type_checking():
@@ -79,6 +79,11 @@ def test_pure_modules_import_no_event_loop(path):
 def test_pure_modules_import_only_pure_modules_of_natsery(path):
     own = {name.split(".")[1] for name in imports_of(path) if name.startswith("natsery.")}
     assert own <= set(PURE)
+
+
+@modules("_native")
+def test_the_native_connection_imports_no_event_loop_but_anyio(path):
+    assert not tops_of(path) & (LOOPS - {"anyio"})
 
 
 @modules("_service")

@@ -88,7 +88,7 @@ class Options:
             given, missing = ("user", "password") if self.password is None else ("password", "user")
             raise ConfigError(missing, None, f"must be given as well, for {given} is")
         if self.sign is not None and not callable(self.sign):
-            raise ConfigError("sign", self.sign, "must be a function that signs a nonce")
+            raise ConfigError("sign", type(self.sign).__name__, "must be a function that signs a nonce")
         if self.sign is not None and self.nkey is None and self.jwt is None:
             raise ConfigError("sign", self.sign, "needs nkey (the public key) or jwt as well")
         if (self.nkey is not None or self.jwt is not None) and self.sign is None:
