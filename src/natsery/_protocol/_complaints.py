@@ -16,10 +16,10 @@ _ESCAPED: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "
 _SUBSCRIPTION_DENIED = re.compile(
     rf"permissions violation for subscription to {_QUOTED.format('subject')}"
     rf'(?: using queue {_QUOTED.format("queue")})?(?: \(sid "?(?P<sid>[0-9]+)"?\))?',
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE,
 )
 _PUBLISH_DENIED = re.compile(
-    rf"permissions violation for publish(?: with reply of| to) {_QUOTED.format('subject')}", re.IGNORECASE | re.DOTALL
+    rf"permissions violation for publish(?: with reply of| to) {_QUOTED.format('subject')}", re.IGNORECASE
 )
 
 _TOO_MANY_SUBSCRIPTIONS: Final = "maximum subscriptions exceeded"
