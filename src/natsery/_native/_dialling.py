@@ -51,7 +51,8 @@ async def dial_again(pool: Pool, options: Options, last: Address) -> Link:
 
     Raises:
         ConnectError: the rounds that the options allow were in vain.
-        AuthorizationError, ConfigError: a server refused the credentials twice in a row, or they cannot be read any more.
+        AuthorizationError, ConfigError: a server refused the credentials twice in a row, or they could not be read.
+        Exception: what a user's function for credentials raised, twice in a row.
     """
     pause = _Pause(options)
     refusals: Counter[tuple[str, int]] = Counter()
@@ -63,9 +64,11 @@ async def dial_again(pool: Pool, options: Options, last: Address) -> Link:
         for address in pool.next_round(last):
             try:
                 return await dial(address, options)
-            except (OSError, NatseryError) as error:
+            except Exception as error:
                 failures.append((str(address), error))
-                if isinstance(error, (AuthorizationError, ConfigError)):
+                # What is neither came out of a user's function that gives credentials.
+                is_refusal = isinstance(error, (AuthorizationError, ConfigError))
+                if is_refusal or not isinstance(error, (OSError, NatseryError)):
                     refusals[address.place] += 1
                     if refusals[address.place] >= REFUSALS:
                         raise

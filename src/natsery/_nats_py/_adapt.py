@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint, current_token
 from nats.aio.client import Client
 
 from .. import abc
+from .._adr32 import check_queue_group, check_subject
 from .._connection_base import ConnectionBase
 from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
 from .._tasks import background_tasks
@@ -149,6 +150,9 @@ class AdaptedConnection(ConnectionBase):
         on_error: Callable[[NatseryError], None] | None = None,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
+        check_subject("subject", subject)
+        if queue_group:
+            check_queue_group("queue_group", queue_group)
         subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error)
         await self._side.subscribe(subscription.inner)
         return subscription

@@ -1,0 +1,247 @@
+"""The contract of `natsery.abc.Connection`, which every transport keeps on every backend."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection, ConnectionEvent, EventKind, Message
+
+from .conftest import open_connection
+from .server import NatsServer
+from .test_serve import bounded
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_messages_arrive_whole_and_in_order(nc: Connection) -> None:
+    received: list[Message] = []
+    await nc.add_subscription("a.*", received.append)
+    await nc.publish("a.1", b"\r\nMSG\x00\xff", reply="r.é", headers={"Name": "välue"})
+    await nc.publish("a.é")
+    for number in range(200):
+        await nc.publish("a.n", b"%d" % number)
+    await nc.flush()
+    first, second, *others = received
+    assert (first.subject, first.data, first.reply) == ("a.1", b"\r\nMSG\x00\xff", "r.é")
+    assert first.headers["NAME"] == "välue"
+    assert (second.subject, second.data, second.reply, len(second.headers)) == ("a.é", b"", "", 0)
+    assert [message.data for message in others] == [b"%d" % number for number in range(200)]
+
+
+async def test_a_subscription_counts_what_it_delivered(nc: Connection) -> None:
+    subscription = await nc.add_subscription("a", lambda message: None, queue_group="workers")
+    for _ in range(3):
+        await nc.publish("a")
+    await nc.flush()
+    assert (subscription.subject, subscription.queue_group) == ("a", "workers")
+    assert (subscription.delivered, subscription.dropped) == (3, 0)
+
+
+async def test_a_queue_group_shares_and_others_get_everything(nc: Connection) -> None:
+    members: list[list[Message]] = [[], []]
+    everything: list[Message] = []
+    for member in members:
+        await nc.add_subscription("a", member.append, queue_group="workers")
+    await nc.add_subscription(">", everything.append)
+    for _ in range(50):
+        await nc.publish("a")
+    await nc.flush()
+    assert sum(map(len, members)) == 50
+    assert all(members)
+    assert len([message for message in everything if message.subject == "a"]) == 50
+
+
+async def test_a_flush_is_a_fence_both_ways(nc: Connection, transport: str, nats_server: NatsServer) -> None:
+    received: list[Message] = []
+    async with open_connection(transport, nats_server.url) as other:
+        for turn in range(20):
+            subject = f"fence.{turn}"
+            await nc.add_subscription(subject, received.append)
+            await nc.flush()  # the server knows the subscription
+            for _ in range(10):
+                await other.publish(subject)
+            await other.flush()  # the server has the messages
+            await nc.flush()  # and they are here
+            assert len(received) == 10 * (turn + 1)
+
+
+async def test_what_was_sent_before_the_end_of_a_subscription_is_delivered(
+    nc: Connection, transport: str, nats_server: NatsServer
+) -> None:
+    async with open_connection(transport, nats_server.url) as other:
+        for _ in range(20):
+            received: list[Message] = []
+            subscription = await nc.add_subscription("ending", received.append)
+            await nc.flush()
+            for _ in range(50):
+                await other.publish("ending")
+            await other.flush()
+            await subscription.unsubscribe()
+            await subscription.unsubscribe()  # safe twice
+            await nc.flush()
+            assert len(received) == 50
+            await other.publish("ending")
+            await other.flush()
+            await nc.flush()
+            assert len(received) == 50
+
+
+async def test_a_request_gets_its_reply(nc: Connection) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def answer(message: Message) -> None:
+            await nc.publish(message.reply, message.data * 2, headers={"a": "b"})
+
+        await nc.add_subscription("double", lambda message: tasks.start_soon(answer, message))
+        reply = await nc.request("double", b"ab", headers={"c": "d"})
+        assert (reply.data, reply.headers["a"]) == (b"abab", "b")
+
+        async def ask(number: int) -> None:
+            assert (await nc.request("double", b"%d" % number)).data == b"%d" % number * 2
+
+        for number in range(100):
+            tasks.start_soon(ask, number)
+
+
+async def test_a_request_that_nobody_answers(nc: Connection) -> None:
+    async with bounded():
+        with pytest.raises(natsery.NoRespondersError, match="nobody listens on 'nowhere'"):
+            await nc.request("nowhere")
+        await nc.add_subscription("silent", lambda message: None)
+        with anyio.move_on_after(0.01) as scope:
+            await nc.request("silent")
+        assert scope.cancelled_caught
+        await nc.flush()
+
+
+async def test_cancelled_calls_send_nothing_and_harm_nothing(nc: Connection) -> None:
+    received: list[Message] = []
+    await nc.add_subscription("cancelled", received.append)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await nc.publish("cancelled", b"never")
+    assert scope.cancelled_caught
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await nc.flush()
+    assert scope.cancelled_caught
+    # `send` is for what must go out.
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await nc.send("cancelled", b"all the same")
+    await nc.flush()
+    assert [message.data for message in received] == [b"all the same"]
+
+
+async def test_bad_input_is_refused_and_sends_nothing(nc: Connection) -> None:
+    received: list[Message] = []
+    await nc.add_subscription(">", received.append)
+    await nc.flush()
+    received.clear()
+    for subject in ("", "a b", "a..b", "a.", "a.*"):
+        with pytest.raises(natsery.ConfigError, match="subject"):
+            await nc.publish(subject)
+        with pytest.raises(natsery.ConfigError, match="subject"):
+            await nc.request(subject)
+    for subject in ("", "a b", "a..b", ">.a", "a*"):
+        with pytest.raises(natsery.ConfigError, match="subject"):
+            await nc.add_subscription(subject, received.append)
+    with pytest.raises(natsery.ConfigError, match="queue_group"):
+        await nc.add_subscription("a", received.append, queue_group="a b")
+    with pytest.raises(natsery.ConfigError, match="header"):
+        await nc.publish("a", headers={"a": "b\r\nc: d"})
+    with pytest.raises(natsery.MaxPayloadError):
+        await nc.publish("a", bytes(nc.max_payload + 1))
+    with pytest.raises(natsery.MaxPayloadError):
+        await nc.publish("a", bytes(nc.max_payload), headers={"a": "b"})
+    await nc.flush()
+    assert received == []
+    await nc.publish("a", bytes(nc.max_payload))
+    await nc.flush()
+    assert len(received) == 1
+
+
+async def test_a_receiver_that_raises_harms_nobody(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(message: Message) -> None:
+        raise RuntimeError("this is expected")
+
+    received: list[Message] = []
+    await nc.add_subscription("a", fail)
+    await nc.add_subscription("a", received.append)
+    for _ in range(3):
+        await nc.publish("a")
+    await nc.flush()
+    assert len(received) == 3
+    assert "this is expected" in caplog.text
+
+
+async def test_denied_subscriptions_and_messages_are_told(transport: str) -> None:
+    permissions = '{ user: u, password: p, permissions: { publish: "fine", subscribe: ["fine", "shared yes"] } }'
+    with NatsServer(f"authorization {{ users: [{permissions}] }}") as server:
+        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+            events: list[ConnectionEvent] = []
+            denied: list[natsery.NatseryError] = []
+            received: list[Message] = []
+            stop_listening = nc.add_listener(events.append)
+            await nc.add_subscription("fine", received.append, on_error=denied.append)
+            await nc.add_subscription("shared", received.append, queue_group="yes", on_error=denied.append)
+            await nc.flush()
+            assert denied == []
+            await nc.add_subscription("Not.Fine", received.append, on_error=denied.append)
+            await nc.add_subscription("shared", received.append, queue_group="no", on_error=denied.append)
+            await nc.flush()
+            assert [(type(each), each.subject, each.queue_group) for each in denied] == [  # type: ignore[attr-defined]
+                (natsery.SubscriptionDeniedError, "Not.Fine", ""),
+                (natsery.SubscriptionDeniedError, "shared", "no"),
+            ]
+            await nc.publish("elsewhere")
+            await nc.publish("fine")
+            await nc.flush()
+            assert len(received) == 1
+            assert [type(event.error) for event in events if event.kind is EventKind.ERROR] == [
+                natsery.PublishDeniedError
+            ]
+            stop_listening()
+            stop_listening()
+            await nc.publish("elsewhere")
+            await nc.flush()
+            assert len(events) == 1
+
+
+async def test_a_block_of_messages_begins_and_ends_clean(nc: Connection, nats_server: NatsServer) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with nc.subscribe("block") as messages:
+            assert "block" in nats_server.subscriptions()
+            await nc.publish("block", b"1")
+            assert (await messages.receive()).data == b"1"
+            raise ZeroDivisionError
+    await nc.flush()
+    assert "block" not in nats_server.subscriptions()
+
+
+async def test_everything_ends_with_the_connection(transport: str, nats_server: NatsServer) -> None:
+    async with bounded(), open_connection(transport, nats_server.url) as nc:
+        events: list[ConnectionEvent] = []
+        nc.add_listener(events.append)
+        subscription = await nc.add_subscription("a", lambda message: None)
+        assert (nc.is_connected, nc.is_closed) == (True, False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(nc.wait_closed)
+            await nc.aclose()
+        await nc.aclose()  # safe twice
+        assert (nc.is_connected, nc.is_closed) == (False, True)
+        assert [event.kind for event in events] == [EventKind.CLOSED]
+        await subscription.unsubscribe()
+        with pytest.raises(natsery.ConnectionClosedError):
+            await nc.publish("a")
+        with pytest.raises(natsery.ConnectionClosedError):
+            await nc.request("a")
+        with pytest.raises(natsery.ConnectionClosedError):
+            await nc.flush()
+        with pytest.raises(natsery.ConnectionClosedError):
+            await nc.add_subscription("a", lambda message: None)
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with nc.subscribe("a"):
+                pass
