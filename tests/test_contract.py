@@ -196,6 +196,12 @@ async def test_denied_subscriptions_and_messages_are_told(transport: str) -> Non
                 (natsery.SubscriptionDeniedError, "Not.Fine", ""),
                 (natsery.SubscriptionDeniedError, "shared", "no"),
             ]
+            await nc.add_subscription("nobody.hears", received.append)
+            await nc.flush()
+            assert [str(event.error) for event in events] == [
+                "the server denies subscribing to 'nobody.hears'; check this user's permissions"
+            ]
+            events.clear()
             await nc.publish("elsewhere")
             await nc.publish("fine")
             await nc.flush()

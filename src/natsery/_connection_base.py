@@ -63,6 +63,10 @@ class ConnectionBase(abc.Connection):
             except Exception:
                 logger.exception("a listener of the NATS connection raised")
 
+    def _report(self, error: NatseryError) -> None:
+        """Hear of what goes wrong with a subscription that has nobody else to tell."""
+        self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+
     def _raise_if_closed(self) -> None:
         if self._is_closed:
             raise ConnectionClosedError

@@ -19,7 +19,7 @@ class EventKind(StrEnum):
     """The server is away and the connection tries to come back."""
 
     RECONNECTED = "reconnected"
-    """It is back and every subscription has been made again."""
+    """It is back and every subscription has been sent again; a ``flush`` waits until the server has taken them."""
 
     LAME_DUCK = "lame_duck"
     """The server is about to shut down; a native connection moves to another one if it knows any."""

@@ -136,7 +136,8 @@ class Connection(ABC):
 
         Returns at once: the server has accepted it only after a ``flush``. ``on_error`` hears of what goes wrong with this
         subscription, synchronously: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or
-        later when permissions change), `SlowConsumerError` when messages were dropped.
+        later when permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events
+        of the connection.
         The subscription survives reconnects, until ``unsubscribe``.
 
         Raises:

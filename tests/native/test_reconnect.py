@@ -363,3 +363,22 @@ async def test_a_smaller_max_payload_after_a_restart_is_respected() -> None:
             assert nc.max_payload == 1000
             with pytest.raises(natsery.MaxPayloadError):
                 await nc.publish("a", bytes(2000))
+
+
+async def test_a_server_that_takes_a_connection_only_to_end_it_is_not_run_against() -> None:
+    pauses: list[float] = []
+    clients = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal clients
+        clients += 1
+        await peer.greet()
+        if clients == 6:
+            await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("random.uniform", lambda low, high: pauses.append(high) or 0)
+            async with natsery.connect(url, reconnect_wait=0.1, max_reconnect_wait=1.0) as nc:
+                await Heard(nc).wait_for(EventKind.RECONNECTED, 5)
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0]

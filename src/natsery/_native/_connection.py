@@ -32,7 +32,7 @@ from .._protocol._headers import read_headers
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Signal
 from .._protocol._server_info import ServerInfo, read_info
 from ._authentication import check_files
-from ._dialling import dial_again, dial_elsewhere, dial_first
+from ._dialling import Pause, dial_again, dial_elsewhere, dial_first
 from ._link import Link
 from ._options import Options
 from ._outbox import Outbox
@@ -98,7 +98,7 @@ class NativeSubscription(abc.Subscription):
         subject: str,
         queue_group: str,
         deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None] | None,
+        on_error: Callable[[NatseryError], None],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
@@ -253,7 +253,7 @@ class NativeConnection(ConnectionBase):
         self._raise_if_closed()
         self._last_sid += 1
         sid = b"%d" % self._last_sid
-        subscription = NativeSubscription(self, sid, subject, queue_group, deliver, on_error)
+        subscription = NativeSubscription(self, sid, subject, queue_group, deliver, on_error or self._report)
         self._subscriptions[sid] = subscription
         if self._session is not None:
             self._unconfirmed.append(subscription)
@@ -331,7 +331,7 @@ class NativeConnection(ConnectionBase):
         """Close within a few seconds, also when the task is cancelled. No checkpoint."""
         # Protects what was sent until the server has taken it.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosedError):
-            if self._session is not None:
+            if self._session is not None or self._outbox.frames:
                 await self.flush()
         self._scope.cancel("the connection is closed")
         # Protects the network connection from being left open; it is cancelled and closes without waiting.
@@ -375,15 +375,19 @@ class NativeConnection(ConnectionBase):
             self._close()
 
     async def _run(self, session: Session) -> Exception | None:
+        pause = Pause(self._options)
         while True:
+            begun = anyio.current_time()
             lost, successor = await self._work(session)
+            if anyio.current_time() - begun > self._options.max_reconnect_wait:
+                pause.reset()  # a server that takes a connection only to end it must not be run against
             self._in_bytes += session.received_bytes
             if successor is None:
                 self._leave_broken(session, lost)
                 if not self._options.reconnect:
                     return lost
                 try:
-                    successor = await dial_again(self._pool, self._options, session.link.address)
+                    successor = await dial_again(self._pool, self._options, session.link.address, pause)
                 except Exception as error:  # whatever it is, it is why there is no connection
                     return error
             else:
@@ -540,8 +544,11 @@ class NativeConnection(ConnectionBase):
             self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, session.complaint))
 
     def _deny(self, subscription: NativeSubscription) -> None:
-        if subscription.on_error is not None:
-            subscription.on_error(SubscriptionDeniedError(subscription.subject, subscription.queue_group))
+        error = SubscriptionDeniedError(subscription.subject, subscription.queue_group)
+        try:
+            subscription.on_error(error)
+        except Exception:
+            logger.exception("hearing of a denied subscription to %r failed", subscription.subject)
 
 
 def _as_bytes(data: object) -> bytes:

@@ -30,7 +30,7 @@ async def dial_first(pool: Pool, options: Options) -> Link:
         ConnectError: no server could be reached.
         AuthorizationError, SecureConnectionError, ConfigError: as soon as one server says so; trying again would not help.
     """
-    pause = _Pause(options)
+    pause = Pause(options)
     while True:
         failures: Failures = []
         for address in pool.next_round(None):
@@ -46,7 +46,7 @@ async def dial_first(pool: Pool, options: Options) -> Link:
         await pause.wait()
 
 
-async def dial_again(pool: Pool, options: Options, last: Address) -> Link:
+async def dial_again(pool: Pool, options: Options, last: Address, pause: Pause) -> Link:
     """Another connection in place of one that broke, with pauses that grow from round to round.
 
     Raises:
@@ -54,7 +54,6 @@ async def dial_again(pool: Pool, options: Options, last: Address) -> Link:
         AuthorizationError, ConfigError: a server refused the credentials twice in a row, or they could not be read.
         Exception: what a user's function for credentials raised, twice in a row.
     """
-    pause = _Pause(options)
     refusals: Counter[tuple[str, int]] = Counter()
     rounds = 0
     while True:
@@ -96,12 +95,17 @@ async def dial_elsewhere(pool: Pool, options: Options, here: Address) -> Link | 
 
 
 @final
-class _Pause:
+class Pause:
     """Waits that double up to a limit, each shortened at random."""
 
     def __init__(self, options: Options) -> None:
-        self._wait = options.reconnect_wait
+        self._first_wait = options.reconnect_wait
         self._max_wait = options.max_reconnect_wait
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again with the shortest."""
+        self._wait = min(self._first_wait, self._max_wait)
 
     async def wait(self) -> None:
         await anyio.sleep(random.uniform(0, self._wait))  # noqa: S311  # no secret

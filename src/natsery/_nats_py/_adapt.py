@@ -84,13 +84,13 @@ class AdaptedSubscription(abc.Subscription):
         subject: str,
         queue_group: str,
         deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None] | None,
+        on_error: Callable[[NatseryError], None],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
         self.delivered = 0
         self.dropped = 0
-        self.inner = ClientSubscription(subject, queue_group, self._take, on_error or _ignore)
+        self.inner = ClientSubscription(subject, queue_group, self._take, on_error)
         self._side = side
         self._deliver = deliver
 
@@ -104,10 +104,6 @@ class AdaptedSubscription(abc.Subscription):
             self._deliver(message)
         except Exception:
             logger.exception("delivering a message on %r failed", self.subject)
-
-
-def _ignore(_error: NatseryError) -> None:
-    """For those who gave no ``on_error``."""
 
 
 @final
@@ -153,7 +149,7 @@ class AdaptedConnection(ConnectionBase):
         check_subject("subject", subject)
         if queue_group:
             check_queue_group("queue_group", queue_group)
-        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error)
+        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error or self._report)
         await self._side.subscribe(subscription.inner)
         return subscription
 

@@ -85,7 +85,7 @@ class BridgedSubscription(abc.Subscription):
         subject: str,
         queue_group: str,
         deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None] | None,
+        on_error: Callable[[NatseryError], None],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
@@ -103,8 +103,7 @@ class BridgedSubscription(abc.Subscription):
 
     def take_error(self, error: NatseryError) -> None:
         """Hear of what went wrong in the other thread."""
-        if self._on_error is not None:
-            self._on_error(error)
+        self._on_error(error)
 
     def take_dropped(self) -> None:
         """Hear of messages that were dropped in the other thread."""
@@ -179,7 +178,7 @@ class BridgedConnection(ConnectionBase):
         if queue_group:
             check_queue_group("queue_group", queue_group)
         self._raise_if_closed()
-        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error)
+        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error or self._report)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
