@@ -33,7 +33,7 @@ BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
 if sys.version_info >= (3, 12):
     BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
 
-_MATRIX = [
+MATRIX = [
     pytest.param((backend, transport), id=f"{name}-{transport}")
     for name, backend in BACKENDS.items()
     for transport in ("native", "adapted", "bridged")
@@ -41,7 +41,7 @@ _MATRIX = [
 ]
 
 
-@pytest.fixture(params=_MATRIX)
+@pytest.fixture(params=MATRIX)
 def setting(request: pytest.FixtureRequest) -> object:
     return request.param
 

@@ -1,18 +1,70 @@
-"""The contract of `natsery.abc.Connection`, which every transport keeps on every backend."""
+"""The contract of `natsery.abc.Connection`, which every transport keeps on every backend, the broker in memory included."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import anyio
 import pytest
 
 import natsery
 from natsery.abc import Connection, ConnectionEvent, EventKind, Message
+from natsery.testing import MemoryBroker
 
-from .conftest import open_connection
+from .conftest import BACKENDS, MATRIX, open_connection
 from .server import NatsServer
 from .test_serve import bounded
 
 pytestmark = pytest.mark.anyio
+
+MEMORY = [pytest.param((backend, "memory"), id=f"{name}-memory") for name, backend in BACKENDS.items()]
+
+
+@pytest.fixture(params=[*MATRIX, *MEMORY])
+def setting(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+class Network:
+    """A server of either kind, and connections to it."""
+
+    def __init__(self, transport: str, server: NatsServer, broker: MemoryBroker, stack: AsyncExitStack) -> None:
+        self._is_memory = transport == "memory"
+        self._transport = transport
+        self._server = server
+        self._broker = broker
+        self._stack = stack
+
+    def connect(self) -> AbstractAsyncContextManager[Connection]:
+        return self._broker.connect() if self._is_memory else open_connection(self._transport, self._server.url)
+
+    def connect_with(self, publish: Sequence[str], subscribe: Sequence[str]) -> AbstractAsyncContextManager[Connection]:
+        """A connection of a user who may do only this."""
+        if self._is_memory:
+            return self._broker.connect(publish=publish, subscribe=subscribe)
+        quoted = ", ".join(f'"{each}"' for each in publish), ", ".join(f'"{each}"' for each in subscribe)
+        permissions = f"permissions: {{ publish: [{quoted[0]}], subscribe: [{quoted[1]}] }}"
+        config = f"authorization {{ users: [{{ user: u, password: p, {permissions} }}] }}"
+        server = self._stack.enter_context(NatsServer(config))
+        return open_connection(self._transport, server.url, user="u", password="p")
+
+    def subscriptions(self) -> list[str]:
+        if self._is_memory:
+            return [each.subject for connection in self._broker._connections for each in connection.active()]
+        return self._server.subscriptions()
+
+
+@pytest.fixture
+async def network(transport: str, nats_server: NatsServer) -> AsyncIterator[Network]:
+    async with AsyncExitStack() as stack, MemoryBroker() as broker:
+        yield Network(transport, nats_server, broker, stack)
+
+
+@pytest.fixture
+async def nc(network: Network) -> AsyncIterator[Connection]:
+    async with network.connect() as connection:
+        yield connection
 
 
 async def test_messages_arrive_whole_and_in_order(nc: Connection) -> None:
@@ -53,9 +105,9 @@ async def test_a_queue_group_shares_and_others_get_everything(nc: Connection) ->
     assert len([message for message in everything if message.subject == "a"]) == 50
 
 
-async def test_a_flush_is_a_fence_both_ways(nc: Connection, transport: str, nats_server: NatsServer) -> None:
+async def test_a_flush_is_a_fence_both_ways(nc: Connection, network: Network) -> None:
     received: list[Message] = []
-    async with open_connection(transport, nats_server.url) as other:
+    async with network.connect() as other:
         for turn in range(20):
             subject = f"fence.{turn}"
             await nc.add_subscription(subject, received.append)
@@ -67,10 +119,8 @@ async def test_a_flush_is_a_fence_both_ways(nc: Connection, transport: str, nats
             assert len(received) == 10 * (turn + 1)
 
 
-async def test_what_was_sent_before_the_end_of_a_subscription_is_delivered(
-    nc: Connection, transport: str, nats_server: NatsServer
-) -> None:
-    async with open_connection(transport, nats_server.url) as other:
+async def test_what_was_sent_before_the_end_of_a_subscription_is_delivered(nc: Connection, network: Network) -> None:
+    async with network.connect() as other:
         for _ in range(20):
             received: list[Message] = []
             subscription = await nc.add_subscription("ending", received.append)
@@ -177,58 +227,66 @@ async def test_a_receiver_that_raises_harms_nobody(nc: Connection, caplog: pytes
     assert "this is expected" in caplog.text
 
 
-async def test_denied_subscriptions_and_messages_are_told(transport: str) -> None:
-    permissions = '{ user: u, password: p, permissions: { publish: "fine", subscribe: ["fine", "shared yes"] } }'
+async def test_denied_subscriptions_and_messages_are_told(network: Network) -> None:
+    async with bounded(), network.connect_with(["fine"], ["fine"]) as nc:
+        events: list[ConnectionEvent] = []
+        denied: list[natsery.NatseryError] = []
+        received: list[Message] = []
+        stop_listening = nc.add_listener(events.append)
+        await nc.add_subscription("fine", received.append, on_error=denied.append)
+        await nc.flush()
+        assert denied == []
+        await nc.add_subscription("Not.Fine", received.append, on_error=denied.append)
+        await nc.flush()
+        assert [(type(each), each.subject, each.queue_group) for each in denied] == [  # type: ignore[attr-defined]
+            (natsery.SubscriptionDeniedError, "Not.Fine", ""),
+        ]
+        await nc.add_subscription("nobody.hears", received.append)
+        await nc.flush()
+        assert [str(event.error) for event in events] == [
+            "the server denies subscribing to 'nobody.hears'; check this user's permissions"
+        ]
+        events.clear()
+        await nc.publish("elsewhere")
+        await nc.publish("fine")
+        await nc.flush()
+        assert len(received) == 1
+        assert [type(event.error) for event in events if event.kind is EventKind.ERROR] == [natsery.PublishDeniedError]
+        stop_listening()
+        stop_listening()
+        await nc.publish("elsewhere")
+        await nc.flush()
+        assert len(events) == 1
+
+
+async def test_a_denied_queue_group_is_told(transport: str) -> None:
+    if transport == "memory":
+        pytest.skip("its permissions are about subjects alone")
+    permissions = '{ user: u, password: p, permissions: { publish: ">", subscribe: ["shared yes"] } }'
     with NatsServer(f"authorization {{ users: [{permissions}] }}") as server:
         async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
-            events: list[ConnectionEvent] = []
             denied: list[natsery.NatseryError] = []
-            received: list[Message] = []
-            stop_listening = nc.add_listener(events.append)
-            await nc.add_subscription("fine", received.append, on_error=denied.append)
-            await nc.add_subscription("shared", received.append, queue_group="yes", on_error=denied.append)
+            for queue_group in ("yes", "no"):
+                await nc.add_subscription(
+                    "shared", lambda message: None, queue_group=queue_group, on_error=denied.append
+                )
             await nc.flush()
-            assert denied == []
-            await nc.add_subscription("Not.Fine", received.append, on_error=denied.append)
-            await nc.add_subscription("shared", received.append, queue_group="no", on_error=denied.append)
-            await nc.flush()
-            assert [(type(each), each.subject, each.queue_group) for each in denied] == [  # type: ignore[attr-defined]
-                (natsery.SubscriptionDeniedError, "Not.Fine", ""),
-                (natsery.SubscriptionDeniedError, "shared", "no"),
-            ]
-            await nc.add_subscription("nobody.hears", received.append)
-            await nc.flush()
-            assert [str(event.error) for event in events] == [
-                "the server denies subscribing to 'nobody.hears'; check this user's permissions"
-            ]
-            events.clear()
-            await nc.publish("elsewhere")
-            await nc.publish("fine")
-            await nc.flush()
-            assert len(received) == 1
-            assert [type(event.error) for event in events if event.kind is EventKind.ERROR] == [
-                natsery.PublishDeniedError
-            ]
-            stop_listening()
-            stop_listening()
-            await nc.publish("elsewhere")
-            await nc.flush()
-            assert len(events) == 1
+            assert [(each.subject, each.queue_group) for each in denied] == [("shared", "no")]  # type: ignore[attr-defined]
 
 
-async def test_a_block_of_messages_begins_and_ends_clean(nc: Connection, nats_server: NatsServer) -> None:
+async def test_a_block_of_messages_begins_and_ends_clean(nc: Connection, network: Network) -> None:
     with pytest.raises(ZeroDivisionError):
         async with nc.subscribe("block") as messages:
-            assert "block" in nats_server.subscriptions()
+            assert "block" in network.subscriptions()
             await nc.publish("block", b"1")
             assert (await messages.receive()).data == b"1"
             raise ZeroDivisionError
     await nc.flush()
-    assert "block" not in nats_server.subscriptions()
+    assert "block" not in network.subscriptions()
 
 
-async def test_everything_ends_with_the_connection(transport: str, nats_server: NatsServer) -> None:
-    async with bounded(), open_connection(transport, nats_server.url) as nc:
+async def test_everything_ends_with_the_connection(network: Network) -> None:
+    async with bounded(), network.connect() as nc:
         events: list[ConnectionEvent] = []
         nc.add_listener(events.append)
         subscription = await nc.add_subscription("a", lambda message: None)

@@ -1,0 +1,177 @@
+"""`MemoryBroker`: what a nats-server does for services, in this process and without time."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import final
+
+import anyio
+from anyio import AsyncContextManagerMixin
+from anyio.lowlevel import checkpoint
+
+from .. import abc
+from .._adr32 import check_subject
+from .._config import check_seconds
+from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
+from .._tasks import background_tasks
+from .._wakeup import Wakeup, new_wakeup
+from ._connection import MemoryConnection, MemorySubscription
+from ._subjects import is_allowed, matches
+
+DELIVERIES_BETWEEN_YIELDS = 64
+
+NO_RESPONDERS = 503
+
+
+@final
+class MemoryBroker(AsyncContextManagerMixin):
+    """A broker in memory, for the length of a block::
+
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            async with natsery.serve(nc, config):
+                assert (await nc.request("math.add", b"1+2")).data == b"3"
+
+    Its connections keep the contract of `natsery.abc.Connection`. Messages are delivered one after the other, in the order
+    in which they were sent, by one task; no real time passes, so that it suits trio's ``MockClock``.
+
+    Args:
+        seed: decides which member of a queue group gets a message.
+        max_payload: the most bytes that a message may have, headers counted.
+
+    Attributes:
+        delay: seconds before each delivery, 0 for none; may be changed at any time.
+    """
+
+    def __init__(self, *, seed: int = 0, max_payload: int = 1024 * 1024) -> None:
+        if not isinstance(max_payload, int) or isinstance(max_payload, bool) or max_payload < 1:
+            raise ConfigError("max_payload", max_payload, "must be an int of at least 1")
+        self.max_payload = max_payload
+        self.delay = 0.0
+        self._chance = random.Random(seed)  # noqa: S311  # no secret
+        self._connections: list[MemoryConnection] = []
+        self._deliveries: deque[Callable[[], None]] = deque()
+        self._wakeup: Wakeup | None = None
+        self._is_waiting = False
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[MemoryBroker, None]:
+        if self._wakeup is not None:
+            raise RuntimeError("a MemoryBroker can be entered once; make another one")
+        self._wakeup = new_wakeup()
+        async with background_tasks() as tasks:
+            tasks.start_soon(self._deliver, name="natsery memory broker")
+            try:
+                yield self
+            finally:
+                for connection in list(self._connections):
+                    connection.close()
+
+    @asynccontextmanager
+    async def connect(
+        self, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
+    ) -> AsyncIterator[MemoryConnection]:
+        """A connection for the length of a block.
+
+        Args:
+            publish: subjects, wildcards allowed, that it may publish to; all if left out.
+            subscribe: subjects that it may subscribe to; all if left out.
+
+        Raises:
+            ConfigError: a subject breaks a rule.
+        """
+        if self._wakeup is None:
+            raise RuntimeError("enter the broker first: async with MemoryBroker() as broker, broker.connect() as nc")
+        connection = MemoryConnection(self, _patterns("publish", publish), _patterns("subscribe", subscribe))
+        self._connections.append(connection)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    # Faults
+
+    def disconnect(self, nc: MemoryConnection) -> None:
+        """Have a connection lose its server: what was on the way to it is lost, what it sends waits."""
+        nc.lose(ConnectionLostError("the broker ended the connection"))
+
+    def reconnect(self, nc: MemoryConnection) -> None:
+        """Have it find the server again."""
+        nc.come_back()
+
+    def permit(
+        self, nc: MemoryConnection, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
+    ) -> None:
+        """Change what a connection may do; subscriptions that it may not have any more are denied, and it is told.
+
+        Raises:
+            ConfigError: a subject breaks a rule.
+        """
+        nc.permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
+
+    def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
+        """Drop the next messages for a connection's subscriptions to ``subject``, as happens to a slow consumer."""
+        nc.drop(check_subject("subject", subject), count)
+
+    # What connections ask of it
+
+    def forget(self, connection: MemoryConnection) -> None:
+        """Nothing more goes to a connection that is closed."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+
+    def post(self, delivery: Callable[[], None]) -> None:
+        """Have something done after everything that was posted before."""
+        self._deliveries.append(delivery)
+        if self._is_waiting and self._wakeup is not None:
+            self._is_waiting = False
+            self._wakeup.set()
+
+    def route(self, sender: MemoryConnection, message: abc.Message) -> None:
+        """Send a message to whom it concerns."""
+        if not is_allowed(sender.may_publish, message.subject):
+            self.post(lambda: sender.report(PublishDeniedError(message.subject)))
+            return
+        groups: dict[str, list[MemorySubscription]] = {}
+        receivers: list[MemorySubscription] = []
+        for connection in self._connections:
+            for subscription in connection.active():
+                if matches(subscription.subject, message.subject):
+                    if subscription.queue_group:
+                        groups.setdefault(subscription.queue_group, []).append(subscription)
+                    else:
+                        receivers.append(subscription)
+        receivers += [self._chance.choice(members) for members in groups.values()]
+        for receiver in receivers:
+            self.post(receiver.delivery(message))
+        if not receivers and message.reply:
+            status = abc.Message(message.reply, status=NO_RESPONDERS)
+            for subscription in sender.active():
+                if matches(subscription.subject, message.reply):
+                    self.post(subscription.delivery(status))
+
+    async def _deliver(self) -> None:
+        assert self._wakeup is not None
+        deliveries = self._deliveries
+        delivered = 0
+        while True:
+            while deliveries:
+                check_seconds("delay", self.delay, zero=True, infinite=False)
+                if self.delay:
+                    await anyio.sleep(self.delay)
+                deliveries.popleft()()
+                delivered += 1
+                if delivered % DELIVERIES_BETWEEN_YIELDS == 0:
+                    await checkpoint()
+            self._is_waiting = True
+            await self._wakeup.wait()
+
+
+def _patterns(field: str, subjects: Iterable[str] | None) -> tuple[str, ...] | None:
+    if subjects is None:
+        return None
+    if isinstance(subjects, str):
+        raise ConfigError(field, subjects, "must be a sequence of subjects")
+    return tuple(check_subject(field, subject) for subject in subjects)

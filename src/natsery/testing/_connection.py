@@ -1,0 +1,248 @@
+"""A connection to a broker in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from .. import abc
+from .._adr32 import check_queue_group, check_subject
+from .._connection_base import ConnectionBase
+from .._errors import (
+    ConfigError,
+    ConnectionClosedError,
+    ConnectionLostError,
+    MaxPayloadError,
+    NatseryError,
+    OutboundBufferError,
+    SlowConsumerError,
+    SubscriptionDeniedError,
+)
+from ._subjects import is_allowed, matches
+
+if TYPE_CHECKING:
+    from ._broker import MemoryBroker
+
+logger = logging.getLogger("natsery")
+
+MAX_PENDING_BYTES = 8 * 1024 * 1024
+"""Bytes of messages that wait while a connection is away; more is refused."""
+
+
+@final
+class MemorySubscription(abc.Subscription):
+    """Interest in a subject at a broker in memory."""
+
+    def __init__(
+        self,
+        connection: MemoryConnection,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+    ) -> None:
+        self.subject = subject
+        self.queue_group = queue_group
+        self.delivered = 0
+        self.dropped = 0
+        self.is_active = False
+        self._connection = connection
+        self._deliver = deliver
+        self.on_error = on_error
+
+    async def unsubscribe(self) -> None:
+        """See `abc.Subscription`."""
+        self._connection.remove(self)
+
+    def delivery(self, message: abc.Message) -> Callable[[], None]:
+        """What gives this subscription a message, unless its connection goes away first."""
+        spell = self._connection.spell
+        return lambda: self._take(message, spell)
+
+    def _take(self, message: abc.Message, spell: int) -> None:
+        if spell != self._connection.spell:
+            return
+        if self._connection.is_to_drop(self.subject):
+            self.dropped += 1
+            self.on_error(SlowConsumerError(self.subject, self.dropped))
+            return
+        self.delivered += 1
+        try:
+            self._deliver(message)
+        except Exception:
+            logger.exception("delivering a message on %r failed", self.subject)
+
+
+@final
+class MemoryConnection(ConnectionBase):
+    """A connection to a `MemoryBroker`; made by its ``connect``."""
+
+    def __init__(
+        self, broker: MemoryBroker, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None
+    ) -> None:
+        # No random name: a test is to see the same subjects every time.
+        super().__init__(f"_INBOX.{len(broker._connections) + 1}")
+        self.may_publish = may_publish
+        self.spell = 0
+        """How often it has come and gone; what was on the way in another spell is lost."""
+        self._broker = broker
+        self._may_subscribe = may_subscribe
+        self._subscriptions: list[MemorySubscription] = []
+        self._back: anyio.Event | None = None
+        self._waiting: list[abc.Message] = []
+        self._drops: Counter[str] = Counter()
+
+    @property
+    def max_payload(self) -> int:
+        """See `abc.Connection`."""
+        return self._broker.max_payload
+
+    @property
+    def is_connected(self) -> bool:
+        """See `abc.Connection`."""
+        return self._back is None and not self._is_closed
+
+    async def send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    ) -> None:
+        """See `abc.Connection`."""
+        self._raise_if_closed()
+        for field, text in (("subject", subject), ("reply", reply)):
+            if text.split() != [text] and (text or field == "subject"):
+                raise ConfigError(field, text, "must not be empty or contain white space")
+        if not isinstance(data, bytes):
+            raise ConfigError("data", type(data).__name__, "must be bytes")
+        size, checked = len(data), abc.Headers(headers)
+        if headers is not None:
+            size += len(checked.encode())
+        if size > self.max_payload:
+            raise MaxPayloadError(size, self.max_payload)
+        message = abc.Message(subject, data, reply, checked)
+        if self._back is None:
+            self._broker.route(self, message)
+        elif sum(len(each.data) for each in self._waiting) + size > MAX_PENDING_BYTES:
+            raise OutboundBufferError
+        else:
+            self._waiting.append(message)
+
+    async def add_subscription(
+        self,
+        subject: str,
+        deliver: abc.Deliver,
+        *,
+        queue_group: str = "",
+        on_error: Callable[[NatseryError], None] | None = None,
+    ) -> abc.Subscription:
+        """See `abc.Connection`."""
+        check_subject("subject", subject)
+        if queue_group:
+            check_queue_group("queue_group", queue_group)
+        self._raise_if_closed()
+        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error or self._report)
+        self._subscriptions.append(subscription)
+        if self._back is None:
+            self._begin(subscription)
+        return subscription
+
+    async def flush(self) -> None:
+        """See `abc.Connection`."""
+        await checkpoint()
+        while True:
+            self._raise_if_closed()
+            if self._back is not None:
+                await self._back.wait()
+                continue
+            passed, spell = anyio.Event(), self.spell
+            self._broker.post(passed.set)
+            await passed.wait()
+            if spell == self.spell:
+                self._raise_if_closed()
+                return
+
+    async def aclose(self) -> None:
+        """See `abc.Connection`."""
+        self.close()
+        await checkpoint()
+
+    # What the broker does with it
+
+    def active(self) -> Iterator[MemorySubscription]:
+        """The subscriptions that the broker knows, while the connection is there."""
+        return (each for each in self._subscriptions if each.is_active and self.is_connected)
+
+    def remove(self, subscription: MemorySubscription) -> None:
+        """Send a subscription nothing more; what has been sent still arrives."""
+        subscription.is_active = False
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    def report(self, error: NatseryError) -> None:
+        """Tell listeners of an error."""
+        self._report(error)
+
+    def is_to_drop(self, subject: str) -> bool:
+        """Whether the next message for a subscription is to be lost."""
+        for wanted in self._drops:
+            if self._drops[wanted] > 0 and matches(wanted, subject):
+                self._drops[wanted] -= 1
+                return True
+        return False
+
+    def drop(self, subject: str, count: int) -> None:
+        """Lose the next messages for subscriptions to a subject."""
+        self._drops[subject] += count
+
+    def permit(self, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None) -> None:
+        """Take other permissions."""
+        self.may_publish, self._may_subscribe = may_publish, may_subscribe
+        for subscription in list(self.active()):
+            if not is_allowed(may_subscribe, subscription.subject):
+                self._begin(subscription)
+
+    def lose(self, error: ConnectionLostError) -> None:
+        """The server is away."""
+        if self.is_connected:
+            self.spell += 1
+            self._back = anyio.Event()
+            for subscription in self._subscriptions:
+                subscription.is_active = False
+            self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, error))
+
+    def come_back(self) -> None:
+        """The server is there again."""
+        if self._back is None or self._is_closed:
+            return
+        back, self._back = self._back, None
+        for subscription in self._subscriptions:
+            self._begin(subscription)
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self._broker.route(self, message)
+        back.set()
+        self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
+
+    def close(self) -> None:
+        """Close for good, at once."""
+        if self._is_closed:
+            return
+        self.spell += 1
+        self._broker.forget(self)
+        self._subscriptions.clear()
+        self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED))
+        if self._back is not None:
+            self._back.set()
+
+    def _begin(self, subscription: MemorySubscription) -> None:
+        subscription.is_active = is_allowed(self._may_subscribe, subscription.subject)
+        if not subscription.is_active:
+            error = SubscriptionDeniedError(subscription.subject, subscription.queue_group)
+            self._broker.post(lambda: subscription.on_error(error))
+
+    def _raise_if_closed(self) -> None:
+        if self._is_closed:
+            raise ConnectionClosedError
