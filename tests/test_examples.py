@@ -94,3 +94,15 @@ def test_the_python_in_the_readme_runs(nats_server: NatsServer, tmp_path: Path) 
     with running("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_calc.py", cwd=tmp_path) as program:
         assert program.wait() == 0, program.output
     assert "1 passed" in program.output
+
+
+def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    shop, *tests = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "shop.py").write_text(shop)
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
+    for number, test in enumerate(tests):
+        (tmp_path / f"test_{number}.py").write_text(test)
+    with running("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path) as program:
+        assert program.wait() == 0, program.output
+    assert f"{text.count('async def test_')} passed" in program.output

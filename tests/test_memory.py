@@ -1,0 +1,251 @@
+"""The broker in memory beyond the contract: faults, order, virtual time; and requests for handlers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio.testing
+
+import natsery
+from natsery.abc import ConnectionEvent, EventKind, Message
+from natsery.testing import MemoryBroker, make_request
+
+from .conftest import BACKENDS
+from .test_serve import add, bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[pytest.param(backend, id=name) for name, backend in BACKENDS.items()])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+async def test_a_service_in_memory() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as client:
+        async with natsery.serve(nc, config(add)) as service:
+            assert (await client.request("add", b"1+2")).data == b"3"
+            assert error_of(await client.request("add", b"x")) == "400:expected 'a+b'"
+            ping = await client.request("$SRV.PING")
+            assert natsery.ServicePing.from_json(ping.data).id == service.id
+        with pytest.raises(natsery.NoRespondersError):
+            await client.request("add", b"1+2")
+
+
+async def test_what_is_sent_while_away_waits_and_what_was_on_the_way_is_lost() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as other:
+        events: list[ConnectionEvent] = []
+        nc.add_listener(events.append)
+        received: list[bytes] = []
+        await nc.add_subscription("a", lambda message: received.append(message.data))
+        await other.publish("a", b"on the way")
+        broker.disconnect(nc)
+        await other.publish("a", b"to nobody")
+        await nc.publish("a", b"waits")
+        assert not nc.is_connected
+        broker.reconnect(nc)
+        await nc.flush()
+        assert received == [b"waits"]
+        assert [event.kind for event in events] == [EventKind.DISCONNECTED, EventKind.RECONNECTED]
+
+
+async def test_what_waits_while_away_has_a_limit() -> None:
+    async with bounded(), MemoryBroker(max_payload=8 * 1024 * 1024) as broker, broker.connect() as nc:
+        broker.disconnect(nc)
+        await nc.publish("a", bytes(8 * 1024 * 1024))
+        with pytest.raises(natsery.OutboundBufferError):
+            await nc.publish("a", b"1")
+
+
+async def test_a_service_survives_a_disconnect_and_falls_with_its_connection() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as client:
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with broker.connect() as nc, natsery.serve(nc, config(add)) as service:
+                broker.disconnect(nc)
+                broker.reconnect(nc)
+                assert (await client.request("add", b"1+2")).data == b"3"
+                await nc.aclose()
+                await service.wait_stopped()
+
+
+async def test_permissions_that_change_end_a_service() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
+        with pytest.raises(natsery.SubscriptionDeniedError, match="endpoint 'add'"):
+            async with natsery.serve(nc, config(add)) as service:
+                broker.permit(nc, subscribe=["$SRV.>"])
+                await service.wait_stopped()
+        broker.permit(nc, subscribe=["other.>"])
+        with pytest.raises(natsery.SubscriptionDeniedError):
+            async with natsery.serve(nc, config(add)):
+                pass
+
+
+async def test_a_slow_consumer_is_counted() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as client:
+        async with natsery.serve(nc, config(add)) as service:
+            broker.drop(nc, "add", 2)
+            for _ in range(3):
+                await client.publish("add", b"1+1", reply="nowhere")
+            await client.request("add", b"1+2")
+            stats = service.stats().endpoints[0]
+            assert (stats.num_requests, stats.num_errors) == (4, 2)
+            assert stats.failures["undeliverable"] == 2
+
+
+async def test_wildcards_reach_whom_they_should() -> None:
+    patterns = ("a.b", "a.*", "*.b", "a.>", ">", "a", "a.b.c", "a.*.c", "*")
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
+        received: list[str] = []
+        for pattern in patterns:
+            await nc.add_subscription(pattern, lambda message, pattern=pattern: received.append(pattern))
+        for subject, expected in {
+            "a": {"a", ">", "*"},
+            "a.b": {"a.b", "a.*", "*.b", "a.>", ">"},
+            "a.b.c": {"a.>", ">", "a.b.c", "a.*.c"},
+            "x.y": {">"},
+        }.items():
+            received.clear()
+            await nc.publish(subject)
+            await nc.flush()
+            assert set(received) == expected
+            assert len(received) == len(expected)
+
+
+async def order_of_events(seed: int) -> list[str]:
+    order: list[str] = []
+    async with MemoryBroker(seed=seed) as broker, broker.connect() as nc:
+        for name in "abc":
+            await nc.add_subscription(
+                "work", lambda message, name=name: order.append(f"{name}{message.data.decode()}"), queue_group="q"
+            )
+        for number in range(20):
+            await nc.publish("work", b"%d" % number)
+        await nc.flush()
+    return order
+
+
+async def test_one_seed_gives_one_order_and_another_seed_another() -> None:
+    async with bounded(60):
+        first = await order_of_events(1)
+        for _ in range(1_000):
+            assert await order_of_events(1) == first
+        assert await order_of_events(2) != first
+
+
+async def test_a_broker_must_be_entered_and_only_once() -> None:
+    broker = MemoryBroker()
+    with pytest.raises(RuntimeError, match="enter the broker first"):
+        async with broker.connect():
+            pass
+    async with broker:
+        pass
+    with pytest.raises(RuntimeError, match="make another one"):
+        async with broker:
+            pass
+
+
+async def test_connections_close_with_the_broker() -> None:
+    async with bounded():
+        async with MemoryBroker() as broker:
+            connecting = broker.connect()
+            nc = await connecting.__aenter__()
+        assert nc.is_closed
+        with pytest.raises(natsery.ConnectionClosedError):
+            await nc.publish("a")
+        await connecting.__aexit__(None, None, None)
+
+
+async def test_a_handler_alone() -> None:
+    request, answers = make_request(b"1+2")
+    assert await add(request) == b"3"
+    assert answers == []
+
+
+async def test_a_handler_that_answers_itself() -> None:
+    @natsery.endpoint
+    async def item(request: natsery.Request) -> None:
+        await request.respond(" ".join(request.tokens).encode(), headers={"a": "b"})
+        await request.respond_error(404, "no such item")
+
+    request, answers = make_request(subject="orders.7.items.3", pattern="orders.*.items.*", headers={"c": "d"})
+    assert request.headers["c"] == "d"
+    await item(request)
+    first, second = answers
+    assert (first.subject, first.data, first.headers["a"]) == ("_INBOX.test", b"7 3", "b")
+    assert str(natsery.service_error(second.data, second.headers)) == "404:no such item"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [({"data": "text"}, "data"), ({"subject": "a.*"}, "subject"), ({"pattern": "a b"}, "pattern")],
+)
+async def test_a_request_that_breaks_the_rules(arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(natsery.ConfigError, match=field):
+        make_request(**arguments)
+
+
+def in_virtual_time(test: Callable[[], Awaitable[None]]) -> float:
+    """Run on trio with a clock that jumps; the seconds that passed on it."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+
+    async def main() -> float:
+        begun = trio.current_time()
+        await test()
+        return trio.current_time() - begun
+
+    return trio.run(main, clock=clock)
+
+
+def test_a_grace_of_thirty_seconds_with_a_stuck_handler_in_virtual_time() -> None:
+    async def stuck(request: natsery.Request) -> bytes:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def main() -> None:
+        replies: list[tuple[float, str]] = []
+        async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as client:
+            async with anyio.create_task_group() as tasks:
+
+                async def ask() -> None:
+                    reply = await client.request("stuck")
+                    replies.append((trio.current_time() - begun, error_of(reply)))
+
+                async with natsery.serve(nc, config(stuck), grace=30):
+                    tasks.start_soon(ask)
+                    await trio.testing.wait_all_tasks_blocked()
+                    begun = trio.current_time()
+                assert trio.current_time() - begun == pytest.approx(30)
+        assert replies == [(pytest.approx(30), "503:Service Stopping")]
+
+    assert in_virtual_time(main) == pytest.approx(30)
+
+
+def test_a_timeout_in_virtual_time() -> None:
+    @natsery.endpoint(timeout=3600)
+    async def slow(request: natsery.Request) -> bytes:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config(slow)):
+            assert error_of(await nc.request("slow")) == "504:Deadline Exceeded"
+
+    assert in_virtual_time(main) == pytest.approx(3600)
+
+
+def test_a_delay_in_virtual_time() -> None:
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            arrived: list[tuple[float, Message]] = []
+            await nc.add_subscription("a", lambda message: arrived.append((trio.current_time(), message)))
+            broker.delay = 5
+            begun = trio.current_time()
+            await nc.publish("a")
+            await nc.publish("a")
+            await nc.flush()
+            assert [time - begun for time, _ in arrived] == [pytest.approx(5), pytest.approx(10)]
+
+    in_virtual_time(main)
