@@ -51,7 +51,7 @@ class Network:
 
     def subscriptions(self) -> list[str]:
         if self._is_memory:
-            return [each.subject for connection in self._broker._connections for each in connection.active()]
+            return [each.subject for connection in self._broker._connections for each in connection._active()]
         return self._server.subscriptions()
 
 

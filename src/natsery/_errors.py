@@ -124,7 +124,7 @@ class ConnectError(NatseryError):
 
     def __init__(self, failures: Sequence[tuple[str, Exception]]) -> None:
         super().__init__(failures)
-        self.failures = tuple(failures)
+        self.failures: tuple[tuple[str, Exception], ...] = tuple(failures)
 
     def __str__(self) -> str:
         tried = "; ".join(f"{server}: {_describe(error)}" for server, error in self.failures)
@@ -168,7 +168,7 @@ class ProtocolError(NatseryError):
     def __init__(self, reason: str, received: bytes = b"") -> None:
         super().__init__(reason, received)
         self.reason = reason
-        self.received = received[:100]
+        self.received: bytes = received[:100]
 
     def __str__(self) -> str:
         return f"not the NATS protocol: {self.reason}; received {self.received!r}"

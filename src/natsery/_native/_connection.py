@@ -282,7 +282,7 @@ class NativeConnection(ConnectionBase):
         if self._session is None:
             self._fences.append(fence)
         else:
-            self.ping(self._session, fence)
+            self._ping(self._session, fence)
         await fence.done.wait()
         if not fence.has_passed:
             self._raise_if_closed()
@@ -300,8 +300,8 @@ class NativeConnection(ConnectionBase):
         await self.flush()
         return perf_counter() - begun
 
-    def ping(self, session: Session, fence: Fence | None) -> None:
-        """Have a session send a PING; see `_session.Owner`."""
+    def _ping(self, session: Session, fence: Fence | None) -> None:
+        """Have a session send a PING."""
         ending, self._ending = self._ending, []
         session.ping(Ping(fence, ending, self._last_sid))
 
@@ -324,10 +324,10 @@ class NativeConnection(ConnectionBase):
 
     async def aclose(self) -> None:
         """See `abc.Connection`."""
-        await self.finish()
+        await self._finish()
         await checkpoint()
 
-    async def finish(self) -> None:
+    async def _finish(self) -> None:
         """Close within a few seconds, also when the task is cancelled. No checkpoint."""
         # Protects what was sent until the server has taken it.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosedError):
@@ -359,14 +359,14 @@ class NativeConnection(ConnectionBase):
 
     # Network connections
 
-    async def open(self) -> Session:
-        """Find a first server; raises what `dial_first` does. ``run`` must follow."""
+    async def _open(self) -> Session:
+        """Find a first server; raises what `dial_first` does. ``_keep_up`` must follow."""
         await check_files(self._options)
         session = self._attach(await dial_first(self._pool, self._options))
         self._is_open = True
         return session
 
-    async def run(self, session: Session) -> None:
+    async def _keep_up(self, session: Session) -> None:
         """Keep a network connection up, beginning with this one, until closed or out of servers."""
         try:
             with self._scope:
@@ -430,10 +430,10 @@ class NativeConnection(ConnectionBase):
         self._unconfirmed = list(self._subscriptions.values())
         outbox = self._outbox
         outbox.open([_commands.subscribe(each.subject, each.queue_group, each.sid) for each in self._unconfirmed])
-        session = self._session = Session(self, link, outbox, self._options)
+        session = self._session = Session(link, outbox, self._options, self._dispatch, self._ping)
         fences, self._fences = self._fences, []
         for fence in fences:
-            self.ping(session, fence)
+            self._ping(session, fence)
         return session
 
     def _replace_outbox(self, left: list[bytes]) -> None:
@@ -458,7 +458,7 @@ class NativeConnection(ConnectionBase):
             if not subscription.is_ending:
                 session.outbox.put(_commands.unsubscribe(subscription.sid))
         fence = Fence()
-        self.ping(session, fence)
+        self._ping(session, fence)
         self._session = None
         self._replace_outbox([])
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.address)
@@ -469,8 +469,8 @@ class NativeConnection(ConnectionBase):
 
     # What the server says
 
-    def dispatch(self, session: Session, events: list[Event]) -> None:
-        """Take what a session has received; see `_session.Owner`."""
+    def _dispatch(self, session: Session, events: list[Event]) -> None:
+        """Take what a session has received, in the order of the wire."""
         subscriptions = self._subscriptions
         count = 0
         for event in events:

@@ -46,12 +46,12 @@ class Outbox:
     )
 
     def __init__(self, frames: Iterable[bytes] = ()) -> None:
-        self.frames = list(frames)
-        self.size = sum(map(len, self.frames))
-        self.limit = AWAY
-        self.is_waiting = False
-        self.taken_messages = 0
-        self.taken_bytes = 0
+        self.frames: list[bytes] = list(frames)
+        self.size: int = sum(map(len, self.frames))
+        self.limit: int = AWAY
+        self.is_waiting: bool = False
+        self.taken_messages: int = 0
+        self.taken_bytes: int = 0
         self._other_frames = 0
         self._wakeup = new_wakeup()
         self._low_water: anyio.Event | None = None

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import anyio
 
@@ -28,8 +28,8 @@ class Fence:
     """Somebody who waits for the answer to a PING."""
 
     def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.has_passed = False
+        self.done: anyio.Event = anyio.Event()
+        self.has_passed: bool = False
 
     def pass_(self) -> None:
         """The answer is there."""
@@ -48,36 +48,35 @@ class Ping(NamedTuple):
     """The newest subscription that the server has seen by then."""
 
 
-class Owner(Protocol):
-    """What a session works for."""
-
-    def dispatch(self, session: Session, events: list[Event]) -> None:
-        """Take events in the order of the wire; raise only if the link is to break for it."""
-
-    def ping(self, session: Session, fence: Fence | None) -> None:
-        """Have the session send a PING."""
-
-
 @final
 class Session:
     """Runs a link until it breaks or is to end.
 
     Args:
-        owner: what it works for.
         link: what to run; it is closed at the end.
         outbox: what to send.
         options: how long the server may be silent.
+        dispatch: takes events in the order of the wire; raises only if the link is to break for it.
+        ping: has this session send a PING.
 
     Attributes:
         received_bytes: what has come from the network.
         complaint: what the server complained about last; if it closes the link then, that is why.
     """
 
-    def __init__(self, owner: Owner, link: Link, outbox: Outbox, options: Options) -> None:
+    def __init__(
+        self,
+        link: Link,
+        outbox: Outbox,
+        options: Options,
+        dispatch: Callable[[Session, list[Event]], None],
+        ping: Callable[[Session, Fence | None], None],
+    ) -> None:
         self.link = link
         self.outbox = outbox
         self.complaint: NatseryError | None = None
-        self._owner = owner
+        self._dispatch = dispatch
+        self._send_ping = ping
         self._ping_interval = options.ping_interval
         self._max_outstanding_pings = options.max_outstanding_pings
         self._pings: deque[Ping] = deque()
@@ -138,7 +137,7 @@ class Session:
             self._break(error)
 
     async def _read(self) -> None:
-        stream, parser, dispatch = self.link.stream, self.link.parser, self._owner.dispatch
+        stream, parser, dispatch = self.link.stream, self.link.parser, self._dispatch
         dispatch(self, self.link.events)
         while True:
             chunk = await stream.receive(RECEIVE_BYTES)
@@ -164,7 +163,7 @@ class Session:
                 silence = self._ping_interval * self._max_outstanding_pings
                 raise ConnectionLostError(f"the server has sent nothing for {silence:g} s, although it was asked to")
             outstanding += 1
-            self._owner.ping(self, None)
+            self._send_ping(self, None)
 
 
 def _lost(error: Exception) -> ConnectionLostError:

@@ -48,8 +48,8 @@ class MemoryBroker(AsyncContextManagerMixin):
     def __init__(self, *, seed: int = 0, max_payload: int = 1024 * 1024) -> None:
         if not isinstance(max_payload, int) or isinstance(max_payload, bool) or max_payload < 1:
             raise ConfigError("max_payload", max_payload, "must be an int of at least 1")
-        self.max_payload = max_payload
-        self.delay = 0.0
+        self.max_payload: int = max_payload
+        self.delay: float = 0.0
         self._chance = random.Random(seed)  # noqa: S311  # no secret
         self._connections: list[MemoryConnection] = []
         self._deliveries: deque[Callable[[], None]] = deque()
@@ -67,7 +67,7 @@ class MemoryBroker(AsyncContextManagerMixin):
                 yield self
             finally:
                 for connection in list(self._connections):
-                    connection.close()
+                    connection._close()
 
     @asynccontextmanager
     async def connect(
@@ -89,17 +89,17 @@ class MemoryBroker(AsyncContextManagerMixin):
         try:
             yield connection
         finally:
-            connection.close()
+            connection._close()
 
     # Faults
 
     def disconnect(self, nc: MemoryConnection) -> None:
         """Have a connection lose its server: what was on the way to it is lost, what it sends waits."""
-        nc.lose(ConnectionLostError("the broker ended the connection"))
+        nc._lose(ConnectionLostError("the broker ended the connection"))
 
     def reconnect(self, nc: MemoryConnection) -> None:
         """Have it find the server again."""
-        nc.come_back()
+        nc._come_back()
 
     def permit(
         self, nc: MemoryConnection, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
@@ -109,35 +109,35 @@ class MemoryBroker(AsyncContextManagerMixin):
         Raises:
             ConfigError: a subject breaks a rule.
         """
-        nc.permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
+        nc._permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
 
     def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
         """Drop the next messages for a connection's subscriptions to ``subject``, as happens to a slow consumer."""
-        nc.drop(check_subject("subject", subject), count)
+        nc._drop_next(check_subject("subject", subject), count)
 
     # What connections ask of it
 
-    def forget(self, connection: MemoryConnection) -> None:
+    def _forget(self, connection: MemoryConnection) -> None:
         """Nothing more goes to a connection that is closed."""
         if connection in self._connections:
             self._connections.remove(connection)
 
-    def post(self, delivery: Callable[[], None]) -> None:
+    def _post(self, delivery: Callable[[], None]) -> None:
         """Have something done after everything that was posted before."""
         self._deliveries.append(delivery)
         if self._is_waiting and self._wakeup is not None:
             self._is_waiting = False
             self._wakeup.set()
 
-    def route(self, sender: MemoryConnection, message: abc.Message) -> None:
+    def _route(self, sender: MemoryConnection, message: abc.Message) -> None:
         """Send a message to whom it concerns."""
-        if not is_allowed(sender.may_publish, message.subject):
-            self.post(lambda: sender.report(PublishDeniedError(message.subject)))
+        if not is_allowed(sender._may_publish, message.subject):
+            self._post(lambda: sender._report(PublishDeniedError(message.subject)))
             return
         groups: dict[str, list[MemorySubscription]] = {}
         receivers: list[MemorySubscription] = []
         for connection in self._connections:
-            for subscription in connection.active():
+            for subscription in connection._active():
                 if matches(subscription.subject, message.subject):
                     if subscription.queue_group:
                         groups.setdefault(subscription.queue_group, []).append(subscription)
@@ -145,12 +145,12 @@ class MemoryBroker(AsyncContextManagerMixin):
                         receivers.append(subscription)
         receivers += [self._chance.choice(members) for members in groups.values()]
         for receiver in receivers:
-            self.post(receiver.delivery(message))
+            self._post(receiver.delivery(message))
         if not receivers and message.reply:
             status = abc.Message(message.reply, status=NO_RESPONDERS)
-            for subscription in sender.active():
+            for subscription in sender._active():
                 if matches(subscription.subject, message.reply):
-                    self.post(subscription.delivery(status))
+                    self._post(subscription.delivery(status))
 
     async def _deliver(self) -> None:
         assert self._wakeup is not None

@@ -15,7 +15,6 @@ from .._adr32 import check_queue_group, check_subject
 from .._connection_base import ConnectionBase
 from .._errors import (
     ConfigError,
-    ConnectionClosedError,
     ConnectionLostError,
     MaxPayloadError,
     NatseryError,
@@ -57,17 +56,17 @@ class MemorySubscription(abc.Subscription):
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
-        self._connection.remove(self)
+        self._connection._remove(self)
 
     def delivery(self, message: abc.Message) -> Callable[[], None]:
         """What gives this subscription a message, unless its connection goes away first."""
-        spell = self._connection.spell
+        spell = self._connection._spell
         return lambda: self._take(message, spell)
 
     def _take(self, message: abc.Message, spell: int) -> None:
-        if spell != self._connection.spell:
+        if spell != self._connection._spell:
             return
-        if self._connection.is_to_drop(self.subject):
+        if self._connection._is_to_drop(self.subject):
             self.dropped += 1
             self.on_error(SlowConsumerError(self.subject, self.dropped))
             return
@@ -87,8 +86,8 @@ class MemoryConnection(ConnectionBase):
     ) -> None:
         # No random name: a test is to see the same subjects every time.
         super().__init__(f"_INBOX.{len(broker._connections) + 1}")
-        self.may_publish = may_publish
-        self.spell = 0
+        self._may_publish = may_publish
+        self._spell = 0
         """How often it has come and gone; what was on the way in another spell is lost."""
         self._broker = broker
         self._may_subscribe = may_subscribe
@@ -124,7 +123,7 @@ class MemoryConnection(ConnectionBase):
             raise MaxPayloadError(size, self.max_payload)
         message = abc.Message(subject, data, reply, checked)
         if self._back is None:
-            self._broker.route(self, message)
+            self._broker._route(self, message)
         elif sum(len(each.data) for each in self._waiting) + size > MAX_PENDING_BYTES:
             raise OutboundBufferError
         else:
@@ -157,35 +156,31 @@ class MemoryConnection(ConnectionBase):
             if self._back is not None:
                 await self._back.wait()
                 continue
-            passed, spell = anyio.Event(), self.spell
-            self._broker.post(passed.set)
+            passed, spell = anyio.Event(), self._spell
+            self._broker._post(passed.set)
             await passed.wait()
-            if spell == self.spell:
+            if spell == self._spell:
                 self._raise_if_closed()
                 return
 
     async def aclose(self) -> None:
         """See `abc.Connection`."""
-        self.close()
+        self._close()
         await checkpoint()
 
     # What the broker does with it
 
-    def active(self) -> Iterator[MemorySubscription]:
+    def _active(self) -> Iterator[MemorySubscription]:
         """The subscriptions that the broker knows, while the connection is there."""
         return (each for each in self._subscriptions if each.is_active and self.is_connected)
 
-    def remove(self, subscription: MemorySubscription) -> None:
+    def _remove(self, subscription: MemorySubscription) -> None:
         """Send a subscription nothing more; what has been sent still arrives."""
         subscription.is_active = False
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    def report(self, error: NatseryError) -> None:
-        """Tell listeners of an error."""
-        self._report(error)
-
-    def is_to_drop(self, subject: str) -> bool:
+    def _is_to_drop(self, subject: str) -> bool:
         """Whether the next message for a subscription is to be lost."""
         for wanted in self._drops:
             if self._drops[wanted] > 0 and matches(wanted, subject):
@@ -193,27 +188,27 @@ class MemoryConnection(ConnectionBase):
                 return True
         return False
 
-    def drop(self, subject: str, count: int) -> None:
+    def _drop_next(self, subject: str, count: int) -> None:
         """Lose the next messages for subscriptions to a subject."""
         self._drops[subject] += count
 
-    def permit(self, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None) -> None:
+    def _permit(self, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None) -> None:
         """Take other permissions."""
-        self.may_publish, self._may_subscribe = may_publish, may_subscribe
-        for subscription in list(self.active()):
+        self._may_publish, self._may_subscribe = may_publish, may_subscribe
+        for subscription in list(self._active()):
             if not is_allowed(may_subscribe, subscription.subject):
                 self._begin(subscription)
 
-    def lose(self, error: ConnectionLostError) -> None:
+    def _lose(self, error: ConnectionLostError) -> None:
         """The server is away."""
         if self.is_connected:
-            self.spell += 1
+            self._spell += 1
             self._back = anyio.Event()
             for subscription in self._subscriptions:
                 subscription.is_active = False
             self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, error))
 
-    def come_back(self) -> None:
+    def _come_back(self) -> None:
         """The server is there again."""
         if self._back is None or self._is_closed:
             return
@@ -222,16 +217,16 @@ class MemoryConnection(ConnectionBase):
             self._begin(subscription)
         waiting, self._waiting = self._waiting, []
         for message in waiting:
-            self._broker.route(self, message)
+            self._broker._route(self, message)
         back.set()
         self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close for good, at once."""
         if self._is_closed:
             return
-        self.spell += 1
-        self._broker.forget(self)
+        self._spell += 1
+        self._broker._forget(self)
         self._subscriptions.clear()
         self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED))
         if self._back is not None:
@@ -241,8 +236,4 @@ class MemoryConnection(ConnectionBase):
         subscription.is_active = is_allowed(self._may_subscribe, subscription.subject)
         if not subscription.is_active:
             error = SubscriptionDeniedError(subscription.subject, subscription.queue_group)
-            self._broker.post(lambda: subscription.on_error(error))
-
-    def _raise_if_closed(self) -> None:
-        if self._is_closed:
-            raise ConnectionClosedError
+            self._broker._post(lambda: subscription.on_error(error))
