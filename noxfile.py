@@ -62,7 +62,8 @@ def package(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], default=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
-    session.install(".", *_groups("test"), "anyio==4.14.*", "trio==0.31.*", "nats-py==2.16.*")
+    allowed = [*PROJECT["project"]["dependencies"], *_groups("test")]
+    session.install(".", *(requirement.replace(">=", "==") for requirement in allowed))
     session.run("pytest", *session.posargs)
 
 

@@ -67,7 +67,7 @@ async def test_a_server_killed_three_times_under_load() -> None:
             async def load() -> None:
                 nonlocal answered, failed
                 while not is_over:
-                    with anyio.move_on_after(2) as scope:
+                    with anyio.move_on_after(0.5) as scope:
                         try:
                             reply = await other.request("add", b"1+1")
                             assert reply.data == b"2"
@@ -382,3 +382,15 @@ async def test_a_server_that_takes_a_connection_only_to_end_it_is_not_run_agains
             async with natsery.connect(url, reconnect_wait=0.1, max_reconnect_wait=1.0) as nc:
                 await Heard(nc).wait_for(EventKind.RECONNECTED, 5)
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0]
+
+
+async def test_what_waits_is_sent_when_the_server_is_back_in_time_for_the_end() -> None:
+    with NatsServer() as server:
+        async with bounded():
+            async with natsery.connect(server.url, **QUICK) as nc:
+                heard = Heard(nc)
+                server.kill()
+                await heard.wait_for(EventKind.DISCONNECTED)
+                await nc.publish("last", b"words")
+                server.start()
+            assert server.monitor("varz")["in_msgs"] == 1
