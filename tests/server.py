@@ -131,9 +131,10 @@ class NatsServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}/{path}", timeout=5) as reply:
             return json.load(reply)
 
-    def subscriptions(self) -> list[str]:
-        """The subjects that clients are subscribed to, sorted."""
-        connections = self.monitor("connz?subs=1")["connections"]
+    def subscriptions(self, client_id: int | None = None) -> list[str]:
+        """The subjects that clients, or one of them, are subscribed to, sorted."""
+        only = "" if client_id is None else f"&cid={client_id}"
+        connections = self.monitor(f"connz?subs=1{only}")["connections"]
         return sorted(subject for each in connections for subject in each.get("subscriptions_list", []))
 
     def log(self) -> str:

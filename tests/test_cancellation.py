@@ -12,8 +12,7 @@ import natsery
 from natsery.abc import Connection
 
 from .server import NatsServer
-from .test_scope import nothing_left
-from .test_serve import add, bounded, config
+from .test_serve import add, bounded, config, nothing_left
 
 pytestmark = pytest.mark.anyio
 

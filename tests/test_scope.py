@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import anyio
 import pytest
@@ -12,18 +13,24 @@ from natsery.abc import Connection
 
 from .conftest import open_connection
 from .server import NatsServer
-from .test_serve import add, bounded, config, error_of
+from .test_serve import add, bounded, config, error_of, nothing_left
 
 pytestmark = pytest.mark.anyio
 
 
-async def nothing_left(nc: Connection, server: NatsServer) -> bool:
-    """Wait, within the test's bound, until the server knows of no subscription but inboxes."""
-    await nc.flush()
-    # Connections of tests before this one may still be on their way out.
-    while any(not each.startswith("_INBOX") for each in server.subscriptions()):
-        await anyio.sleep(0.01)
-    return True
+def allowing(*, publish: str = ">", subscribe: str = ">") -> str:
+    """The configuration of a server for ``CREDENTIALS``, who may use these subjects, separated by blanks."""
+    permissions = f"publish: {json.dumps(publish.split())}, subscribe: {json.dumps(subscribe.split())}"
+    return f"authorization {{ users = [{{ user: u, password: p, permissions: {{ {permissions} }} }}] }}"
+
+
+CREDENTIALS = {"user": "u", "password": "p"}
+
+
+async def ask(nc: Connection, subject: str, replies: list[str | bytes]) -> None:
+    """Note the data of the reply, or the error that it is."""
+    reply = await nc.request(subject)
+    replies.append(error_of(reply) or reply.data)
 
 
 async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connection) -> None:
@@ -33,13 +40,10 @@ async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connecti
         started.set()
         await anyio.sleep_forever()
 
-    async def ask() -> None:
-        replies.append(error_of(await nc.request("stuck")))
-
     started = anyio.Event()
     async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(stuck), grace=0.3) as service:
-            tasks.start_soon(ask)
+            tasks.start_soon(ask, nc, "stuck", replies)
             await started.wait()
             left = anyio.current_time()
         assert 0.3 <= anyio.current_time() - left < 2.3
@@ -50,7 +54,7 @@ async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connecti
 async def test_a_cancelled_body_is_left_at_once_and_accepted_requests_are_answered(nc: Connection) -> None:
     replies = []
     order = []
-    started, body_left = anyio.Event(), anyio.Event()
+    live, started, body_left = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def slow(request: natsery.Request) -> bytes:
         started.set()
@@ -58,12 +62,10 @@ async def test_a_cancelled_body_is_left_at_once_and_accepted_requests_are_answer
         order.append("handled")
         return b"done"
 
-    async def ask() -> None:
-        replies.append((await nc.request("slow")).data)
-
     async def run(scope: anyio.CancelScope) -> None:
         with scope:
             async with natsery.serve(nc, config(slow), grace=5):
+                live.set()
                 try:
                     await anyio.sleep_forever()
                 finally:
@@ -73,20 +75,12 @@ async def test_a_cancelled_body_is_left_at_once_and_accepted_requests_are_answer
     async with bounded(), anyio.create_task_group() as tasks:
         scope = anyio.CancelScope()
         tasks.start_soon(run, scope)
-        while "slow" not in str(await _info(nc)):
-            await anyio.sleep(0.001)
-        tasks.start_soon(ask)
+        await live.wait()
+        tasks.start_soon(ask, nc, "slow", replies)
         await started.wait()
         scope.cancel()
     assert order == ["body left", "handled"]
     assert replies == [b"done"]
-
-
-async def _info(nc: Connection) -> bytes:
-    try:
-        return (await nc.request("$SRV.INFO.calc")).data
-    except natsery.NoRespondersError:
-        return b""
 
 
 async def test_the_body_s_exception_leaves_as_the_object_that_it_is(nc: Connection) -> None:
@@ -117,13 +111,10 @@ async def test_stop_ends_the_scope_with_the_error_given(nc: Connection) -> None:
 
     replies = []
 
-    async def ask() -> None:
-        replies.append((await nc.request("stop")).data)
-
     async with bounded(), anyio.create_task_group() as tasks:
         with pytest.raises(RuntimeError) as caught:
             async with natsery.serve(nc, config(stop)) as service:
-                tasks.start_soon(ask)
+                tasks.start_soon(ask, nc, "stop", replies)
                 await service.wait_stopped()
         assert caught.value is error
         assert caught.value.__context__ is None
@@ -156,13 +147,10 @@ async def test_a_wish_to_exit_in_a_handler_ends_the_service(nc: Connection, kind
 
     replies = []
 
-    async def ask() -> None:
-        replies.append(error_of(await nc.request("leave")))
-
     async with bounded(), anyio.create_task_group() as tasks:
         with pytest.raises(kind) as caught:
             async with natsery.serve(nc, config(leave)) as service:
-                tasks.start_soon(ask)
+                tasks.start_soon(ask, nc, "leave", replies)
                 await service.wait_stopped()
         assert caught.value is error
     assert replies == ["500:Internal Server Error"]
@@ -197,12 +185,8 @@ async def test_a_closed_connection_ends_the_service(transport: str, nats_server:
 
 
 async def test_a_denied_subscription_is_named_and_leaves_nothing(transport: str) -> None:
-    permissions = (
-        'authorization { users = [{ user: u, password: p, permissions: { publish: ">", '
-        'subscribe: { allow: ["_INBOX.>", "$SRV.>", "add"] } } }] }'
-    )
-    with NatsServer(permissions) as server:
-        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+    with NatsServer(allowing(subscribe="_INBOX.> $SRV.> add")) as server:
+        async with bounded(), open_connection(transport, server.url, **CREDENTIALS) as nc:
             with pytest.raises(natsery.SubscriptionDeniedError, match=r"endpoint 'Other'.*'Forbidden.Subject'"):
                 async with natsery.serve(
                     nc, config(add, natsery.EndpointConfig("Other", add, subject="Forbidden.Subject"))
@@ -218,20 +202,14 @@ async def test_a_denied_subscription_is_named_and_leaves_nothing(transport: str)
 
 
 async def test_a_subscription_denied_later_ends_the_service(transport: str) -> None:
-    def permissions(allowed: str) -> str:
-        return (
-            'authorization { users = [{ user: u, password: p, permissions: { publish: ">", '
-            f"subscribe: {{ allow: [{allowed}] }} }} }}] }}"
-        )
-
     heard = []
-    with NatsServer(permissions('"_INBOX.>", "$SRV.>", "add"')) as server:
-        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+    with NatsServer(allowing(subscribe="_INBOX.> $SRV.> add")) as server:
+        async with bounded(), open_connection(transport, server.url, **CREDENTIALS) as nc:
             with pytest.raises(natsery.SubscriptionDeniedError, match="endpoint 'add'"):
                 async with natsery.serve(
                     nc, config(add, error_handler=lambda error, endpoint: heard.append(error))
                 ) as service:
-                    server.reload(permissions('"_INBOX.>", "$SRV.>"'))
+                    server.reload(allowing(subscribe="_INBOX.> $SRV.>"))
                     await service.wait_stopped()
     assert any(isinstance(error, natsery.SubscriptionDeniedError) for error in heard)
 
@@ -263,10 +241,6 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
 
 async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) -> None:
     """Replies that the server did not let through were counted as good."""
-    permissions = (
-        "authorization { users = [{ user: u, password: p, permissions: "
-        '{ publish: ["add", "early", "allowed.>"], subscribe: ">" } }] }'
-    )
     heard: list[tuple[str, str | None]] = []
     early_denied = anyio.Event()
 
@@ -281,8 +255,8 @@ async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) 
         await request.respond()
         await early_denied.wait()
 
-    with NatsServer(permissions) as server:
-        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
+    with NatsServer(allowing(publish="add early allowed.>")) as server:
+        async with bounded(), open_connection(transport, server.url, **CREDENTIALS) as nc:
             async with natsery.serve(nc, config(add, early, error_handler=hear)) as service:
                 for reply in ("Denied.1", "allowed.1", "Denied.2", ""):
                     await nc.publish("add", b"1+1", reply=reply)
