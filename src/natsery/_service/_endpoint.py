@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
-from anyio import get_cancelled_exc_class
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .. import abc
 from .._adr32 import (
-    DEADLINE_EXCEEDED,
-    INTERNAL_ERROR,
     OVERLOADED,
     STOPPING,
-    TOO_LARGE,
-    error_headers,
     forbidden_reply_prefixes,
     is_answerable,
 )
-from .._backends._asyncio import AsyncioCancelledError
-from .._config import Handler, Middleware, PlacedEndpoint
+from .._config import PlacedEndpoint
 from .._errors import (
     EndpointOverloadedError,
     MalformedRequestError,
-    MaxPayloadError,
     NatseryError,
-    NoReplySubjectError,
     PublishDeniedError,
-    ServiceError,
     SlowConsumerError,
     SubscriptionDeniedError,
 )
 from .._statistics import Counters, FailureCause
 from .._wakeup import Wakeup, wakeup_class
 from .._wire import EndpointInfo, EndpointStats
+from ._failures import Failures
+from ._handling import compose, within
 from ._request import Request, as_bytes
 
 if TYPE_CHECKING:
@@ -63,10 +55,6 @@ class _Worker:
         self.begun = 0
 
 
-class _DeadlineExceededError(Exception):
-    """The endpoint's time-out passed."""
-
-
 @final
 class Endpoint:
     """An endpoint of a running service; made by ``serve`` and ``add_endpoint``."""
@@ -77,13 +65,14 @@ class Endpoint:
         self._connection = service._connection
         self._reports = service._reports
         self._placed = placed
-        self._handler = _compose(config.handler, (*service.config.middlewares, *config.middlewares))
+        self._handler = compose(config.handler, (*service.config.middlewares, *config.middlewares))
         self._clock_ns = service.config.clock.monotonic_ns
         self._max_messages = config.pending_messages or service.config.pending_messages
         self._max_bytes = config.pending_bytes or service.config.pending_bytes
         self._forbidden = forbidden_reply_prefixes(service.config.prefix)
         self._new_wakeup = wakeup_class()
         self._counters = Counters()
+        self._failures = Failures(service, self, self._counters)
         self._pending: deque[abc.Message] = deque()
         self._pending_bytes = 0
         self._workers: list[_Worker] = []
@@ -176,7 +165,7 @@ class Endpoint:
         self._is_cut_off = True
         for worker in self._workers:
             if worker.request is not None and not worker.request._has_ended:
-                self._settle_cut_off(worker.request, self._clock_ns() - worker.begun)
+                self._failures.cut_off(worker.request, self._clock_ns() - worker.begun)
         while self._pending:
             self._refuse(self._pending.popleft(), FailureCause.STOPPING, STOPPING)
         self._pending_bytes = 0
@@ -275,6 +264,7 @@ class Endpoint:
         clock_ns = self._clock_ns
         timeout = self._placed.config.timeout
         recent_replies = self._recent_replies
+        failures = self._failures
         unyielded = 0
         self._waking -= 1
         try:
@@ -296,7 +286,7 @@ class Endpoint:
                     if timeout is None:
                         result = await handler(request)
                     else:
-                        result = await _within(timeout, handler, request)
+                        result = await within(timeout, handler, request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and message.reply and request._failure is None:
@@ -311,9 +301,9 @@ class Endpoint:
                     if is_replying:
                         request._has_responded = False
                         request._note_undelivered(error)
-                    await self._answer_failure(request, error, clock_ns() - begun)
+                    await failures.answer(request, error, clock_ns() - begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
-                    await self._end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
+                    await failures.end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
                 else:
                     if not request._has_ended:
                         request._has_ended = True
@@ -344,117 +334,3 @@ class Endpoint:
         if self._drained is not None and not self._pending and len(self._idle) >= len(self._workers):
             self._drained.set()
             self._drained = None
-
-    async def _answer_failure(self, request: Request, error: Exception, elapsed_ns: int) -> None:
-        """Account for a request whose handler raised, and answer it if nobody has yet."""
-        if request._has_ended:
-            self._reports.report(error, self, traceback=True)
-            return
-        data, headers = b"", None
-        if isinstance(error, ServiceError):
-            cause, code, description = FailureCause.SERVICE_ERROR, error.code, error.description
-            data, headers = error.data, error.headers
-        elif isinstance(error, _DeadlineExceededError):
-            cause, (code, description) = FailureCause.TIMEOUT, DEADLINE_EXCEEDED
-        elif isinstance(error, MaxPayloadError):
-            cause, (code, description) = FailureCause.UNDELIVERABLE, TOO_LARGE
-            self._reports.report(error, self)
-        elif request._failure is not None and request._failure[0] is FailureCause.UNDELIVERABLE:
-            cause, code, description = request._failure
-            self._reports.report(error, self, traceback=not isinstance(error, NatseryError))
-            request._has_responded = True  # the connection does not take an error reply either
-        else:
-            cause, (code, description) = FailureCause.EXCEPTION, INTERNAL_ERROR
-            self._reports.report(error, self, traceback=True)
-        await self._settle(request, cause, (code, description), elapsed_ns, data, headers)
-
-    async def _settle(
-        self,
-        request: Request,
-        cause: FailureCause,
-        answer: tuple[int, str],
-        elapsed_ns: int,
-        data: bytes = b"",
-        headers: abc.HeadersInput | None = None,
-    ) -> None:
-        request._has_ended = True
-        self._counters.count_failure(cause, *answer, elapsed_ns)
-        if request._has_responded or not request.reply:
-            if not request.reply and cause is FailureCause.SERVICE_ERROR:
-                self._reports.report(NoReplySubjectError(request.subject), self)
-            return
-        try:
-            try:
-                await self._connection.send(request.reply, data, headers=error_headers(*answer, headers))
-            except MaxPayloadError as error:
-                self._reports.report(error, self)
-                await self._connection.send(request.reply, b"", headers=error_headers(*TOO_LARGE))
-        except NatseryError as error:
-            self._reports.report(error, self)
-
-    def _settle_cut_off(self, request: Request, elapsed_ns: int) -> None:
-        request._has_ended = True
-        self._counters.count_failure(FailureCause.STOPPING, *STOPPING, elapsed_ns)
-        if not request._has_responded:
-            self._service._refusals.refuse(request.reply, STOPPING)
-
-    async def _end_abruptly(self, request: Request, error: BaseException, elapsed_ns: int) -> None:
-        """A handler ended in something that is no ``Exception``: a cancellation, ours or stray, or a wish to exit."""
-        if isinstance(error, GeneratorExit):
-            raise error
-        if anyio.current_effective_deadline() == -math.inf:
-            if not request._has_ended:
-                self._settle_cut_off(request, elapsed_ns)
-            cancellation, others = _split(error)
-            if isinstance(others, Exception):
-                self._reports.report(others, self, traceback=True)
-            elif others is not None:
-                self._service._crash(others)
-            if cancellation is not None:
-                raise cancellation
-            await checkpoint()
-        if _is_only_cancellations(error):
-            # Nobody cancelled this worker: the handler let another task's cancellation out, as `await task` does in
-            # asyncio. Passing it on would end the worker without a word.
-            stray = RuntimeError(f"the handler raised {type(error).__name__} although nothing cancelled it")
-            stray.__cause__ = error
-            await self._answer_failure(request, stray, elapsed_ns)
-            return
-        if not request._has_ended:
-            await self._settle(request, FailureCause.EXCEPTION, INTERNAL_ERROR, elapsed_ns)
-        self._service._crash(error)
-
-
-async def _within(timeout: float, handler: Handler, request: Request) -> bytes | None:
-    with anyio.move_on_after(timeout):
-        return await handler(request)
-    raise _DeadlineExceededError
-
-
-def _compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
-    for middleware in reversed(middlewares):
-        handler = _wrap(middleware, handler)
-    return handler
-
-
-def _wrap(middleware: Middleware, inner: Handler) -> Handler:
-    def call(request: Request) -> Awaitable[bytes | None]:
-        return middleware(request, inner)
-
-    return call
-
-
-def _is_only_cancellations(error: BaseException) -> bool:
-    # asyncio's class counts where trio runs too: a thread's or another loop's cancellation may get out.
-    classes = (get_cancelled_exc_class(), AsyncioCancelledError)
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(classes)[1] is None
-    return isinstance(error, classes)
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellations in an error, and the rest."""
-    cancelled = get_cancelled_exc_class()
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(cancelled)
-    return (error, None) if isinstance(error, cancelled) else (None, error)

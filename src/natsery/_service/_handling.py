@@ -1,0 +1,54 @@
+"""A handler on its way to a result: its middlewares, its time-out, and what is a cancellation among what it raised."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import anyio
+from anyio import get_cancelled_exc_class
+
+from .._backends._asyncio import AsyncioCancelledError
+from .._config import Handler, Middleware
+from ._request import Request
+
+
+class DeadlineExceededError(Exception):
+    """The endpoint's time-out passed."""
+
+
+async def within(timeout: float, handler: Handler, request: Request) -> bytes | None:
+    """Call a handler that has so many seconds."""
+    with anyio.move_on_after(timeout):
+        return await handler(request)
+    raise DeadlineExceededError
+
+
+def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
+    """A handler inside its middlewares, the first one outermost."""
+    for middleware in reversed(middlewares):
+        handler = _wrap(middleware, handler)
+    return handler
+
+
+def _wrap(middleware: Middleware, inner: Handler) -> Handler:
+    def call(request: Request) -> Awaitable[bytes | None]:
+        return middleware(request, inner)
+
+    return call
+
+
+def is_only_cancellations(error: BaseException) -> bool:
+    """Whether an error is a cancellation, or a group of nothing else."""
+    # asyncio's class counts where trio runs too: a thread's or another loop's cancellation may get out.
+    classes = (get_cancelled_exc_class(), AsyncioCancelledError)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(classes)[1] is None
+    return isinstance(error, classes)
+
+
+def split_cancellations(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """The cancellations in an error, and the rest."""
+    cancelled = get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(cancelled)
+    return (error, None) if isinstance(error, cancelled) else (None, error)
