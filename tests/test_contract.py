@@ -259,19 +259,16 @@ async def test_denied_subscriptions_and_messages_are_told(network: Network) -> N
         assert len(events) == 1
 
 
-async def test_a_denied_queue_group_is_told(transport: str) -> None:
-    if transport == "memory":
-        pytest.skip("its permissions are about subjects alone")
-    permissions = '{ user: u, password: p, permissions: { publish: ">", subscribe: ["shared yes"] } }'
-    with NatsServer(f"authorization {{ users: [{permissions}] }}") as server:
-        async with bounded(), open_connection(transport, server.url, user="u", password="p") as nc:
-            denied: list[natsery.NatseryError] = []
-            for queue_group in ("yes", "no"):
-                await nc.add_subscription(
-                    "shared", lambda message: None, queue_group=queue_group, on_error=denied.append
-                )
-            await nc.flush()
-            assert [(each.subject, each.queue_group) for each in denied] == [("shared", "no")]  # type: ignore[attr-defined]
+async def test_a_denied_queue_group_is_told(network: Network) -> None:
+    async with bounded(), network.connect_with([">"], ["shared yes"]) as nc:
+        denied: list[natsery.NatseryError] = []
+        for queue_group in ("yes", "no", ""):
+            await nc.add_subscription("shared", lambda message: None, queue_group=queue_group, on_error=denied.append)
+        await nc.flush()
+        assert [(each.subject, each.queue_group) for each in denied] == [  # type: ignore[attr-defined]
+            ("shared", "no"),
+            ("shared", ""),
+        ]
 
 
 async def test_a_block_of_messages_begins_and_ends_clean(nc: Connection, network: Network) -> None:

@@ -55,9 +55,9 @@ async def test_what_is_sent_while_away_waits_and_what_was_on_the_way_is_lost() -
 async def test_what_waits_while_away_has_a_limit() -> None:
     async with bounded(), MemoryBroker(max_payload=8 * 1024 * 1024) as broker, broker.connect() as nc:
         broker.disconnect(nc)
-        await nc.publish("a", bytes(8 * 1024 * 1024))
+        await nc.publish("a", bytes(8 * 1024 * 1024 - 100))
         with pytest.raises(natsery.OutboundBufferError):
-            await nc.publish("a", b"1")
+            await nc.publish("a", bytes(100))
 
 
 async def test_a_service_survives_a_disconnect_and_falls_with_its_connection() -> None:

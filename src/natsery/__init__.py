@@ -36,8 +36,8 @@ from ._errors import ServiceStoppedError as ServiceStoppedError
 from ._errors import SlowConsumerError as SlowConsumerError
 from ._errors import SubscriptionDeniedError as SubscriptionDeniedError
 from ._native._connect import connect as connect
-from ._native._connection import ConnectionStatistics as ConnectionStatistics
 from ._native._connection import NativeConnection as NativeConnection
+from ._native._statistics import ConnectionStatistics as ConnectionStatistics
 from ._nats_py._adapt import adapt as adapt
 from ._nats_py._bridge import BridgedConnection as BridgedConnection
 from ._nats_py._bridge import bridge as bridge

@@ -1,8 +1,9 @@
-"""What every connection of natsery's has in common: listeners, the closed state, and requests over one inbox."""
+"""What every connection of natsery's has in common: listeners, the closed state, subscriptions, requests over one inbox."""
 
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import final
 
@@ -10,12 +11,63 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from . import abc
-from ._adr32 import check_subject
-from ._errors import ConnectionClosedError, NatseryError, NoRespondersError, SubscriptionDeniedError
+from ._adr32 import check_queue_group, check_subject
+from ._errors import (
+    ConnectionClosedError,
+    NatseryError,
+    NoRespondersError,
+    SlowConsumerError,
+    SubscriptionDeniedError,
+)
 
 logger = logging.getLogger("natsery")
 
 _NO_RESPONDERS = 503
+
+
+class SubscriptionBase(abc.Subscription):
+    """The parts of `abc.Subscription` that do not depend on how bytes travel.
+
+    Args:
+        subject: the subject.
+        queue_group: the queue group, ``""`` for none.
+        deliver: takes the messages.
+        on_error: hears of what goes wrong with it.
+    """
+
+    def __init__(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+    ) -> None:
+        self.subject = subject
+        self.queue_group = queue_group
+        self.delivered = 0
+        self.dropped = 0
+        self._deliver = deliver
+        self._on_error = on_error
+
+    def _take(self, message: abc.Message) -> None:
+        """Deliver a message; what its receiver raises ends nothing."""
+        self.delivered += 1
+        try:
+            self._deliver(message)
+        except Exception:
+            logger.exception("delivering a message on %r failed", self.subject)
+
+    def _fail(self, error: NatseryError) -> None:
+        """Tell of an error; what its hearer raises ends nothing."""
+        try:
+            self._on_error(error)
+        except Exception:
+            logger.exception("telling of %r failed", error)
+
+    def _deny(self) -> None:
+        """Tell that the server refuses it."""
+        self._fail(SubscriptionDeniedError(self.subject, self.queue_group))
+
+    def _lose(self, count: int) -> None:
+        """Tell that messages were dropped on the way."""
+        self.dropped += count
+        self._fail(SlowConsumerError(self.subject, self.dropped))
 
 
 class ConnectionBase(abc.Connection):
@@ -25,6 +77,7 @@ class ConnectionBase(abc.Connection):
         self._listeners: list[abc.Listener] = []
         self._closed = anyio.Event()
         self._is_closed = False
+        self._reason: Exception | None = None
         self._requests = _Requests(self, inbox)
 
     @property
@@ -46,6 +99,27 @@ class ConnectionBase(abc.Connection):
 
         return remove
 
+    async def add_subscription(
+        self,
+        subject: str,
+        deliver: abc.Deliver,
+        *,
+        queue_group: str = "",
+        on_error: Callable[[NatseryError], None] | None = None,
+    ) -> abc.Subscription:
+        """See `abc.Connection`."""
+        check_subject("subject", subject)
+        if queue_group:
+            check_queue_group("queue_group", queue_group)
+        self._raise_if_closed()
+        return await self._subscribe(subject, queue_group, deliver, on_error or self._report)
+
+    @abstractmethod
+    async def _subscribe(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+    ) -> abc.Subscription:
+        """Subscribe to what has been checked, with `add_subscription`'s promise about cancellation."""
+
     async def request(self, subject: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> abc.Message:
         """See `abc.Connection`."""
         check_subject("subject", subject, wildcards=False)
@@ -56,6 +130,7 @@ class ConnectionBase(abc.Connection):
             if self._is_closed:
                 return
             self._is_closed = True
+            self._reason = event.error
             self._closed.set()
         for listener in list(self._listeners):
             try:
@@ -69,7 +144,7 @@ class ConnectionBase(abc.Connection):
 
     def _raise_if_closed(self) -> None:
         if self._is_closed:
-            raise ConnectionClosedError
+            raise ConnectionClosedError.because(self._reason)
 
 
 @final
@@ -95,7 +170,6 @@ class _Requests:
         self._lock = anyio.Lock()
         self._subscription: abc.Subscription | None = None
         self._denied: NatseryError | None = None
-        self._reason: Exception | None = None
 
     async def request(self, subject: str, data: bytes, headers: abc.HeadersInput | None) -> abc.Message:
         await checkpoint()
@@ -117,7 +191,9 @@ class _Requests:
         finally:
             del self._pending[token]
         if pending.reply is None:
-            raise ConnectionClosedError.because(self._reason) if self._denied is None else self._denied
+            if self._denied is not None:
+                raise self._denied
+            raise ConnectionClosedError.because(self._connection._reason)
         if pending.reply.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
         return pending.reply
@@ -140,5 +216,4 @@ class _Requests:
 
     def _on_event(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
-            self._reason = event.error
             self._wake_all()

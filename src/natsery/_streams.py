@@ -33,7 +33,6 @@ class Messages:
         self._failure: NatseryError | None = None
         self._closed = False
         self._wakeup: Wakeup = new_wakeup()
-        self._waiting = False
 
     def __aiter__(self) -> Messages:
         return self
@@ -53,11 +52,7 @@ class Messages:
         """
         while not self._pending:
             self._raise_failure()
-            self._waiting = True
-            try:
-                await self._wakeup.wait()
-            finally:
-                self._waiting = False
+            await self._wakeup.wait()
         return self._pending.popleft()
 
     def _raise_failure(self) -> None:
@@ -66,11 +61,6 @@ class Messages:
             if isinstance(failure, SlowConsumerError):
                 self._failure = None
             raise failure
-
-    def _wake(self) -> None:
-        if self._waiting:
-            self._waiting = False
-            self._wakeup.set()
 
     def _deliver(self, message: Message) -> None:
         if self._closed:
@@ -81,11 +71,11 @@ class Messages:
                 self._fail(SlowConsumerError(self.subject, self.dropped))
             return
         self._pending.append(message)
-        self._wake()
+        self._wakeup.set()
 
     def _fail(self, error: NatseryError) -> None:
         self._failure = error
-        self._wake()
+        self._wakeup.set()
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
@@ -111,7 +101,6 @@ class Events:
         self._pending: deque[ConnectionEvent] = deque()
         self._has_ended = False
         self._wakeup: Wakeup = new_wakeup()
-        self._waiting = False
 
     def __aiter__(self) -> Events:
         return self
@@ -121,11 +110,7 @@ class Events:
         while not self._pending:
             if self._has_ended:
                 raise StopAsyncIteration
-            self._waiting = True
-            try:
-                await self._wakeup.wait()
-            finally:
-                self._waiting = False
+            await self._wakeup.wait()
         event = self._pending.popleft()
         self._has_ended = event.kind is EventKind.CLOSED
         return event
@@ -135,6 +120,4 @@ class Events:
             self.dropped += 1
             return
         self._pending.append(event)
-        if self._waiting:
-            self._waiting = False
-            self._wakeup.set()
+        self._wakeup.set()

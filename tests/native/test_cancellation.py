@@ -69,7 +69,7 @@ async def test_a_thousand_random_schedules(nats_server: NatsServer) -> None:
                         tasks.start_soon(cancelled_at, operation, nc, chance.randint(1, 12))
                 assert (await nc.request("add", b"1+1")).data == b"2"
             await nc.flush()
-            assert len(nc._subscriptions) == 11  # the service's ten, and the inbox of requests
+            assert len(nc._subscriptions.by_sid) == 11  # the service's ten, and the inbox of requests
             assert not nc._requests._pending
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import perf_counter
 from typing import final
 
@@ -14,22 +12,20 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._adr32 import check_queue_group, check_subject, new_id
+from .._adr32 import new_id
 from .._connection_base import ConnectionBase
 from .._errors import (
-    ConfigError,
     ConnectionClosedError,
     MalformedMessageError,
-    MaxPayloadError,
     NatseryError,
     OutboundBufferError,
     ProtocolError,
-    SubscriptionDeniedError,
 )
 from .._protocol import _commands
-from .._protocol._complaints import complaint_error, denied_subscription, is_too_many_subscriptions
-from .._protocol._headers import read_headers
-from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Signal
+from .._protocol._complaints import complaint_error
+from .._protocol._messages import read_message
+from .._protocol._parser import ErrorEvent, Event, InfoEvent, Signal
+from .._protocol._publication import check_line, publication
 from .._protocol._server_info import ServerInfo, read_info
 from ._authentication import check_files
 from ._dialling import Pause, dial_again, dial_elsewhere, dial_first
@@ -38,81 +34,19 @@ from ._options import Options
 from ._outbox import Outbox
 from ._pool import Pool
 from ._session import Fence, Ping, Session
+from ._statistics import ConnectionStatistics
+from ._subscriptions import NativeSubscription, Subscriptions
 
 logger = logging.getLogger("natsery")
 
 CLOSE_SECONDS = 2.0
 """How long closing waits for the server to take what was sent."""
 
-LONG_SUBJECT = 500
-"""Characters of a subject from which on its length in bytes is looked at."""
-
-_BLANK = re.compile(r"\s")
+LINE_OVERHEAD = 40
+"""Bytes that a control line takes at most besides its subjects: the verb, sizes, blanks."""
 
 MOVE_SECONDS = 2.0
 """How long a server in lame-duck mode may take to send what it still has for this connection."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class ConnectionStatistics:
-    """What a connection has counted since it was made.
-
-    Attributes:
-        in_messages: messages received, those of no subscription and malformed ones included.
-        in_bytes: bytes received from the network, TLS apart.
-        out_messages: messages taken for sending.
-        out_bytes: bytes given to the network, TLS apart.
-        malformed: messages dropped because they cannot be read.
-        reconnects: times that another network connection took the place of one that had ended.
-    """
-
-    in_messages: int
-    in_bytes: int
-    out_messages: int
-    out_bytes: int
-    malformed: int
-    reconnects: int
-
-
-@final
-class NativeSubscription(abc.Subscription):
-    """Interest in a subject, made again on every network connection."""
-
-    __slots__ = (
-        "_connection",
-        "deliver",
-        "delivered",
-        "dropped",
-        "is_ending",
-        "on_error",
-        "queue_group",
-        "sid",
-        "subject",
-    )
-
-    def __init__(
-        self,
-        connection: NativeConnection,
-        sid: bytes,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-    ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
-        self.delivered = 0
-        self.dropped = 0
-        self.sid = sid
-        self.deliver = deliver
-        self.on_error = on_error
-        self.is_ending = False
-        self._connection = connection
-
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
-        self._connection._unsubscribe(self)
 
 
 @final
@@ -126,16 +60,13 @@ class NativeConnection(ConnectionBase):
         self._info = ServerInfo()
         self._outbox = Outbox()
         self._session: Session | None = None
-        self._subscriptions: dict[bytes, NativeSubscription] = {}
-        self._last_sid = 0
-        self._ending: list[NativeSubscription] = []
-        self._unconfirmed: list[NativeSubscription] = []
+        self._subscriptions = Subscriptions()
         self._fences: list[Fence] = []
         self._lame_duck = anyio.Event()
         self._scope = anyio.CancelScope()
         self._is_open = False
-        self._reason: Exception | None = None
         self._max_payload = 0
+        self._max_subjects = options.max_control_line - LINE_OVERHEAD
         self._in_messages = 0
         self._in_bytes = 0
         self._out_messages = 0
@@ -189,20 +120,7 @@ class NativeConnection(ConnectionBase):
         """See `abc.Connection`."""
         if self._is_closed:
             self._raise_if_closed()
-        if type(data) is not bytes:
-            data = _as_bytes(data)
-        # Printable and without blanks is the common case, and needs no closer look.
-        if not subject.isprintable() or " " in subject or len(subject) > LONG_SUBJECT or reply or not subject:
-            self._check_line(subject, reply)
-        size = len(data)
-        if headers is None:
-            frame = b"PUB %b %b%d\r\n%b\r\n" % (subject.encode(), reply.encode() + b" " if reply else b"", size, data)
-        else:
-            block = abc.Headers(headers).encode()
-            frame = _commands.publish_with_headers(subject.encode(), reply.encode(), block, data)
-            size += len(block)
-        if size > self._max_payload:
-            raise MaxPayloadError(size, self._max_payload)
+        frame = publication(subject, data, reply, headers, self._max_payload, self._max_subjects)
         outbox = self._outbox
         if outbox.size > outbox.limit:
             await self._send_into_full(outbox, frame)
@@ -220,57 +138,22 @@ class NativeConnection(ConnectionBase):
         outbox.size += len(frame)
         await outbox.wait_low_water()
 
-    def _check_line(self, subject: str, reply: str) -> None:
-        # White space would be read as a separator, and what follows it as another field or another command.
-        try:
-            size = len(subject.encode()) + len(reply.encode())
-        except UnicodeEncodeError:
-            raise ConfigError("subject", f"{subject} {reply}".strip(), "must be writable as UTF-8") from None
-        if not subject or _BLANK.search(subject):
-            raise ConfigError("subject", subject, "must not be empty or contain white space")
-        if _BLANK.search(reply):
-            raise ConfigError("reply", reply, "must not contain white space")
-        # The verb, its sizes and the blanks between take at most 40 bytes.
-        longest = self._options.max_control_line - 40
-        if size > longest:
-            raise ConfigError("subject", subject, f"must, with the reply subject, not be longer than {longest} bytes")
-
     # Subscriptions
 
-    async def add_subscription(
-        self,
-        subject: str,
-        deliver: abc.Deliver,
-        *,
-        queue_group: str = "",
-        on_error: Callable[[NatseryError], None] | None = None,
+    async def _subscribe(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
     ) -> abc.Subscription:
-        """See `abc.Connection`."""
-        check_subject("subject", subject)
-        if queue_group:
-            check_queue_group("queue_group", queue_group)
-        self._check_line(subject, queue_group)
-        self._raise_if_closed()
-        self._last_sid += 1
-        sid = b"%d" % self._last_sid
-        subscription = NativeSubscription(self, sid, subject, queue_group, deliver, on_error or self._report)
-        self._subscriptions[sid] = subscription
+        check_line(subject, queue_group, self._max_subjects)
+        subscription = self._subscriptions.add(subject, queue_group, deliver, on_error, self._unsubscribe)
         if self._session is not None:
-            self._unconfirmed.append(subscription)
-            self._outbox.put(_commands.subscribe(subject, queue_group, sid))
+            self._subscriptions.begin(subscription)
+            self._outbox.put(subscription.command)
         return subscription
 
     def _unsubscribe(self, subscription: NativeSubscription) -> None:
-        if subscription.is_ending or self._is_closed:
-            return
-        subscription.is_ending = True
         if self._session is not None:
-            self._ending.append(subscription)
+            self._subscriptions.end(subscription)
             self._outbox.put(_commands.unsubscribe(subscription.sid))
-
-    def _forget(self, subscriptions: list[NativeSubscription]) -> None:
-        for subscription in subscriptions:
-            self._subscriptions.pop(subscription.sid, None)
 
     # Waiting for the server
 
@@ -302,8 +185,7 @@ class NativeConnection(ConnectionBase):
 
     def _ping(self, session: Session, fence: Fence | None) -> None:
         """Have a session send a PING."""
-        ending, self._ending = self._ending, []
-        session.ping(Ping(fence, ending, self._last_sid))
+        session.ping(Ping(fence, self._subscriptions.take_ending(), self._subscriptions.last_sid))
 
     # Ending
 
@@ -315,8 +197,8 @@ class NativeConnection(ConnectionBase):
         **Cancellation:** the connection closes at once. A checkpoint.
         """
         try:
-            for subscription in list(self._subscriptions.values()):
-                self._unsubscribe(subscription)
+            for subscription in self._subscriptions.live():
+                await subscription.unsubscribe()
             if not self._is_closed:
                 await self.flush()
         finally:
@@ -340,7 +222,7 @@ class NativeConnection(ConnectionBase):
                 await self.wait_closed()
         self._close()
 
-    def _close(self) -> None:
+    def _close(self, reason: Exception | None = None) -> None:
         if self._is_closed:
             return
         self._replace_outbox(self._outbox.retire())
@@ -348,14 +230,10 @@ class NativeConnection(ConnectionBase):
         if self._session is not None:
             fences += self._session.open_fences()
             self._session = None
-        self._subscriptions.clear()
-        self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, self._reason))
+        self._subscriptions = Subscriptions()
+        self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, reason))
         for fence in fences:
             fence.done.set()
-
-    def _raise_if_closed(self) -> None:
-        if self._is_closed:
-            raise ConnectionClosedError.because(self._reason)
 
     # Network connections
 
@@ -368,11 +246,12 @@ class NativeConnection(ConnectionBase):
 
     async def _keep_up(self, session: Session) -> None:
         """Keep a network connection up, beginning with this one, until closed or out of servers."""
+        reason: Exception | None = None
         try:
             with self._scope:
-                self._reason = await self._run(session)
+                reason = await self._run(session)
         finally:
-            self._close()
+            self._close(reason)
 
     async def _run(self, session: Session) -> Exception | None:
         pause = Pause(self._options)
@@ -425,11 +304,8 @@ class NativeConnection(ConnectionBase):
         """Send over this link from now on, the subscriptions first."""
         self._lame_duck = anyio.Event()
         self._take_info(link.info, link)
-        self._forget([each for each in self._subscriptions.values() if each.is_ending])
-        self._ending = []
-        self._unconfirmed = list(self._subscriptions.values())
         outbox = self._outbox
-        outbox.open([_commands.subscribe(each.subject, each.queue_group, each.sid) for each in self._unconfirmed])
+        outbox.open([subscription.command for subscription in self._subscriptions.begin_all()])
         session = self._session = Session(link, outbox, self._options, self._dispatch, self._ping)
         fences, self._fences = self._fences, []
         for fence in fences:
@@ -454,9 +330,8 @@ class NativeConnection(ConnectionBase):
 
     async def _leave_lame_duck(self, session: Session) -> None:
         """Take nothing more from a server but what it has sent, and leave it; what is new waits for the next link."""
-        for subscription in self._subscriptions.values():
-            if not subscription.is_ending:
-                session.outbox.put(_commands.unsubscribe(subscription.sid))
+        for subscription in self._subscriptions.live():
+            session.outbox.put(_commands.unsubscribe(subscription.sid))
         fence = Fence()
         self._ping(session, fence)
         self._session = None
@@ -471,38 +346,29 @@ class NativeConnection(ConnectionBase):
 
     def _dispatch(self, session: Session, events: list[Event]) -> None:
         """Take what a session has received, in the order of the wire."""
-        subscriptions = self._subscriptions
+        subscriptions = self._subscriptions.by_sid
         count = 0
         for event in events:
             if type(event) is not tuple:
                 self._handle(session, event)
                 continue
-            sid, subject, reply, header_block, data = event
             count += 1
-            subscription = subscriptions.get(sid)
+            subscription = subscriptions.get(event[0])
             if subscription is None:
                 continue
             try:
-                if header_block:
-                    headers, status, _ = read_headers(header_block)
-                    message = abc.Message(subject.decode(), data, reply.decode(), headers, status)
-                else:
-                    message = abc.Message(subject.decode(), data, reply.decode())
-            except (UnicodeDecodeError, MalformedMessageError) as error:
-                self._drop(event, error)
+                message = read_message(event)
+            except MalformedMessageError as error:
+                self._malformed += 1
+                self._report(error)
                 continue
+            # `subscription._take`, written out: a call less for every message.
             subscription.delivered += 1
             try:
-                subscription.deliver(message)
+                subscription._deliver(message)
             except Exception:
                 logger.exception("delivering a message on %r failed", subscription.subject)
         self._in_messages += count
-
-    def _drop(self, event: MessageEvent, error: Exception) -> None:
-        self._malformed += 1
-        subject = event[1].decode(errors="replace")
-        reason = error.reason if isinstance(error, MalformedMessageError) else "its subject or reply is not UTF-8"
-        self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, MalformedMessageError(reason, subject)))
 
     def _handle(self, session: Session, event: Event) -> None:
         if event is Signal.PING:
@@ -510,8 +376,8 @@ class NativeConnection(ConnectionBase):
         elif event is Signal.PONG:
             ping = session.take_pong()
             if ping is not None:
-                self._forget(ping.ending)
-                self._unconfirmed = [each for each in self._unconfirmed if int(each.sid) > ping.last_sid]
+                self._subscriptions.forget(ping.ending)
+                self._subscriptions.confirm(ping.last_sid)
         elif isinstance(event, InfoEvent):
             self._take_info(read_info(event.text), session.link)
         elif isinstance(event, ErrorEvent):
@@ -527,32 +393,6 @@ class NativeConnection(ConnectionBase):
             self._lame_duck.set()
 
     def _take_complaint(self, session: Session, text: str) -> None:
-        denied = denied_subscription(text)
-        if denied is not None:
-            for subscription in list(self._subscriptions.values()):
-                if denied.sid:
-                    is_meant = subscription.sid == denied.sid
-                else:
-                    is_meant = (subscription.subject, subscription.queue_group) == (denied.subject, denied.queue_group)
-                if is_meant:
-                    self._deny(subscription)
-        elif is_too_many_subscriptions(text) and self._unconfirmed:
-            # Once for each refused SUB: while the limit holds, the newest are those that are refused.
-            self._deny(self._unconfirmed.pop())
-        else:
+        if not self._subscriptions.take_complaint(text):
             session.complaint = complaint_error(text)
-            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, session.complaint))
-
-    def _deny(self, subscription: NativeSubscription) -> None:
-        error = SubscriptionDeniedError(subscription.subject, subscription.queue_group)
-        try:
-            subscription.on_error(error)
-        except Exception:
-            logger.exception("hearing of a denied subscription to %r failed", subscription.subject)
-
-
-def _as_bytes(data: object) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    hint = "; write text.encode()" if isinstance(data, str) else ""
-    raise ConfigError("data", type(data).__name__, f"must be bytes{hint}")
+            self._report(session.complaint)

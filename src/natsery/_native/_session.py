@@ -18,7 +18,7 @@ from ._options import Options
 from ._outbox import Outbox
 
 if TYPE_CHECKING:
-    from ._connection import NativeSubscription
+    from ._subscriptions import NativeSubscription
 
 logger = logging.getLogger("natsery")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import final
@@ -13,14 +12,11 @@ from anyio.lowlevel import checkpoint, current_token
 from nats.aio.client import Client
 
 from .. import abc
-from .._adr32 import check_queue_group, check_subject
-from .._connection_base import ConnectionBase
+from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
+from .._protocol._publication import publication
 from .._tasks import background_tasks
 from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
-from ._publication import publication
-
-logger = logging.getLogger("natsery")
 
 
 @asynccontextmanager
@@ -75,7 +71,7 @@ def _check_loop(client: Client) -> None:
 
 
 @final
-class AdaptedSubscription(abc.Subscription):
+class AdaptedSubscription(SubscriptionBase):
     """A subscription of a client of this loop."""
 
     def __init__(
@@ -86,24 +82,16 @@ class AdaptedSubscription(abc.Subscription):
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
     ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
-        self.delivered = 0
-        self.dropped = 0
-        self.inner = ClientSubscription(subject, queue_group, self._take, on_error)
+        super().__init__(subject, queue_group, deliver, on_error)
+        self._inner = ClientSubscription(subject, queue_group, self._take, self._fail)
         self._side = side
-        self._deliver = deliver
+
+    async def _begin(self) -> None:
+        await self._side.subscribe(self._inner)
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
-        await self._side.unsubscribe(self.inner)
-
-    def _take(self, message: abc.Message) -> None:
-        self.delivered += 1
-        try:
-            self._deliver(message)
-        except Exception:
-            logger.exception("delivering a message on %r failed", self.subject)
+        await self._side.unsubscribe(self._inner)
 
 
 @final
@@ -137,20 +125,11 @@ class AdaptedConnection(ConnectionBase):
         frame = publication(subject, data, reply, headers, self._client._max_payload)
         await self._side.publish(frame, 1, len(data))
 
-    async def add_subscription(
-        self,
-        subject: str,
-        deliver: abc.Deliver,
-        *,
-        queue_group: str = "",
-        on_error: Callable[[NatseryError], None] | None = None,
+    async def _subscribe(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
     ) -> abc.Subscription:
-        """See `abc.Connection`."""
-        check_subject("subject", subject)
-        if queue_group:
-            check_queue_group("queue_group", queue_group)
-        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error or self._report)
-        await self._side.subscribe(subscription.inner)
+        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error)
+        await subscription._begin()
         return subscription
 
     async def flush(self) -> None:

@@ -15,16 +15,16 @@ from anyio.lowlevel import checkpoint
 from nats.aio.client import Client
 
 from .. import abc
-from .._adr32 import check_queue_group, check_subject, new_id
-from .._connection_base import ConnectionBase
-from .._errors import ConnectionClosedError, NatseryError, SlowConsumerError
+from .._adr32 import new_id
+from .._connection_base import ConnectionBase, SubscriptionBase
+from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt
+from .._protocol._publication import publication
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
 from ._aio_side import AioSide, AioSubscription, Inbound, Outbound, Outcome
 from ._client import CLOSE_SECONDS
 from ._crossing import Lane, calls_into_this_loop
-from ._publication import publication
 
 logger = logging.getLogger("natsery")
 
@@ -76,7 +76,7 @@ async def bridge(
 
 
 @final
-class BridgedSubscription(abc.Subscription):
+class BridgedSubscription(SubscriptionBase):
     """A subscription of a client in the other loop."""
 
     def __init__(
@@ -87,13 +87,8 @@ class BridgedSubscription(abc.Subscription):
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
     ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
-        self.delivered = 0
-        self.dropped = 0
-        self.deliver = deliver
+        super().__init__(subject, queue_group, deliver, on_error)
         self._side = side
-        self._on_error = on_error
         self._far = AioSubscription(side, self)
         side.outbound.put(self._far.aio_subscribe)
 
@@ -103,15 +98,14 @@ class BridgedSubscription(abc.Subscription):
 
     def take_error(self, error: NatseryError) -> None:
         """Hear of what went wrong in the other thread."""
-        self._on_error(error)
+        self._fail(error)
 
     def take_dropped(self) -> None:
         """Hear of messages that were dropped in the other thread."""
         self._far.has_told = False  # before the look: what is dropped after it is told anew
-        dropped = self._far.dropped
-        if dropped > self.dropped:
-            self.dropped = dropped
-            self.take_error(SlowConsumerError(self.subject, dropped))
+        count = self._far.dropped - self.dropped
+        if count > 0:
+            self._lose(count)
 
 
 @final
@@ -157,7 +151,7 @@ class BridgedConnection(ConnectionBase):
     ) -> None:
         """See `abc.Connection`."""
         if self._is_closed:
-            raise ConnectionClosedError
+            self._raise_if_closed()
         frame = publication(subject, data, reply, headers, self._client._max_payload)
         outbound = self._outbound
         outbound.put_bytes += len(data)
@@ -165,20 +159,10 @@ class BridgedConnection(ConnectionBase):
         if outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES:
             await self._wait_low_water()
 
-    async def add_subscription(
-        self,
-        subject: str,
-        deliver: abc.Deliver,
-        *,
-        queue_group: str = "",
-        on_error: Callable[[NatseryError], None] | None = None,
+    async def _subscribe(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
     ) -> abc.Subscription:
-        """See `abc.Connection`."""
-        check_subject("subject", subject)
-        if queue_group:
-            check_queue_group("queue_group", queue_group)
-        self._raise_if_closed()
-        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error or self._report)
+        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
@@ -261,7 +245,7 @@ class BridgedConnection(ConnectionBase):
                             subscription, message = item
                             inbound.taken_bytes += len(message.data)
                             subscription.delivered += 1
-                            subscription.deliver(message)
+                            subscription._deliver(message)
                         else:
                             item()
                     except Exception:

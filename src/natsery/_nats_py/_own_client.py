@@ -8,10 +8,9 @@ from typing import Any, final
 from nats.aio.client import Client
 from nats.errors import ProtocolError as NatsProtocolError
 
-from .. import abc
 from .._errors import MalformedMessageError, ProtocolError
-from .._protocol._headers import read_headers
-from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Parser, Signal
+from .._protocol._messages import read_message
+from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from ._client import Intake
 
 
@@ -61,9 +60,9 @@ class _Reading:
             count += 1
             size += len(event[4])
             try:
-                message = _message(event)
-            except (UnicodeDecodeError, MalformedMessageError) as error:
-                await client._error_cb(_malformed(event, error))
+                message = read_message(event)
+            except MalformedMessageError as error:
+                await client._error_cb(error)
             else:
                 intake.take(message)
         client.stats["in_msgs"] += count
@@ -82,16 +81,3 @@ class _Reading:
             await client._process_err(f"'{event.text.lower()}'")
         elif isinstance(event, ProtocolError):
             raise NatsProtocolError(str(event)) from event
-
-
-def _message(event: MessageEvent) -> abc.Message:
-    _, subject, reply, block, data = event
-    if not block:
-        return abc.Message(subject.decode(), data, reply=reply.decode())
-    headers, status, _ = read_headers(block)
-    return abc.Message(subject.decode(), data, reply=reply.decode(), headers=headers, status=status)
-
-
-def _malformed(event: MessageEvent, error: Exception) -> MalformedMessageError:
-    reason = error.reason if isinstance(error, MalformedMessageError) else "its subject or reply is not UTF-8"
-    return MalformedMessageError(reason, event[1].decode(errors="replace"))

@@ -15,21 +15,6 @@ def connect(options: Mapping[str, Any]) -> bytes:
     return b"CONNECT %b\r\n" % json.dumps(options, separators=(",", ":")).encode()
 
 
-def publish(subject: bytes, reply: bytes, data: bytes) -> bytes:
-    """PUB with its payload."""
-    if reply:
-        return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(data), data)
-    return b"PUB %b %d\r\n%b\r\n" % (subject, len(data), data)
-
-
-def publish_with_headers(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> bytes:
-    """HPUB with its encoded header block and its payload."""
-    sizes = b"%d %d" % (len(headers), len(headers) + len(data))
-    if reply:
-        return b"HPUB %b %b %b\r\n%b%b\r\n" % (subject, reply, sizes, headers, data)
-    return b"HPUB %b %b\r\n%b%b\r\n" % (subject, sizes, headers, data)
-
-
 def is_publish(frame: bytes) -> bool:
     """Whether a frame carries a message."""
     return frame.startswith((b"PUB ", b"HPUB "))

@@ -27,7 +27,6 @@ class Mailbox(Generic[ItemT]):
         self._limit = limit
         self._items: deque[ItemT] = deque()
         self._wakeup = new_wakeup()
-        self._is_waiting = False
         self._is_busy = False
         self._empty: anyio.Event | None = None
 
@@ -36,9 +35,7 @@ class Mailbox(Generic[ItemT]):
         if len(self._items) >= self._limit:
             return False
         self._items.append(item)
-        if self._is_waiting:
-            self._is_waiting = False
-            self._wakeup.set()
+        self._wakeup.set()
         return True
 
     async def run(self) -> None:
@@ -54,7 +51,6 @@ class Mailbox(Generic[ItemT]):
             if self._empty is not None:
                 self._empty.set()
                 self._empty = None
-            self._is_waiting = True
             await self._wakeup.wait()
 
     async def wait_empty(self) -> None:

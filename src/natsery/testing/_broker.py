@@ -13,7 +13,7 @@ from anyio import AsyncContextManagerMixin
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._adr32 import check_subject
+from .._adr32 import check_queue_group, check_subject
 from .._config import check_seconds
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._tasks import background_tasks
@@ -54,7 +54,6 @@ class MemoryBroker(AsyncContextManagerMixin):
         self._connections: list[MemoryConnection] = []
         self._deliveries: deque[Callable[[], None]] = deque()
         self._wakeup: Wakeup | None = None
-        self._is_waiting = False
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[MemoryBroker, None]:
@@ -77,7 +76,8 @@ class MemoryBroker(AsyncContextManagerMixin):
 
         Args:
             publish: subjects, wildcards allowed, that it may publish to; all if left out.
-            subscribe: subjects that it may subscribe to; all if left out.
+            subscribe: subjects that it may subscribe to, each alone or with a blank and the only queue group that it allows,
+                as in nats-server's configuration; all if left out.
 
         Raises:
             ConfigError: a subject breaks a rule.
@@ -125,8 +125,7 @@ class MemoryBroker(AsyncContextManagerMixin):
     def _post(self, delivery: Callable[[], None]) -> None:
         """Have something done after everything that was posted before."""
         self._deliveries.append(delivery)
-        if self._is_waiting and self._wakeup is not None:
-            self._is_waiting = False
+        if self._wakeup is not None:
             self._wakeup.set()
 
     def _route(self, sender: MemoryConnection, message: abc.Message) -> None:
@@ -145,12 +144,12 @@ class MemoryBroker(AsyncContextManagerMixin):
                         receivers.append(subscription)
         receivers += [self._chance.choice(members) for members in groups.values()]
         for receiver in receivers:
-            self._post(receiver.delivery(message))
+            self._post(receiver._delivery(message))
         if not receivers and message.reply:
             status = abc.Message(message.reply, status=NO_RESPONDERS)
             for subscription in sender._active():
                 if matches(subscription.subject, message.reply):
-                    self._post(subscription.delivery(status))
+                    self._post(subscription._delivery(status))
 
     async def _deliver(self) -> None:
         assert self._wakeup is not None
@@ -165,7 +164,6 @@ class MemoryBroker(AsyncContextManagerMixin):
                 delivered += 1
                 if delivered % DELIVERIES_BETWEEN_YIELDS == 0:
                     await checkpoint()
-            self._is_waiting = True
             await self._wakeup.wait()
 
 
@@ -174,4 +172,10 @@ def _patterns(field: str, subjects: Iterable[str] | None) -> tuple[str, ...] | N
         return None
     if isinstance(subjects, str):
         raise ConfigError(field, subjects, "must be a sequence of subjects")
-    return tuple(check_subject(field, subject) for subject in subjects)
+    return tuple(_check_permission(field, each) for each in subjects)
+
+
+def _check_permission(field: str, permission: object) -> str:
+    subject, blank, queue_group = permission.partition(" ") if isinstance(permission, str) else (permission, "", "")
+    checked = check_subject(field, subject)
+    return f"{checked} {check_queue_group(field, queue_group)}" if blank else checked

@@ -11,17 +11,13 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._adr32 import check_queue_group, check_subject
-from .._connection_base import ConnectionBase
+from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import (
-    ConfigError,
     ConnectionLostError,
-    MaxPayloadError,
     NatseryError,
     OutboundBufferError,
-    SlowConsumerError,
-    SubscriptionDeniedError,
 )
+from .._protocol._publication import publication
 from ._subjects import is_allowed, matches
 
 if TYPE_CHECKING:
@@ -34,7 +30,7 @@ MAX_PENDING_BYTES = 8 * 1024 * 1024
 
 
 @final
-class MemorySubscription(abc.Subscription):
+class MemorySubscription(SubscriptionBase):
     """Interest in a subject at a broker in memory."""
 
     def __init__(
@@ -45,36 +41,27 @@ class MemorySubscription(abc.Subscription):
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
     ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
-        self.delivered = 0
-        self.dropped = 0
-        self.is_active = False
+        super().__init__(subject, queue_group, deliver, on_error)
+        self._is_active = False
         self._connection = connection
-        self._deliver = deliver
-        self.on_error = on_error
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
         self._connection._remove(self)
 
-    def delivery(self, message: abc.Message) -> Callable[[], None]:
+    def _delivery(self, message: abc.Message) -> Callable[[], None]:
         """What gives this subscription a message, unless its connection goes away first."""
         spell = self._connection._spell
-        return lambda: self._take(message, spell)
 
-    def _take(self, message: abc.Message, spell: int) -> None:
-        if spell != self._connection._spell:
-            return
-        if self._connection._is_to_drop(self.subject):
-            self.dropped += 1
-            self.on_error(SlowConsumerError(self.subject, self.dropped))
-            return
-        self.delivered += 1
-        try:
-            self._deliver(message)
-        except Exception:
-            logger.exception("delivering a message on %r failed", self.subject)
+        def deliver() -> None:
+            if spell != self._connection._spell:
+                return
+            if self._connection._is_to_drop(self.subject):
+                self._lose(1)
+            else:
+                self._take(message)
+
+        return deliver
 
 
 @final
@@ -94,6 +81,7 @@ class MemoryConnection(ConnectionBase):
         self._subscriptions: list[MemorySubscription] = []
         self._back: anyio.Event | None = None
         self._waiting: list[abc.Message] = []
+        self._waiting_bytes = 0
         self._drops: Counter[str] = Counter()
 
     @property
@@ -111,38 +99,20 @@ class MemoryConnection(ConnectionBase):
     ) -> None:
         """See `abc.Connection`."""
         self._raise_if_closed()
-        for field, text in (("subject", subject), ("reply", reply)):
-            if text.split() != [text] and (text or field == "subject"):
-                raise ConfigError(field, text, "must not be empty or contain white space")
-        if not isinstance(data, bytes):
-            raise ConfigError("data", type(data).__name__, "must be bytes")
-        size, checked = len(data), abc.Headers(headers)
-        if headers is not None:
-            size += len(checked.encode())
-        if size > self.max_payload:
-            raise MaxPayloadError(size, self.max_payload)
-        message = abc.Message(subject, data, reply, checked)
+        frame = publication(subject, data, reply, headers, self.max_payload)
+        message = abc.Message(subject, bytes(data), reply, abc.Headers(headers))
         if self._back is None:
             self._broker._route(self, message)
-        elif sum(len(each.data) for each in self._waiting) + size > MAX_PENDING_BYTES:
+        elif self._waiting_bytes + len(frame) > MAX_PENDING_BYTES:
             raise OutboundBufferError
         else:
             self._waiting.append(message)
+            self._waiting_bytes += len(frame)
 
-    async def add_subscription(
-        self,
-        subject: str,
-        deliver: abc.Deliver,
-        *,
-        queue_group: str = "",
-        on_error: Callable[[NatseryError], None] | None = None,
+    async def _subscribe(
+        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
     ) -> abc.Subscription:
-        """See `abc.Connection`."""
-        check_subject("subject", subject)
-        if queue_group:
-            check_queue_group("queue_group", queue_group)
-        self._raise_if_closed()
-        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error or self._report)
+        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error)
         self._subscriptions.append(subscription)
         if self._back is None:
             self._begin(subscription)
@@ -172,11 +142,11 @@ class MemoryConnection(ConnectionBase):
 
     def _active(self) -> Iterator[MemorySubscription]:
         """The subscriptions that the broker knows, while the connection is there."""
-        return (each for each in self._subscriptions if each.is_active and self.is_connected)
+        return (each for each in self._subscriptions if each._is_active and self.is_connected)
 
     def _remove(self, subscription: MemorySubscription) -> None:
         """Send a subscription nothing more; what has been sent still arrives."""
-        subscription.is_active = False
+        subscription._is_active = False
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
@@ -196,7 +166,7 @@ class MemoryConnection(ConnectionBase):
         """Take other permissions."""
         self._may_publish, self._may_subscribe = may_publish, may_subscribe
         for subscription in list(self._active()):
-            if not is_allowed(may_subscribe, subscription.subject):
+            if not is_allowed(may_subscribe, subscription.subject, subscription.queue_group):
                 self._begin(subscription)
 
     def _lose(self, error: ConnectionLostError) -> None:
@@ -205,7 +175,7 @@ class MemoryConnection(ConnectionBase):
             self._spell += 1
             self._back = anyio.Event()
             for subscription in self._subscriptions:
-                subscription.is_active = False
+                subscription._is_active = False
             self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, error))
 
     def _come_back(self) -> None:
@@ -215,7 +185,7 @@ class MemoryConnection(ConnectionBase):
         back, self._back = self._back, None
         for subscription in self._subscriptions:
             self._begin(subscription)
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for message in waiting:
             self._broker._route(self, message)
         back.set()
@@ -233,7 +203,6 @@ class MemoryConnection(ConnectionBase):
             self._back.set()
 
     def _begin(self, subscription: MemorySubscription) -> None:
-        subscription.is_active = is_allowed(self._may_subscribe, subscription.subject)
-        if not subscription.is_active:
-            error = SubscriptionDeniedError(subscription.subject, subscription.queue_group)
-            self._broker._post(lambda: subscription.on_error(error))
+        subscription._is_active = is_allowed(self._may_subscribe, subscription.subject, subscription.queue_group)
+        if not subscription._is_active:
+            self._broker._post(subscription._deny)

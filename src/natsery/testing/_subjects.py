@@ -27,6 +27,15 @@ def covers(pattern: str, narrower: str) -> bool:
     return len(wanted) == len(given)
 
 
-def is_allowed(allowed: Iterable[str] | None, pattern: str) -> bool:
-    """Whether a list of patterns, if there is one, allows this one."""
-    return allowed is None or any(covers(each, pattern) for each in allowed)
+def is_allowed(allowed: Iterable[str] | None, pattern: str, queue_group: str = "") -> bool:
+    """Whether a list of permissions, if there is one, allows this subject in this queue group.
+
+    A permission is a pattern, or a pattern and a queue group with a blank between; the second allows that group alone.
+    """
+    if allowed is None:
+        return True
+    for each in allowed:
+        subjects, _, group = each.partition(" ")
+        if covers(subjects, pattern) and (not group or group == queue_group):
+            return True
+    return False

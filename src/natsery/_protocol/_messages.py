@@ -1,0 +1,27 @@
+"""A message as the parser gives it, read."""
+
+from __future__ import annotations
+
+from .._errors import MalformedMessageError
+from .._message import Message
+from ._headers import read_headers
+from ._parser import MessageEvent
+
+
+def read_message(event: MessageEvent) -> Message:
+    """The message of an event.
+
+    Raises:
+        MalformedMessageError: its subject, reply or headers are not UTF-8, or its header block is broken.
+    """
+    _, subject, reply, header_block, data = event
+    try:
+        if not header_block:
+            return Message(subject.decode(), data, reply.decode())
+        headers, status, _ = read_headers(header_block)
+        return Message(subject.decode(), data, reply.decode(), headers, status)
+    except UnicodeDecodeError:
+        reason = "its subject or reply is not UTF-8"
+    except MalformedMessageError as error:
+        reason = error.reason
+    raise MalformedMessageError(reason, subject.decode(errors="replace"))
