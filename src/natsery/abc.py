@@ -123,6 +123,15 @@ class Connection(ABC):
         taken: cancelled there, the message is sent all the same. Otherwise it is no checkpoint.
         """
 
+    def answer_nowait(self, message: Message, data: bytes) -> bool:
+        """Publish an answer to a message that this connection has delivered, if that needs no waiting and no second look.
+
+        Returns:
+            False if nothing was sent; ``send`` then does it, or says what is in the way. That is all that a connection
+            does which has no faster way.
+        """
+        return False
+
     @abstractmethod
     async def add_subscription(
         self,

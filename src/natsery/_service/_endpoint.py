@@ -260,6 +260,7 @@ class Endpoint:
         pending = self._pending
         counters = self._counters
         connection = self._connection
+        answer_nowait = connection.answer_nowait
         handler = self._handler
         clock_ns = self._clock_ns
         timeout = self._placed.config.timeout
@@ -290,9 +291,10 @@ class Endpoint:
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and message.reply and request._failure is None:
-                        # What `request._send` does, with a call less: this is how nearly every request ends.
+                        # What `request._send` does, the fast way: this is how nearly every request ends.
                         is_replying = request._has_responded = True
-                        await connection.send(message.reply, result)
+                        if not answer_nowait(message, result):
+                            await connection.send(message.reply, result)
                     elif result is not None:
                         await request._send(as_bytes(result), None)
                     elif not request._has_responded and message.reply:
