@@ -20,6 +20,7 @@ from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
 from ._authentication import authenticate
 from ._options import Options
+from ._plain_stream import plain_stream
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -84,7 +85,7 @@ async def dial(address: Address, options: Options) -> Link:
 
 async def _connect_tcp(address: Address) -> ByteStream:
     try:
-        return await anyio.connect_tcp(address.host, address.port)
+        return plain_stream(await anyio.connect_tcp(address.host, address.port))
     except OSError as error:
         # anyio says only that all attempts failed; what happened to them is behind it.
         cause = error.__cause__

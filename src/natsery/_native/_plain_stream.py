@@ -1,0 +1,71 @@
+"""A TCP stream with fewer turns of the event loop for each piece than anyio's own, where the socket is there to be used."""
+
+from __future__ import annotations
+
+import socket
+from typing import final
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+
+
+def plain_stream(stream: SocketStream) -> ByteStream:
+    """The stream over its own socket on trio; unchanged on asyncio, whose transports keep their sockets to themselves."""
+    raw = stream.extra(SocketAttribute.raw_socket)
+    return PlainStream(stream, raw) if isinstance(raw, socket.socket) else stream
+
+
+@final
+class PlainStream(ByteStream):
+    """A TCP stream for one reading and one writing task.
+
+    trio tries a socket before it waits for it and gives way to other tasks after every success. A reader that waits first
+    and a writer that only waits when it must need neither: each piece costs a system call and a turn of the loop less.
+
+    ``send`` is no checkpoint unless the socket takes no more.
+    """
+
+    def __init__(self, stream: SocketStream, raw: socket.socket) -> None:
+        self._stream = stream
+        self._raw = raw
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """The next bytes. A checkpoint.
+
+        Raises:
+            EndOfStream, BrokenResourceError, ClosedResourceError: as for any stream.
+        """
+        while True:
+            await anyio.wait_readable(self._raw)
+            try:
+                data = self._raw.recv(max_bytes)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+            if not data:
+                raise anyio.EndOfStream
+            return data
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it; cancelled, it may have sent a part.
+
+        Raises:
+            BrokenResourceError, ClosedResourceError: as for any stream.
+        """
+        rest = memoryview(item)
+        while rest:
+            try:
+                rest = rest[self._raw.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._raw)
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        """Send nothing more."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
