@@ -123,7 +123,7 @@ class Connection(ABC):
         taken: cancelled there, the message is sent all the same. Otherwise it is no checkpoint.
         """
 
-    def answer_nowait(self, message: Message, data: bytes) -> bool:
+    def answer_nowait(self, message: Message, data: bytes) -> bool:  # noqa: ARG002  # for those who override it
         """Publish an answer to a message that this connection has delivered, if that needs no waiting and no second look.
 
         Returns:

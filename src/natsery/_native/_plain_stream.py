@@ -11,7 +11,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 def plain_stream(stream: SocketStream) -> ByteStream:
     """The stream over its own socket on trio; unchanged on asyncio, whose transports keep their sockets to themselves."""
-    raw = stream.extra(SocketAttribute.raw_socket)
+    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # no Django
     return PlainStream(stream, raw) if isinstance(raw, socket.socket) else stream
 
 
