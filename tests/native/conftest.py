@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from ..conftest import BACKENDS
+from ..operator_mode import Operator
+from ..server import NatsServer
 from .tools import open_sockets, running_tasks, settled
 
 
@@ -24,3 +26,14 @@ async def nothing_left(anyio_backend: object) -> AsyncIterator[None]:
     await settled()
     assert running_tasks() <= tasks
     assert open_sockets() == sockets
+
+
+@pytest.fixture(scope="package")
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture(scope="package")
+def operator_server(operator: Operator) -> Iterator[NatsServer]:
+    with NatsServer(operator.server_config()) as server:
+        yield server

@@ -1,9 +1,7 @@
-"""Who connects: every kind of credentials, right and wrong, at the start and under way."""
+"""Who connects: every kind of credentials, right and wrong, at the start."""
 
 from __future__ import annotations
 
-import logging
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,25 +13,22 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import EventKind
 
 from ..operator_mode import ACCOUNT, USER, Account, Key, Operator, nkey_config
-from ..server import NatsServer, cluster
-from .tools import QUICK, Events, bounded, connection_error, recording_server
+from ..server import NatsServer
+from .tools import (
+    FUNCTIONS,
+    PASSWORD,
+    TOKEN,
+    WRONG,
+    bounded,
+    connection_error,
+    password_config,
+    recording_server,
+    token_config,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
-
-PASSWORD = f"p@ss:w/rd {secrets.token_hex(8)}"
-TOKEN = f"t0ken {secrets.token_hex(8)}"
-WRONG = f"wrong-{secrets.token_hex(8)}"
-
-
-def password_config(password: str) -> str:
-    return f'authorization {{ user: u, password: "{password}" }}'
-
-
-def token_config(token: str) -> str:
-    return f'authorization {{ token: "{token}" }}'
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +54,6 @@ def nkey_server(key: Key) -> Iterator[NatsServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def operator() -> Operator:
-    return Operator()
-
-
-@pytest.fixture(scope="module")
-def operator_server(operator: Operator) -> Iterator[NatsServer]:
-    with NatsServer(operator.server_config()) as server:
-        yield server
-
-
 def giving(value: Any, how: str) -> Any:
     """A value itself, or a function that gives it, async or not."""
     if how == "value":
@@ -86,7 +70,6 @@ def giving(value: Any, how: str) -> Any:
 
 
 HOWS = pytest.mark.parametrize("how", ["value", "function", "async function"])
-FUNCTIONS = pytest.mark.parametrize("how", ["function", "async function"])
 
 
 async def works(servers: str, **options: Any) -> None:
@@ -184,7 +167,7 @@ async def test_credentials_for_a_server_that_wants_none(
 async def refused(servers: str, caplog: pytest.LogCaptureFixture, *hidden: str, **options: Any) -> None:
     """The first connection fails at once, whether or not it may be tried again, and shows no secret."""
     for retry in (False, True):
-        error = await connection_error(servers, caplog, secrets=hidden, retry_first_connect=retry, **options)
+        error = await connection_error(servers, caplog, hidden=hidden, retry_first_connect=retry, **options)
         assert type(error) is natsery.AuthorizationError
         assert str(error) == "the server refuses the credentials: Authorization Violation"
 
@@ -229,7 +212,7 @@ async def test_a_refusal_is_not_made_up_for_by_another_server(
 ) -> None:
     """The order is the given one, and wrong credentials are a mistake of this program, not a server that is away."""
     error = await connection_error(
-        [password_server.url, nats_server.url], shuffle=False, user="u", password=WRONG, secrets=(WRONG,)
+        [password_server.url, nats_server.url], shuffle=False, user="u", password=WRONG, hidden=(WRONG,)
     )
     assert isinstance(error, natsery.AuthorizationError)
 
@@ -245,7 +228,7 @@ async def test_too_slow_for_the_server(text: str) -> None:
 
     with bounded():
         async with recording_server(b"INFO {}\r\n", script) as server:
-            error = await connection_error(server.url, user="u", password=PASSWORD, secrets=(PASSWORD,))
+            error = await connection_error(server.url, user="u", password=PASSWORD, hidden=(PASSWORD,))
     assert isinstance(error, natsery.ConnectError)
     assert str(error) == f"cannot connect to NATS ({server.url}: the server complains: {text})"
 
@@ -257,7 +240,7 @@ async def unreadable(caplog: pytest.LogCaptureFixture, *hidden: str, **options: 
     """The text of a ConfigError; no server is asked."""
     with bounded():
         async with recording_server(b'INFO {"nonce":"n"}\r\n') as server:
-            error = await connection_error(server.url, caplog, secrets=hidden, retry_first_connect=True, **options)
+            error = await connection_error(server.url, caplog, hidden=hidden, retry_first_connect=True, **options)
             assert server.received == b""
     assert type(error) is natsery.ConfigError
     return str(error)
@@ -395,253 +378,3 @@ async def test_a_function_that_raises(options: dict[str, Any], how: str, nkey_se
     function = fail if how == "function" else fail_later
     error = await connection_error(nkey_server.url, **{**options, field: function}, retry_first_connect=True)
     assert error is failure
-
-
-# Read again at every connect
-
-
-async def reconnected(server: NatsServer, config: str, change: Callable[[], object], **options: Any) -> None:
-    """Connect, restart the server with other credentials, and see the connection come back."""
-    with bounded():
-        async with natsery.connect(server.url, **options, **QUICK) as nc:
-            events = Events(nc)
-            change()
-            server.restart(config)
-            await events.wait(EventKind.RECONNECTED)
-            await nc.flush()
-
-
-@FUNCTIONS
-async def test_functions_are_called_again_at_every_connect(how: str) -> None:
-    values = {"user": "u", "password": "first", "token": "first"}
-
-    def read(name: str) -> Any:
-        async def give_later() -> str:
-            return values[name]
-
-        return (lambda: values[name]) if how == "function" else give_later
-
-    with NatsServer(password_config("first")) as server:
-        await reconnected(
-            server,
-            password_config("second").replace("user: u", "user: other"),
-            lambda: values.update(user="other", password="second"),
-            user=read("user"),
-            password=read("password"),
-        )
-        server.restart(token_config("first"))
-        await reconnected(server, token_config("second"), lambda: values.update(token="second"), token=read("token"))
-
-
-@pytest.mark.parametrize("kind", ["file", "function"])
-async def test_a_seed_is_read_again_at_every_connect(kind: str, tmp_path: Path) -> None:
-    first, second = Key(USER), Key(USER)
-    file = tmp_path / "user.nk"
-    file.write_text(first.seed)
-    seed = file if kind == "file" else file.read_text
-    with NatsServer(nkey_config(first)) as server:
-        await reconnected(server, nkey_config(second), lambda: file.write_text(second.seed), nkey_seed=seed)
-
-
-async def test_a_credentials_file_is_read_again_at_every_connect(tmp_path: Path) -> None:
-    first, second = Operator(), Operator()
-    file = first.account.user().write_credentials(tmp_path / "user.creds")
-    with NatsServer(first.server_config()) as server:
-        await reconnected(
-            server,
-            second.server_config(),
-            lambda: second.account.user().write_credentials(file),
-            credentials=file,
-        )
-
-
-# Under way
-
-
-def soon() -> float:
-    """A time by which a JWT can have been used and after which nobody waits long; JWTs know whole seconds only."""
-    return time.time() + 0.6
-
-
-async def closes(nc: natsery.NativeConnection, events: Events, error: type[Exception]) -> str:
-    """The connection closes for a reason, which every call gives from then on; returns its text."""
-    await nc.wait_closed()
-    reason = events.seen[-1].error
-    assert events.seen[-1].kind is EventKind.CLOSED
-    assert type(reason) is error
-    calls: list[Callable[[], Any]] = [
-        lambda: nc.publish("a", b""),
-        lambda: nc.request("a", b""),
-        lambda: nc.add_subscription("a", print),
-        nc.flush,
-    ]
-    for call in calls:
-        with pytest.raises(natsery.ConnectionClosedError) as caught:
-            await call()
-        assert caught.value.__cause__ is reason
-        assert str(caught.value) == f"the NATS connection is closed: {reason}"
-    return str(reason)
-
-
-async def test_a_jwt_that_expires_with_a_fresh_one_in_the_file(
-    operator_server: NatsServer, operator: Operator, tmp_path: Path
-) -> None:
-    file = operator.account.user(expires=soon()).write_credentials(tmp_path / "user.creds")
-    with bounded():
-        async with natsery.connect(operator_server.url, credentials=file, **QUICK) as nc:
-            events = Events(nc)
-            operator.account.user().write_credentials(file)
-            lost = await events.wait(EventKind.DISCONNECTED)
-            assert str(lost.error) == "the server refuses the credentials: User Authentication Expired"
-            await events.wait(EventKind.RECONNECTED)
-            await nc.flush()
-
-
-async def test_a_jwt_that_expires_and_nothing_else_there(
-    operator_server: NatsServer, operator: Operator, tmp_path: Path
-) -> None:
-    file = operator.account.user(expires=soon()).write_credentials(tmp_path / "user.creds")
-    with bounded():
-        async with natsery.connect(operator_server.url, credentials=file, **QUICK) as nc:
-            events = Events(nc)
-            text = await closes(nc, events, natsery.AuthorizationError)
-            # Within the second in which it expires the server says so, and later only that it refuses.
-            assert text.startswith("the server refuses the credentials: ")
-
-
-async def test_those_who_wait_when_the_credentials_expire_hear_why(
-    operator_server: NatsServer, operator: Operator
-) -> None:
-    """They got a ConnectionClosedError that did not say why the connection is closed."""
-    user = operator.account.user(expires=soon())
-    errors: list[natsery.ConnectionClosedError] = []
-
-    async def ask() -> None:
-        with pytest.raises(natsery.ConnectionClosedError) as caught:
-            await nc.request("never.answered")
-        errors.append(caught.value)
-
-    async def listen() -> None:
-        async with nc.subscribe("never.sent") as messages:
-            with pytest.raises(natsery.ConnectionClosedError) as caught:
-                await messages.receive()
-            errors.append(caught.value)
-
-    with bounded():
-        async with natsery.connect(operator_server.url, credentials=lambda: user.credentials, **QUICK) as nc:
-            async with nc.subscribe("never.answered"), anyio.create_task_group() as tasks:
-                tasks.start_soon(ask)
-                tasks.start_soon(listen)
-    assert [str(error).startswith("the NATS connection is closed: the server refuses") for error in errors] == [
-        True,
-        True,
-    ]
-    assert all(isinstance(error.__cause__, natsery.AuthorizationError) for error in errors)
-
-
-async def test_a_service_ends_when_its_credentials_expire(operator_server: NatsServer, operator: Operator) -> None:
-    user = operator.account.user(expires=soon())
-    with bounded():
-        async with natsery.connect(operator_server.url, credentials=lambda: user.credentials, **QUICK) as nc:
-            with pytest.raises(natsery.ConnectionClosedError, match="refuses the credentials"):
-                async with natsery.serve(nc, natsery.ServiceConfig("s", "1.0.0")) as service:
-                    await service.wait_stopped()
-
-
-async def test_a_file_that_is_gone_when_it_is_needed_again(
-    operator_server: NatsServer, operator: Operator, tmp_path: Path
-) -> None:
-    file = operator.account.user(expires=soon()).write_credentials(tmp_path / "user.creds")
-    with bounded():
-        async with natsery.connect(operator_server.url, credentials=file, **QUICK) as nc:
-            events = Events(nc)
-            file.unlink()
-            text = await closes(nc, events, natsery.ConfigError)
-            assert text == f"credentials: cannot be read (No such file or directory); got {str(file)!r}"
-
-
-async def test_a_password_changed_by_a_reload() -> None:
-    password = "first"
-    with NatsServer(password_config("first")) as server, bounded():
-        async with natsery.connect(server.url, user="u", password=lambda: password, **QUICK) as nc:
-            events = Events(nc)
-            password = "second"
-            server.reload(password_config("second"))
-            lost = await events.wait(EventKind.DISCONNECTED)
-            assert lost.error is not None
-            await events.wait(EventKind.RECONNECTED)
-            await nc.flush()
-            events = Events(nc)
-            server.reload(password_config("third"))
-            await closes(nc, events, natsery.AuthorizationError)
-
-
-async def test_a_refusal_once_is_given_another_try() -> None:
-    """A server that is just being given its new users refuses the right credentials for a moment."""
-    attempts = 0
-
-    def password() -> str:
-        nonlocal attempts
-        attempts += 1
-        return WRONG if attempts == 2 else PASSWORD
-
-    with NatsServer(password_config(PASSWORD)) as server, bounded():
-        async with natsery.connect(server.url, user="u", password=password, **QUICK) as nc:
-            events = Events(nc)
-            server.restart()
-            await events.wait(EventKind.RECONNECTED)
-    assert attempts == 3
-
-
-async def test_a_function_that_raises_under_way() -> None:
-    """What it raised is why the connection closes."""
-    failure: Exception | None = None
-
-    def password() -> str:
-        if failure is not None:
-            raise failure
-        return PASSWORD
-
-    with NatsServer(password_config(PASSWORD)) as server, bounded():
-        async with natsery.connect(server.url, user="u", password=password, **QUICK) as nc:
-            events = Events(nc)
-            failure = LookupError("no secret")
-            server.restart()
-            assert await closes(nc, events, LookupError) == "no secret"
-            assert events.seen[-1].error is failure
-
-
-async def test_a_function_that_raises_while_moving_away_from_a_server(caplog: pytest.LogCaptureFixture) -> None:
-    """It tore down the block as an exception group, although the connection still worked."""
-    calls = 0
-    caplog.set_level(logging.INFO, "natsery")
-
-    def password() -> str:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise LookupError("no secret")
-        return "p"
-
-    config = 'authorization { user: u, password: p }\nlame_duck_duration: "30s"\nlame_duck_grace_period: "10ms"'
-    with cluster(config) as (one, _), bounded():
-        async with natsery.connect(one.url, user="u", password=password, shuffle=False, **QUICK) as nc:
-            events = Events(nc)
-            one.lame_duck()
-            await events.wait(EventKind.RECONNECTED)
-            await nc.flush()
-    assert "LookupError('no secret')" in caplog.text
-
-
-async def test_secrets_are_not_in_the_log_of_a_reconnect(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    url_password = secrets.token_hex(8)
-    with NatsServer(password_config(url_password)) as server, bounded():
-        url = f"nats://u:{url_password}@127.0.0.1:{server.port}"
-        async with natsery.connect(url, **QUICK) as nc:
-            events = Events(nc)
-            assert url_password not in repr(nc) + repr(nc.servers)
-            server.reload(password_config("other"))
-            await closes(nc, events, natsery.AuthorizationError)
-    assert "disconnected from NATS" in caplog.text
-    assert url_password not in caplog.text

@@ -8,48 +8,28 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import ConnectionEvent, EventKind, Message
+from natsery.abc import EventKind, Message
 
 from ..server import NatsServer, cluster
 from ..test_serve import add, bounded, config
 from .scripted import Peer, scripted_server
+from .tools import QUICK, Events
 
 pytestmark = pytest.mark.anyio
-
-QUICK = {"reconnect_wait": 0.01, "max_reconnect_wait": 0.02}
-
-
-class Heard:
-    """A connection's events, to be waited for."""
-
-    def __init__(self, nc: natsery.NativeConnection) -> None:
-        self.events: list[ConnectionEvent] = []
-        self._news = anyio.Event()
-        nc.add_listener(self._hear)
-
-    def _hear(self, event: ConnectionEvent) -> None:
-        self.events.append(event)
-        self._news.set()
-
-    async def wait_for(self, kind: EventKind, times: int = 1) -> ConnectionEvent:
-        while len(found := [event for event in self.events if event.kind is kind]) < times:
-            self._news = anyio.Event()
-            await self._news.wait()
-        return found[-1]
 
 
 async def test_subscriptions_come_back_and_messages_wait_for_the_server() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             async with nc.subscribe("news") as messages:
                 server.kill()
-                await heard.wait_for(EventKind.DISCONNECTED)
+                await heard.wait(EventKind.DISCONNECTED)
                 assert not nc.is_connected
                 await nc.publish("news", b"kept")
                 server.start()
                 assert (await messages.receive()).data == b"kept"
-            assert [event.kind for event in heard.events] == ["disconnected", "reconnected"]
+            assert [event.kind for event in heard.seen] == ["disconnected", "reconnected"]
             assert nc.statistics().reconnects == 1
 
 
@@ -61,7 +41,7 @@ async def test_a_server_killed_three_times_under_load() -> None:
             natsery.connect(server.url, **QUICK) as nc,
             natsery.connect(server.url, **QUICK) as other,
         ):
-            heard, other_heard = Heard(nc), Heard(other)
+            heard, other_heard = Events(nc), Events(other)
             is_over = False
 
             async def load() -> None:
@@ -83,8 +63,8 @@ async def test_a_server_killed_three_times_under_load() -> None:
                     for times in range(1, 4):
                         before = answered
                         server.restart()
-                        await heard.wait_for(EventKind.RECONNECTED, times)
-                        await other_heard.wait_for(EventKind.RECONNECTED, times)
+                        await heard.wait(EventKind.RECONNECTED, times)
+                        await other_heard.wait(EventKind.RECONNECTED, times)
                         await nc.flush()
                         while answered < before + 100:
                             await other.flush()
@@ -97,10 +77,10 @@ async def test_a_server_killed_three_times_under_load() -> None:
 async def test_what_waits_while_away_has_a_limit() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, max_pending_bytes=1000, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             async with nc.subscribe("many") as messages:
                 server.kill()
-                await heard.wait_for(EventKind.DISCONNECTED)
+                await heard.wait(EventKind.DISCONNECTED)
                 sent = 0
                 with pytest.raises(natsery.OutboundBufferError):
                     while True:
@@ -116,9 +96,9 @@ async def test_what_waits_while_away_has_a_limit() -> None:
 async def test_a_flush_waits_until_the_server_is_back() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             server.kill()
-            await heard.wait_for(EventKind.DISCONNECTED)
+            await heard.wait(EventKind.DISCONNECTED)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(nc.flush)
                 await anyio.wait_all_tasks_blocked()
@@ -138,12 +118,12 @@ async def test_a_connection_that_may_not_reconnect_closes() -> None:
 async def test_a_connection_gives_up_after_its_rounds() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, max_reconnect_rounds=2, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             with pytest.raises(natsery.ConnectionClosedError, match="cannot connect to NATS"):
                 async with natsery.serve(nc, config(add)) as service:
                     server.kill()
                     await service.wait_stopped()
-            assert isinstance(heard.events[-1].error, natsery.ConnectError)
+            assert isinstance(heard.seen[-1].error, natsery.ConnectError)
             with pytest.raises(natsery.ConnectionClosedError, match="cannot connect to NATS"):
                 await nc.flush()
 
@@ -178,7 +158,7 @@ async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> 
                 [frozen.url, other.url], shuffle=False, ping_interval=0.3, connect_timeout=0.3, **QUICK
             ) as nc,
         ):
-            heard = Heard(nc)
+            heard = Events(nc)
             payload = bytes(1_000_000)
 
             async def fill() -> None:
@@ -189,11 +169,11 @@ async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> 
             async with anyio.create_task_group() as tasks:
                 for _ in range(12):
                     tasks.start_soon(fill)
-                await heard.wait_for(EventKind.RECONNECTED)
+                await heard.wait(EventKind.RECONNECTED)
             assert anyio.current_time() - begun < 3 * 0.3 + 1
             assert nc.server_info.port == other.port
             await nc.flush()
-            lost = next(event.error for event in heard.events if event.kind is EventKind.DISCONNECTED)
+            lost = next(event.error for event in heard.seen if event.kind is EventKind.DISCONNECTED)
             assert "has sent nothing for" in str(lost)
 
 
@@ -216,7 +196,7 @@ async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
     with cluster("lame_duck_duration: 30s, lame_duck_grace_period: 1s") as (lame, other):
         async with bounded(30), natsery.connect(lame.url, shuffle=False) as nc:
             async with natsery.connect(other.url) as client:
-                heard = Heard(nc)
+                heard = Events(nc)
                 received: list[bytes] = []
                 subscription = await nc.add_subscription("numbers", lambda message: received.append(message.data))
                 async with natsery.serve(nc, config(add)):
@@ -225,12 +205,12 @@ async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
                         await nc.publish("numbers", b"%d" % number)
                         if number % 10 == 0:
                             await client.flush()
-                        if heard.events and heard.events[-1].kind is EventKind.RECONNECTED:
+                        if heard.seen and heard.seen[-1].kind is EventKind.RECONNECTED:
                             break
                     await nc.flush()
                     await nc.flush()
                     assert nc.server_info.port == other.port
-                    assert [event.kind for event in heard.events] == ["lame_duck", "disconnected", "reconnected"]
+                    assert [event.kind for event in heard.seen] == ["lame_duck", "disconnected", "reconnected"]
                     # What this connection sent itself comes back from one server or the other, in order and once.
                     assert received == sorted(received, key=int)
                     assert len(received) == len(set(received))
@@ -242,10 +222,10 @@ async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
 async def test_servers_of_a_cluster_are_discovered() -> None:
     with cluster() as (one, other):
         async with bounded(), natsery.connect(one.url, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             assert any(str(other.port) in url for url in nc.servers)
             one.kill()
-            await heard.wait_for(EventKind.RECONNECTED)
+            await heard.wait(EventKind.RECONNECTED)
             assert nc.server_info.port == other.port
 
 
@@ -274,9 +254,9 @@ async def test_a_stream_that_breaks_the_protocol_is_replaced(garbage: bytes) -> 
         await peer.answer_pings()
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
-        heard = Heard(nc)
-        await heard.wait_for(EventKind.RECONNECTED)
-        assert isinstance(heard.events[0].error, natsery.ProtocolError)
+        heard = Events(nc)
+        await heard.wait(EventKind.RECONNECTED)
+        assert isinstance(heard.seen[0].error, natsery.ProtocolError)
         await nc.flush()
 
 
@@ -299,13 +279,13 @@ async def test_an_odd_message_is_dropped_counted_and_reported(odd: bytes) -> Non
         await peer.answer_pings()
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
-        heard = Heard(nc)
+        heard = Events(nc)
         received: list[Message] = []
         await nc.add_subscription("a", received.append)
         await nc.flush()
         assert [message.data for message in received] == [b"fine"]
         assert nc.statistics().malformed == 1
-        assert isinstance(heard.events[0].error, natsery.MalformedMessageError)
+        assert isinstance(heard.seen[0].error, natsery.MalformedMessageError)
         assert nc.is_connected
 
 
@@ -322,10 +302,10 @@ async def test_a_complaint_that_closes_is_the_reason() -> None:
         await peer.answer_pings()
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
-        heard = Heard(nc)
-        event = await heard.wait_for(EventKind.DISCONNECTED)
+        heard = Events(nc)
+        event = await heard.wait(EventKind.DISCONNECTED)
         assert str(event.error) == "the server complains: Stale Connection"
-        await heard.wait_for(EventKind.RECONNECTED)
+        await heard.wait(EventKind.RECONNECTED)
 
 
 async def test_a_complaint_that_is_not_meant_to_close_closes_nothing() -> None:
@@ -335,9 +315,9 @@ async def test_a_complaint_that_is_not_meant_to_close_closes_nothing() -> None:
         await peer.answer_pings()
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
-        heard = Heard(nc)
+        heard = Events(nc)
         await nc.flush()
-        assert [event.kind for event in heard.events] == ["error", "error"]
+        assert [event.kind for event in heard.seen] == ["error", "error"]
         assert nc.is_connected
 
 
@@ -356,10 +336,10 @@ async def test_too_many_subscriptions_name_the_one_that_is_refused() -> None:
 async def test_a_smaller_max_payload_after_a_restart_is_respected() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, **QUICK) as nc:
-            heard = Heard(nc)
+            heard = Events(nc)
             await nc.publish("a", bytes(2000))
             server.restart("max_payload: 1000")
-            await heard.wait_for(EventKind.RECONNECTED)
+            await heard.wait(EventKind.RECONNECTED)
             assert nc.max_payload == 1000
             with pytest.raises(natsery.MaxPayloadError):
                 await nc.publish("a", bytes(2000))
@@ -380,7 +360,7 @@ async def test_a_server_that_takes_a_connection_only_to_end_it_is_not_run_agains
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("random.uniform", lambda low, high: pauses.append(high) or 0)
             async with natsery.connect(url, reconnect_wait=0.1, max_reconnect_wait=1.0) as nc:
-                await Heard(nc).wait_for(EventKind.RECONNECTED, 5)
+                await Events(nc).wait(EventKind.RECONNECTED, 5)
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0]
 
 
@@ -388,9 +368,9 @@ async def test_what_waits_is_sent_when_the_server_is_back_in_time_for_the_end() 
     with NatsServer() as server:
         async with bounded():
             async with natsery.connect(server.url, **QUICK) as nc:
-                heard = Heard(nc)
+                heard = Events(nc)
                 server.kill()
-                await heard.wait_for(EventKind.DISCONNECTED)
+                await heard.wait(EventKind.DISCONNECTED)
                 await nc.publish("last", b"words")
                 server.start()
             assert server.monitor("varz")["in_msgs"] == 1

@@ -56,9 +56,7 @@ async def works(servers: str, **options: Any) -> None:
 
 async def insecure(servers: str, caplog: pytest.LogCaptureFixture, **options: Any) -> str:
     """The text of the SecureConnectionError with which the first connection fails, at once."""
-    error = await connection_error(
-        servers, caplog, secrets=(SECRET,), token=SECRET, retry_first_connect=True, **options
-    )
+    error = await connection_error(servers, caplog, hidden=(SECRET,), token=SECRET, retry_first_connect=True, **options)
     assert type(error) is natsery.SecureConnectionError, repr(error)
     return str(error)
 
@@ -253,7 +251,7 @@ async def test_a_stall_after_the_tls_handshake(certificates: Certificates) -> No
     with bounded():
         async with recording_server(b'INFO {"tls_required":true}\r\n', script) as server:
             options = {"tls": certificates.client_context(), "connect_timeout": 0.5, "token": SECRET}
-            error = await connection_error(server.url, secrets=(SECRET,), **options)
+            error = await connection_error(server.url, hidden=(SECRET,), **options)
             await server.is_done.wait()
     assert str(error).endswith("after 0.5 s (connect_timeout), waiting for the answer to CONNECT)")
     assert SECRET.encode() in received[0]
@@ -273,7 +271,7 @@ async def test_a_server_that_leaves_in_the_middle_of_the_handshake(caplog: pytes
 
     with bounded():
         async with recording_server(b'INFO {"tls_required":true}\r\n', script) as server:
-            error = await connection_error(server.url, caplog, secrets=(SECRET,), token=SECRET)
+            error = await connection_error(server.url, caplog, hidden=(SECRET,), token=SECRET)
             assert type(error) is natsery.ConnectError
     assert f"{server.url}: the server ended the connection during the handshake" in str(error)
 

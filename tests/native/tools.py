@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,23 @@ SECONDS = 10
 
 QUICK = {"reconnect_wait": 0.001, "max_reconnect_wait": 0.01}
 """Options for those who do not want to wait for a reconnect."""
+
+
+PASSWORD = f"p@ss:w/rd {secrets.token_hex(8)}"
+TOKEN = f"t0ken {secrets.token_hex(8)}"
+WRONG = f"wrong-{secrets.token_hex(8)}"
+
+
+def password_config(password: str) -> str:
+    return f'authorization {{ user: u, password: "{password}" }}'
+
+
+def token_config(token: str) -> str:
+    return f'authorization {{ token: "{token}" }}'
+
+
+FUNCTIONS = pytest.mark.parametrize("how", ["function", "async function"])
+"""For options that may be given as functions."""
 
 
 def bounded() -> anyio.abc.CancelScope:
@@ -65,13 +83,11 @@ class Events:
         self._news.set()
         self._news = anyio.Event()
 
-    async def wait(self, kind: EventKind) -> ConnectionEvent:
-        """The first event of a kind."""
-        while True:
-            for event in self.seen:
-                if event.kind is kind:
-                    return event
+    async def wait(self, kind: EventKind, times: int = 1) -> ConnectionEvent:
+        """The first event of a kind, or the one that is so many in order."""
+        while len(found := [event for event in self.seen if event.kind is kind]) < times:
             await self._news.wait()
+        return found[times - 1]
 
 
 async def connection_error(
@@ -79,10 +95,10 @@ async def connection_error(
     caplog: pytest.LogCaptureFixture | None = None,
     /,
     *,
-    secrets: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = (),
     **options: object,
 ) -> Exception:
-    """Why a first connection fails; none of ``secrets`` is shown by the error or the log."""
+    """Why a first connection fails; none of ``hidden`` is shown by the error or the log."""
     if caplog is not None:
         caplog.set_level(logging.DEBUG)
     with bounded(), pytest.raises(Exception) as caught:  # noqa: PT011  # whatever it is, it is returned
@@ -92,7 +108,7 @@ async def connection_error(
     for error in chain(caught.value):
         shown += repr(error) + repr(vars(error))
     shown += caplog.text if caplog is not None else ""
-    for secret in secrets:
+    for secret in hidden:
         assert secret not in shown
     if os.environ.get("NATSERY_SHOW_ERRORS"):
         print(f"\n>>> {type(caught.value).__name__}: {caught.value}")
