@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVarTuple
 
+from anyio.abc import TaskGroup
 from anyio.lowlevel import current_token
+
+ArgsT = TypeVarTuple("ArgsT")
 
 
 def protect_from_interrupt(*functions: Callable[..., Any]) -> None:
@@ -15,3 +18,17 @@ def protect_from_interrupt(*functions: Callable[..., Any]) -> None:
 
         for function in functions:
             protect(function)
+
+
+def start_task(
+    tasks: TaskGroup, function: Callable[[*ArgsT], Coroutine[Any, Any, Any]], *args: *ArgsT, name: str
+) -> None:
+    """Start a task from code that Ctrl-C may strike: not between the making of its coroutine and its start."""
+    protect_from_interrupt(_start)
+    _start(tasks, function, args, name)
+
+
+def _start(
+    tasks: TaskGroup, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], name: str
+) -> None:
+    tasks.start_soon(function, *args, name=name)

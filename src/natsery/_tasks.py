@@ -10,6 +10,8 @@ import anyio
 from anyio import get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
+from ._interrupts import start_task
+
 
 def raise_as_it_is(error: BaseException) -> NoReturn:
     """Raise an exception without giving it a context that it did not have."""
@@ -43,7 +45,7 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
             home = _Home()
             try:
                 # Not `outer.start`: cancelled, that waits for a host that is shielded from the same cancellation.
-                outer.start_soon(home.run, shield)
+                start_task(outer, home.run, shield, name="natsery background tasks")
                 await home.ready.wait()
                 yield home.tasks
             except get_cancelled_exc_class():

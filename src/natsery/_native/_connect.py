@@ -138,12 +138,13 @@ async def connect(
         max_pending_bytes=max_pending_bytes,
         max_control_line=max_control_line,
     )
-    protect_from_interrupt(Session.run, NativeConnection._keep_up, Session._write, Session._keep_alive)
+    protect_from_interrupt(
+        Session.run, NativeConnection._open, NativeConnection._keep_up, Session._write, Session._keep_alive
+    )
     connection = NativeConnection(options)
     async with background_tasks() as tasks:
-        session = await connection._open()
-        tasks.start_soon(connection._keep_up, session, name="natsery connection")
         try:
+            await connection._open(tasks)
             yield connection
         finally:
             await connection._finish()  # noqa: ASYNC102  # bounded by itself

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import final
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .. import abc
@@ -251,12 +252,12 @@ class NativeConnection(ConnectionBase):
 
     # Network connections
 
-    async def _open(self) -> Session:
-        """Find a first server; raises what `dial_first` does. ``_keep_up`` must follow."""
+    async def _open(self, tasks: TaskGroup) -> None:
+        """Find a first server, and keep up a connection from then on, as one of the tasks; raises what `dial_first` does."""
         await check_files(self._options)
         session = self._attach(await dial_first(self._pool, self._options))
         self._is_open = True
-        return session
+        tasks.start_soon(self._keep_up, session, name="natsery connection")
 
     async def _keep_up(self, session: Session) -> None:
         """Keep a network connection up, beginning with this one, until closed or out of servers."""

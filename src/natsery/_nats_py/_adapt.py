@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from .. import abc
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
+from .._interrupts import start_task
 from .._protocol._publication import publication
 from .._tasks import background_tasks
 from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
@@ -41,7 +42,7 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
         connection = AdaptedConnection(client)
         connection._side.attach()
         try:
-            tasks.start_soon(connection._side.heal, name="natsery nats-py watch")
+            start_task(tasks, connection._side.heal, name="natsery nats-py watch")
             yield connection
         finally:
             # Protects the UNSUBs of what was not unsubscribed by its owner, such as the inbox for replies.

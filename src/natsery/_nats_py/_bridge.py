@@ -18,7 +18,7 @@ from .. import abc
 from .._adr32 import new_id
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
-from .._interrupts import protect_from_interrupt
+from .._interrupts import protect_from_interrupt, start_task
 from .._protocol._publication import publication
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
@@ -66,8 +66,8 @@ async def bridge(
     connection = BridgedConnection(urls, options)
     protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread)
     async with background_tasks() as tasks:
-        tasks.start_soon(connection._receive, name="natsery bridge intake")
-        tasks.start_soon(connection._run_thread, name="natsery bridge thread")
+        start_task(tasks, connection._receive, name="natsery bridge intake")
+        start_task(tasks, connection._run_thread, name="natsery bridge thread")
         try:
             await connection._wait_ready()
             yield connection

@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from .. import abc
 from .._config import ServiceConfig, check_seconds
 from .._errors import ConfigError, ConnectionClosedError
-from .._interrupts import protect_from_interrupt
+from .._interrupts import protect_from_interrupt, start_task
 from .._tasks import raise_as_it_is
 from ._connection import as_connection
 from ._endpoint import Endpoint
@@ -74,7 +74,7 @@ async def serve(
                 try:
                     # Not `tasks.start`: cancelled, that waits for the host to end, which is shielded from the same
                     # cancellation and waits for `_begin_stop`.
-                    tasks.start_soon(service._host, name=f"natsery service {service.name}")
+                    start_task(tasks, service._host, name=f"natsery service {service.name}")
                     await service._hosted.wait()
                     await service._open()
                     with service._body:

@@ -24,6 +24,7 @@ from .._config import (
     place,
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
+from .._interrupts import start_task
 from .._wire import ServiceInfo, ServicePing, ServiceStats
 from ._control import ControlPlane
 from ._endpoint import Endpoint
@@ -223,7 +224,7 @@ class Service:
         if self._stopping.is_set():
             return  # the drain does it
         assert self._workers is not None
-        self._workers.start_soon(self._finish_withdrawal, endpoint, name="natsery endpoint withdrawal")
+        start_task(self._workers, self._finish_withdrawal, endpoint, name="natsery endpoint withdrawal")
 
     async def _finish_withdrawal(self, endpoint: Endpoint) -> None:
         with suppress(NatseryError):
@@ -242,7 +243,7 @@ class Service:
         self._control.go_live()
         assert self._plumbing is not None
         for run in self._control.runners:
-            self._plumbing.start_soon(run, name="natsery control plane")
+            start_task(self._plumbing, run, name="natsery control plane")
 
     async def _host(self) -> None:
         """The home of the service's tasks: shielded, so that what was accepted outlives a cancelled body."""

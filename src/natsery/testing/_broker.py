@@ -16,6 +16,7 @@ from .. import abc
 from .._adr32 import check_queue_group, check_subject
 from .._config import check_seconds
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
+from .._interrupts import start_task
 from .._tasks import background_tasks
 from .._wakeup import Wakeup, new_wakeup
 from ._connection import MemoryConnection, MemorySubscription
@@ -61,7 +62,7 @@ class MemoryBroker(AsyncContextManagerMixin):
             raise RuntimeError("a MemoryBroker can be entered once; make another one")
         self._wakeup = new_wakeup()
         async with background_tasks() as tasks:
-            tasks.start_soon(self._deliver, name="natsery memory broker")
+            start_task(tasks, self._deliver, name="natsery memory broker")
             try:
                 yield self
             finally:
