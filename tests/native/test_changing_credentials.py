@@ -154,10 +154,10 @@ async def test_those_who_wait_when_the_credentials_expire_hear_why(
         errors.append(caught.value)
 
     async def listen() -> None:
-        async with nc.subscribe("never.sent") as messages:
-            with pytest.raises(natsery.ConnectionClosedError) as caught:
+        with pytest.raises(natsery.ConnectionClosedError) as caught:
+            async with nc.subscribe("never.sent") as messages:
                 await messages.receive()
-            errors.append(caught.value)
+        errors.append(caught.value)
 
     with bounded():
         async with natsery.connect(operator_server.url, credentials=lambda: user.credentials, **QUICK) as nc:
