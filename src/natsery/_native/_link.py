@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, final
 
 import anyio
@@ -23,6 +24,8 @@ from ._options import Options
 from ._plain_stream import plain_stream
 
 RECEIVE_BYTES = 64 * 1024
+
+VERSION = version("natsery")
 
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE",
@@ -85,7 +88,7 @@ async def dial(address: Address, options: Options) -> Link:
 
 async def _connect_tcp(address: Address) -> ByteStream:
     try:
-        return plain_stream(await anyio.connect_tcp(address.host, address.port))
+        return await anyio.connect_tcp(address.host, address.port)
     except OSError as error:
         # anyio says only that all attempts failed; what happened to them is behind it.
         cause = error.__cause__
@@ -128,7 +131,7 @@ async def _greet(greeting: _Greeting, address: Address, options: Options, progre
         "tls_required": wants_tls,
         "name": options.name or "",
         "lang": "python-natsery",
-        "version": "0.1.0",
+        "version": VERSION,
         "protocol": 1,
         "echo": options.echo,
         "headers": True,
@@ -183,7 +186,7 @@ class _Greeting:
                     raise
                 raise complaint from None
             if event is Signal.PONG:
-                return Link(address, self.stream, self._parser, info, self._events)
+                return Link(address, plain_stream(self.stream), self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):

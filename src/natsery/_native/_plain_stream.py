@@ -9,10 +9,16 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 
-def plain_stream(stream: SocketStream) -> ByteStream:
-    """The stream over its own socket on trio; unchanged on asyncio, whose transports keep their sockets to themselves."""
-    raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # no Django
-    return PlainStream(stream, raw) if isinstance(raw, socket.socket) else stream
+def plain_stream(stream: ByteStream) -> ByteStream:
+    """A TCP stream of trio's over its own socket; any other stream as it is.
+
+    On asyncio transports keep their sockets to themselves, and TLS needs the guards of anyio's own stream beneath it.
+    """
+    if isinstance(stream, SocketStream):
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # no Django
+        if isinstance(raw, socket.socket):
+            return PlainStream(stream, raw)
+    return stream
 
 
 @final
