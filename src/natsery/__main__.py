@@ -1,45 +1,43 @@
-"""The ``natsery`` command."""
+"""The ``natsery`` command: its start and its end."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from ._demo import run_demo
-from ._server import ServerError
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it."""
+NEEDS_CLI = "natsery: this command needs click and rich; run: pip install 'natsery[cli]'\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="natsery", description="NATS services (ADR-32) for trio and asyncio.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser(
-        "demo",
-        help="serve an example on a server of its own, and show what happens",
-        description="Start a nats-server on this machine, serve the calc example on trio, send it requests, "
-        "show what discovery says of it, and stop. Takes about a second; needs natsery[server].",
-    )
-    if parser.parse_args(arguments).command is None:
-        parser.print_help(sys.stderr)
-        return 2
     try:
-        run_demo()
-    except ServerError as error:
-        sys.stderr.write(f"natsery: {error}\n")
+        import click
+        import rich  # noqa: F401  # looked for here, so that what is missing is one clear line
+    except ImportError:
+        sys.stderr.write(NEEDS_CLI)
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("natsery: interrupted; everything is stopped\n")
-        return INTERRUPTED
+    from ._cli._app import cli
+    from ._cli._exits import Exit
+
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show must not end the command.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    try:
+        status = cli.main(arguments, prog_name="natsery", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("natsery: interrupted\n")
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has left; the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        return Exit.FAILED
+    return int(status or Exit.OK)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import anyio
+import click
 
-from . import abc
-from ._adr32 import control_subject, service_error
-from ._config import ServiceConfig, endpoint, group
-from ._errors import ServiceError
-from ._native._connect import connect
-from ._server import open_server
-from ._service._request import Request
-from ._service._scope import serve
-from ._wire import ServiceInfo, ServicePing, ServiceStats
+from .. import abc
+from .._adr32 import control_subject, service_error
+from .._config import ServiceConfig, endpoint, group
+from .._errors import ServiceError
+from .._native._connect import connect
+from .._server import open_server
+from .._service._request import Request
+from .._service._scope import serve
+from .._wire import ServiceInfo, ServicePing, ServiceStats
+from ._readable import readable_duration
+from ._running import run_async
 
 REQUEST_SECONDS = 5.0
 """How long the demo waits for a reply before it gives up."""
@@ -46,16 +48,18 @@ CONFIG = ServiceConfig(
 )
 
 
-def run_demo() -> None:
-    """Run the demo from its start to its end, on trio."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")
+@click.command
+def demo() -> None:
+    """Serve an example on a server of its own, and show what happens.
+
+    Starts a nats-server on this machine, serves the calc example on trio, sends it requests, shows what discovery says of
+    it, and stops. Takes about a second; needs natsery[server].
+    """
     # The exception that the demo provokes is part of the show; its traceback would hide the rest.
     logger = logging.getLogger("natsery")
     was_disabled, logger.disabled = logger.disabled, True
     try:
-        anyio.run(_demo, backend="trio")
+        run_async(_demo)
     finally:
         logger.disabled = was_disabled
 
@@ -124,16 +128,6 @@ async def _show_discovery(nc: abc.Connection) -> None:
             for each in stats.endpoints
         ],
     )
-
-
-def readable_duration(nanoseconds: int) -> str:
-    """A duration with three digits or so, in the unit that suits it."""
-    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
-        if nanoseconds >= size:
-            return (
-                f"{nanoseconds / size:.3g} {unit}" if nanoseconds < 1000 * size else f"{nanoseconds / size:.0f} {unit}"
-            )
-    return f"{nanoseconds} ns"
 
 
 def _say_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

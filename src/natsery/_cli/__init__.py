@@ -1,0 +1,1 @@
+"""The ``natsery`` command; needs the extra ``cli`` (click and rich)."""

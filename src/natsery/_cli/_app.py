@@ -1,0 +1,21 @@
+"""The ``natsery`` command and its subcommands."""
+
+from __future__ import annotations
+
+import click
+
+from ._demo import demo
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(
+    context_settings=HELP,
+    epilog="Exit status: 0 well, 1 failed, 2 wrong usage, 3 no server, 4 nobody answers, 5 too late.",
+)
+@click.version_option(package_name="natsery")
+def cli() -> None:
+    """Find, watch, call and run NATS services (ADR-32)."""
+
+
+cli.add_command(demo)
