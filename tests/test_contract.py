@@ -306,3 +306,27 @@ async def test_everything_ends_with_the_connection(network: Network) -> None:
         with pytest.raises(natsery.ConnectionClosedError):
             async with nc.subscribe("a"):
                 pass
+
+
+async def test_inboxes_are_the_connections_own(nc: Connection, network: Network) -> None:
+    async with bounded(), network.connect() as other:
+        inboxes = [nc.new_inbox(), nc.new_inbox(), other.new_inbox()]
+        assert len(set(inboxes)) == 3
+        assert all(each.startswith("_INBOX.") for each in inboxes)
+        received: list[Message] = []
+        await nc.add_subscription(inboxes[0], received.append)
+        # Requests have an inbox as well, which must not hear of these.
+        await nc.add_subscription("asked", lambda message: None)
+        with anyio.move_on_after(0):
+            await nc.request("asked")
+        await nc.flush()
+        await other.publish(inboxes[0], b"1")
+        await other.flush()
+        await nc.flush()
+        assert [each.data for each in received] == [b"1"]
+
+
+async def test_a_request_that_may_not_be_published_fails_at_once(network: Network) -> None:
+    async with bounded(), network.connect_with(["fine"], ["_INBOX.>"]) as nc:
+        with pytest.raises(natsery.PublishDeniedError, match=r"(?i)'not\.fine'"):
+            await nc.request("Not.Fine")

@@ -62,7 +62,15 @@ def modules(*layers):
 
 
 def test_every_layer_is_there():
-    assert {layer_of(path) for path in MODULES} >= {*PURE, "_service", "_native", "_nats_py", "_backends"}
+    assert {layer_of(path) for path in MODULES} >= {
+        *PURE,
+        "_service",
+        "_client",
+        "_native",
+        "_nats_py",
+        "_backends",
+        "_cli",
+    }
 
 
 def test_imports_are_found_at_any_depth_except_for_type_checking():
@@ -89,6 +97,24 @@ def test_the_native_connection_imports_no_event_loop_but_anyio(path):
 @modules("_service")
 def test_the_service_imports_no_event_loop_but_anyio(path):
     assert not tops_of(path) & (LOOPS - {"anyio"})
+
+
+@modules("_client")
+def test_the_client_knows_the_seam_and_what_is_pure(path):
+    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("natsery.")}
+    assert own <= {*PURE, "abc", "_client"}
+    assert not tops_of(path) & (LOOPS - {"anyio"})
+
+
+def test_the_command_is_the_only_one_to_need_its_extra():
+    assert {layer_of(path) for path in MODULES if tops_of(path) & {"click", "rich"}} == {"__main__", "_cli"}
+
+
+@pytest.mark.parametrize("layer", sorted({layer_of(path) for path in MODULES} - {"", "__main__", "_cli"}))
+def test_nothing_imports_the_command(layer):
+    assert not any(
+        name.startswith("natsery._cli") for path in MODULES if layer_of(path) == layer for name in imports_of(path)
+    )
 
 
 @modules("_service")

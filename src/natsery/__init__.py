@@ -5,6 +5,10 @@ from ._adr32 import Verb as Verb
 from ._adr32 import control_subject as control_subject
 from ._adr32 import error_headers as error_headers
 from ._adr32 import service_error as service_error
+from ._client._client import ServiceClient as ServiceClient
+from ._client._replies import Replies as Replies
+from ._client._replies import ReplyStream as ReplyStream
+from ._client._window import Ended as Ended
 from ._config import NO_QUEUE_GROUP as NO_QUEUE_GROUP
 from ._config import EndpointConfig as EndpointConfig
 from ._config import GroupConfig as GroupConfig

@@ -16,6 +16,7 @@ from ._errors import (
     ConnectionClosedError,
     NatseryError,
     NoRespondersError,
+    PublishDeniedError,
     SlowConsumerError,
     SubscriptionDeniedError,
 )
@@ -78,6 +79,8 @@ class ConnectionBase(abc.Connection):
         self._closed = anyio.Event()
         self._is_closed = False
         self._reason: Exception | None = None
+        self._inbox = inbox
+        self._inboxes = 0
         self._requests = _Requests(self, inbox)
 
     @property
@@ -125,6 +128,11 @@ class ConnectionBase(abc.Connection):
         check_subject("subject", subject, wildcards=False)
         return await self._requests.request(subject, data, headers)
 
+    def new_inbox(self) -> str:
+        """See `abc.Connection`."""
+        self._inboxes += 1
+        return f"{self._inbox}-{self._inboxes}"
+
     def _emit(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
             if self._is_closed:
@@ -151,9 +159,11 @@ class ConnectionBase(abc.Connection):
 class _Pending:
     """One request that waits for its reply."""
 
-    __slots__ = ("done", "reply")
+    __slots__ = ("denied", "done", "reply", "subject")
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.denied: NatseryError | None = None
         self.done = anyio.Event()
         self.reply: abc.Message | None = None
 
@@ -184,15 +194,16 @@ class _Requests:
             raise self._denied
         self._count += 1
         token = str(self._count)
-        pending = self._pending[token] = _Pending()
+        pending = self._pending[token] = _Pending(subject)
         try:
             await self._connection.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
             await pending.done.wait()
         finally:
             del self._pending[token]
         if pending.reply is None:
-            if self._denied is not None:
-                raise self._denied
+            denied = pending.denied or self._denied
+            if denied is not None:
+                raise denied
             raise ConnectionClosedError.because(self._connection._reason)
         if pending.reply.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
@@ -217,3 +228,9 @@ class _Requests:
     def _on_event(self, event: abc.ConnectionEvent) -> None:
         if event.kind is abc.EventKind.CLOSED:
             self._wake_all()
+        elif isinstance(event.error, PublishDeniedError):
+            # A server denies subjects, not messages: whoever waits for a reply from this one waits in vain.
+            for pending in self._pending.values():
+                if event.error.concerns(pending.subject):
+                    pending.denied = event.error
+                    pending.done.set()

@@ -235,11 +235,19 @@ class SubscriptionDeniedError(NatseryError):
 
 
 class PublishDeniedError(NatseryError):
-    """The server refused a message that was already sent: this user may not publish to its subject."""
+    """The server refused a message that was already sent: this user may not publish to its subject.
+
+    Attributes:
+        subject: the subject as the connection was told it; through nats-py that is in lower case.
+    """
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject)
         self.subject = subject
+
+    def concerns(self, subject: str) -> bool:
+        """Whether it may be about a message to ``subject``."""
+        return self.subject in (subject, subject.lower())
 
     def __str__(self) -> str:
         return f"the server denies publishing to {self.subject!r}; check this user's permissions"

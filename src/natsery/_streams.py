@@ -55,6 +55,9 @@ class Messages:
             await self._wakeup.wait()
         return self._pending.popleft()
 
+    def _has_pending(self) -> bool:
+        return bool(self._pending)
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             failure = self._failure

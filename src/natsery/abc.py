@@ -175,9 +175,17 @@ class Connection(ABC):
         Raises:
             NoRespondersError: nobody listens on the subject.
             SubscriptionDeniedError: this user may not subscribe to its own inbox.
+            PublishDeniedError: this user may not publish to the subject.
             ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
+        """
+
+    @abstractmethod
+    def new_inbox(self) -> str:
+        """A subject for replies to this connection, under its inbox prefix; another one each time, and nobody listens there.
+
+        Not a checkpoint.
         """
 
     @abstractmethod

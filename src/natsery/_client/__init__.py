@@ -1,0 +1,1 @@
+"""The other side of a service: requests, and discovery."""

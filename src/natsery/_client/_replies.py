@@ -1,0 +1,163 @@
+"""Several replies to one request: as a stream while they come, and as a list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar, final
+
+import anyio
+
+from .. import abc
+from .._errors import ConfigError, MalformedReplyError, PublishDeniedError
+from ._window import Ended, Window
+
+T = TypeVar("T")
+
+MAX_PENDING = 65_536
+"""Replies kept for a slow loop; what comes beyond is dropped, with `SlowConsumerError`."""
+
+_NO_RESPONDERS = 503
+
+
+@final
+class Replies(list[T]):
+    """What a collection found, in the order of arrival.
+
+    Attributes:
+        ended: why the collection ended.
+        malformed: an error for each reply that could not be read.
+    """
+
+    ended: Ended
+    malformed: list[MalformedReplyError]
+
+
+@final
+class ReplyStream(Generic[T]):
+    """Replies as they come, taken with ``async for``; by one task at a time.
+
+    Attributes:
+        ended: why the collection ended, ``None`` as long as it has not.
+        malformed: an error for each reply so far that could not be read.
+    """
+
+    ended: Ended | None
+    malformed: list[MalformedReplyError]
+
+    def __init__(
+        self,
+        subject: str,
+        window: Window,
+        read: Callable[[abc.Message], T],
+        is_sentinel: Callable[[abc.Message], bool] | None,
+    ) -> None:
+        self.ended = None
+        self.malformed = []
+        self._subject = subject
+        self._window = window
+        self._read = read
+        self._is_sentinel = is_sentinel
+        self._messages = abc.Messages(subject, MAX_PENDING)
+
+    def __aiter__(self) -> ReplyStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        """The next reply that can be read.
+
+        Raises:
+            SubscriptionDeniedError: this user may not subscribe to its own inbox.
+            PublishDeniedError: this user may not publish to the subject.
+            SlowConsumerError: replies were dropped because this loop was too slow.
+            ConnectionClosedError: the connection closed.
+
+        **Cancellation:** no reply is lost. A checkpoint only when it has to wait.
+        """
+        while self.ended is None:
+            message = await self._next_message()
+            if message is None:
+                self.ended = self._window.ended
+            elif message.status == _NO_RESPONDERS:
+                self.ended = Ended.NO_RESPONDERS
+            elif self._is_sentinel is not None and self._is_sentinel(message):
+                self.ended = Ended.SENTINEL
+            else:
+                try:
+                    return self._read(message)
+                except MalformedReplyError as error:
+                    self.malformed.append(error)
+        raise StopAsyncIteration
+
+    async def _next_message(self) -> abc.Message | None:
+        """The next message that came in time, ``None`` when there are no more."""
+        window, messages = self._window, self._messages
+        while True:
+            if messages._has_pending() or window.ended is None:
+                # What came in time is taken although the time is over by now.
+                with anyio.CancelScope(deadline=window.deadline):
+                    return await messages.receive()
+                window.expire(anyio.current_time())
+            else:
+                return None
+
+    def _deliver(self, message: abc.Message) -> None:
+        if self._window.accept(anyio.current_time()):
+            self._messages._deliver(message)
+
+    def _on_event(self, event: abc.ConnectionEvent) -> None:
+        if isinstance(event.error, PublishDeniedError) and event.error.concerns(self._subject):
+            self._messages._fail(event.error)
+        self._messages._on_event(event)
+
+    async def _collect(self) -> Replies[T]:
+        """All replies, to the end."""
+        replies: Replies[T] = Replies([reply async for reply in self])
+        assert self.ended is not None
+        replies.ended = self.ended
+        replies.malformed = self.malformed
+        return replies
+
+
+@asynccontextmanager
+async def open_replies(
+    nc: abc.Connection,
+    subject: str,
+    data: bytes,
+    headers: abc.HeadersInput | None,
+    *,
+    read: Callable[[abc.Message], T],
+    wait: float,
+    stall: float | None,
+    count: int | None,
+    sentinel: bytes | Callable[[abc.Message], bool] | None,
+) -> AsyncIterator[ReplyStream[T]]:
+    """Send a request and collect the replies to it for the length of a block."""
+    is_sentinel = _check_sentinel(sentinel)
+    window = Window(anyio.current_time(), wait=wait, stall=stall, count=count)
+    replies = ReplyStream(subject, window, read, is_sentinel)
+    inbox = nc.new_inbox()
+    stop_listening = nc.add_listener(replies._on_event)
+    try:
+        # No fence before the request: the server reads both in this order.
+        subscription = await nc.add_subscription(inbox, replies._deliver, on_error=replies._messages._fail)
+        try:
+            await nc.publish(subject, data, reply=inbox, headers=headers)
+            yield replies
+        finally:
+            replies._messages._close()
+            await abc.unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
+    finally:
+        stop_listening()
+
+
+def _check_sentinel(sentinel: object) -> Callable[[abc.Message], bool] | None:
+    if sentinel is None:
+        return None
+    if isinstance(sentinel, bytes):
+        return lambda message: message.data == sentinel
+    if callable(sentinel):
+        return lambda message: bool(sentinel(message))
+    raise ConfigError(
+        "sentinel", sentinel, "must be the payload of the last message, a function that knows it, or None"
+    )

@@ -1,0 +1,211 @@
+"""How a collection of replies ends, in memory and in virtual time; and that nothing spoils it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+import natsery
+from natsery import Ended, Replies, ServiceClient
+from natsery.abc import Connection, Message
+from natsery.testing import MemoryBroker
+
+from ..conftest import open_connection
+from ..server import NatsServer
+from ..test_memory import in_virtual_time
+from ..test_serve import add, bounded
+
+Script = list[tuple[float, bytes]]
+
+
+@asynccontextmanager
+async def answering(subject: str, script: Script) -> AsyncIterator[tuple[ServiceClient, MemoryBroker]]:
+    """A client, and somebody who answers requests with payloads, each so many seconds after the request."""
+    async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as other:
+        async with anyio.create_task_group() as tasks:
+
+            async def answer(reply: str, delay: float, payload: bytes) -> None:
+                await anyio.sleep(delay)
+                await other.publish(reply, payload)
+
+            def deliver(message: Message) -> None:
+                for delay, payload in script:
+                    tasks.start_soon(answer, message.reply, delay, payload)
+
+            await other.add_subscription(subject, deliver)
+            yield ServiceClient(nc), broker
+            tasks.cancel_scope.cancel()
+
+
+def ping_of(number: int) -> bytes:
+    return natsery.ServicePing(name="calc", id=f"i{number}", version="1.0.0").to_json()
+
+
+async def collect(script: Script, **options: Any) -> tuple[Replies[natsery.ServicePing], float]:
+    """What a PING finds, and the time that it took."""
+    async with answering("$SRV.PING", script) as (client, _):
+        begun = trio.current_time()
+        found = await client.ping(**options)
+        return found, trio.current_time() - begun
+
+
+@pytest.mark.parametrize(
+    ("delays", "options", "ended", "seconds"),
+    [
+        ([], {}, Ended.WAIT, 2),
+        ([], {"wait": 7, "stall": 1}, Ended.WAIT, 7),
+        ([0.5], {}, Ended.STALL, 1),
+        ([1.75], {}, Ended.WAIT, 2),
+        ([0, 0.25, 0.5], {}, Ended.STALL, 1),
+        ([0, 0.25, 0.5], {"stall": None}, Ended.WAIT, 2),
+        ([0, 0.25, 0.5], {"count": 3}, Ended.COUNT, 0.5),
+        ([0, 0.25, 0.5], {"count": 4}, Ended.STALL, 1),
+        ([3600], {"wait": math.inf, "stall": 60}, Ended.STALL, 3660),
+    ],
+)
+def test_each_end_comes_when_it_should(
+    delays: list[float], options: dict[str, Any], ended: Ended, seconds: float
+) -> None:
+    async def main() -> None:
+        found, took = await collect([(delay, ping_of(index)) for index, delay in enumerate(delays)], **options)
+        assert [each.id for each in found] == [f"i{index}" for index in range(len(delays))]
+        assert (found.ended, took) == (ended, pytest.approx(seconds))
+
+    in_virtual_time(main)
+
+
+def test_what_comes_after_a_stall_is_not_waited_for() -> None:
+    async def main() -> None:
+        found, took = await collect([(0, ping_of(0)), (0.6, ping_of(1))])
+        assert (len(found), found.ended, took) == (1, Ended.STALL, pytest.approx(0.5))
+
+    in_virtual_time(main)
+
+
+def test_a_sentinel_ends_it_when_it_comes() -> None:
+    async def main() -> None:
+        async with answering("count", [(1, b"a"), (2, b"b"), (3, b""), (4, b"c")]) as (client, _):
+            begun = trio.current_time()
+            async with client.request_many("count", wait=60, sentinel=b"") as replies:
+                assert [each.data async for each in replies] == [b"a", b"b"]
+            assert (replies.ended, trio.current_time() - begun) == (Ended.SENTINEL, pytest.approx(3))
+
+    in_virtual_time(main)
+
+
+def test_nobody_there_is_known_at_once() -> None:
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            found = await ServiceClient(nc).stats()
+            assert (found, found.ended) == ([], Ended.NO_RESPONDERS)
+
+    assert in_virtual_time(main) == 0
+
+
+def test_a_reply_that_cannot_be_read_spoils_nothing_and_is_reported() -> None:
+    async def main() -> None:
+        rubbish = [b"", b"\xff\xfe", b"[]", b"{}", b"null", b"[" * 100_000, b'{"name":"calc","id":7,"version":"1"}']
+        wrong_type = natsery.ServiceInfo(name="calc", id="x", version="1.0.0").to_json()
+        script = [(0.1, ping_of(0)), *((0.2, each) for each in [*rubbish, wrong_type]), (0.3, ping_of(1))]
+        found, _ = await collect(script)
+        assert [each.id for each in found] == ["i0", "i1"]
+        assert len(found.malformed) == 8
+        assert all(isinstance(error, natsery.MalformedReplyError) for error in found.malformed)
+
+    in_virtual_time(main)
+
+
+def test_a_slow_loop_loses_nothing_that_came_in_time() -> None:
+    async def main() -> None:
+        script = [(0.1 * index, ping_of(index)) for index in range(30)]
+        async with answering("$SRV.PING", script) as (client, _):
+            ids = []
+            async with client.discover("PING") as replies:
+                async for each in replies:
+                    await anyio.sleep(10)
+                    ids.append(each.id)
+            # Up to the wait of two seconds by the time of arrival, however long the loop takes.
+            assert ids == [f"i{index}" for index in range(20)]
+            assert replies.ended is Ended.WAIT
+
+    in_virtual_time(main)
+
+
+def test_a_collection_goes_on_when_the_server_comes_back() -> None:
+    async def main() -> None:
+        async with answering("$SRV.PING", [(3, ping_of(0))]) as (client, broker):
+            (nc, _) = broker._connections
+            broker.disconnect(nc)
+            async with client.discover("PING", wait=5) as replies, anyio.create_task_group() as tasks:
+
+                async def come_back() -> None:
+                    await anyio.sleep(1)
+                    broker.reconnect(nc)
+
+                tasks.start_soon(come_back)
+                assert (await anext(replies)).id == "i0"
+
+    in_virtual_time(main)
+
+
+def test_leaving_at_every_step_leaves_no_subscription() -> None:
+    async def main() -> None:
+        async with answering("$SRV.PING", [(1, ping_of(0)), (2, ping_of(1))]) as (client, broker):
+            (nc, _) = broker._connections
+            for seconds in (0, 0.5, 1, 1.5, 2, 2.5):
+                with anyio.move_on_after(seconds):
+                    await client.ping(wait=60, stall=None)
+                assert list(nc._active()) == []
+                assert nc._listeners == []
+
+    in_virtual_time(main)
+
+
+def instance(number: int) -> natsery.ServiceConfig:
+    return natsery.ServiceConfig("calc", "1.0.0", id=f"instance{number}", endpoints=[add])
+
+
+@asynccontextmanager
+async def connections(transport: str, url: str) -> AsyncIterator[tuple[Connection, Connection]]:
+    if transport == "memory":
+        async with MemoryBroker() as broker, broker.connect() as one, broker.connect() as other:
+            yield one, other
+    else:
+        async with open_connection(transport, url) as one, open_connection(transport, url) as other:
+            yield one, other
+
+
+@pytest.mark.parametrize("transport", ["memory", "native"])
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_two_hundred_instances_are_found_in_one_call(backend: str, transport: str, nats_server: NatsServer) -> None:
+    """The server is busy, and one more who hears the question answers rubbish."""
+
+    async def main() -> None:
+        async with bounded(60), connections(transport, nats_server.url) as (nc, client):
+            async with anyio.create_task_group() as tasks:
+
+                async def keep_busy() -> None:
+                    while True:
+                        await client.request("add", b"1+2")
+
+                for number in range(200):
+                    await tasks.start(natsery.serve_forever, nc, instance(number))
+                await nc.add_subscription(
+                    "$SRV.STATS.calc", lambda message: tasks.start_soon(nc.publish, message.reply, b"?")
+                )
+                for _ in range(16):
+                    tasks.start_soon(keep_busy)
+                await nc.flush()
+                found = await ServiceClient(client).stats("calc", wait=30, count=201)
+                assert sorted(each.id for each in found) == sorted(f"instance{number}" for number in range(200))
+                assert (found.ended, len(found.malformed)) == (Ended.COUNT, 1)
+                tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
