@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(NEEDS_CLI)
         return 1
     from ._cli._app import cli
-    from ._cli._exits import Exit
+    from ._cli._exits import CommandError, Exit, line_of, status_of
+    from ._errors import NatseryError
 
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show must not end the command.
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except NatseryError as error:
+        CommandError(line_of(error)).show()
+        return status_of(error)
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("natsery: interrupted\n")
         return Exit.INTERRUPTED

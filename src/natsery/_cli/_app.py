@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from ._completion import completion
 from ._demo import demo
+from ._listing import info, ls, ping
+from ._request import request
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -18,4 +21,5 @@ def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 
 
-cli.add_command(demo)
+for command in (ls, ping, info, request, demo, completion):
+    cli.add_command(command)

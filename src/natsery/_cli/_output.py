@@ -23,11 +23,13 @@ class Column:
     Attributes:
         title: its head.
         right: whether it is a column of figures, aligned to the right.
+        whole: whether its cells are never wrapped, such as names to copy; the other columns give way.
         style: rich's style of its cells, on a terminal.
     """
 
     title: str
     right: bool = False
+    whole: bool = False
     style: str = ""
 
 
@@ -66,7 +68,7 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, titl
             justify="right" if column.right else "left",
             style=column.style,
             header_style="bold",
-            no_wrap=column.right,
+            no_wrap=column.right or column.whole,
             overflow="fold",
         )
     for row in cells:
