@@ -17,6 +17,7 @@ from .._errors import (
     SecureConnectionError,
     ServiceError,
 )
+from ._readable import printable
 
 
 @final
@@ -69,4 +70,4 @@ def line_of(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     text = str(error) if isinstance(error, (NatseryError, OSError, TimeoutError)) else repr(error)
-    return " ".join(text.split()) or type(error).__name__
+    return printable(" ".join(text.split())) or type(error).__name__

@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ._readable import printable
+
 
 @final
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class Column:
 
 
 def say(text: str = "") -> None:
-    """Print a line of a command's output; what looks like markup stays as it is."""
-    _console().print(Text(text), soft_wrap=True)
+    """Print a line of a command's output; markup stays as it is, and control characters are shown, not sent."""
+    _console().print(Text(printable(text)), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Print a line that is not the output: a warning, or what is under way; to stderr."""
-    Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text(printable(text)), soft_wrap=True)
 
 
 def show_json(value: Any) -> None:
@@ -53,14 +55,14 @@ def show_json(value: Any) -> None:
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print a table; a cell's control characters are shown, not sent."""
     console = _console()
-    cells = [[_printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     if not console.is_terminal:
         if title:
             say(title)
         _show_plain(columns, cells)
         return
     table = Table(
-        title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False, padding=(0, 2)
+        title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     for column in columns:
         table.add_column(
@@ -86,10 +88,6 @@ def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
             for cell, width, column in zip(line, widths, columns, strict=True)
         ]
         say("  ".join(padded).rstrip())
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _console() -> Console:

@@ -1,4 +1,4 @@
-"""Figures as a person reads them."""
+"""Figures and texts as a person reads them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def readable_age(since: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}{seconds % size // smaller_size}{smaller}"
     return f"{seconds}s"
+
+
+def printable(text: str) -> str:
+    r"""A text whose control characters are shown (``\x1b``), so that a terminal is not steered by it; lines stay lines."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 def now() -> datetime:
