@@ -23,7 +23,7 @@ def test_the_demo_tells_what_a_service_does(tmp_path: Path) -> None:
     assert re.search(r"math\.add +1\+2 +-> +3$", output, re.MULTILINE)
     assert "error 400 expected 'a+b'" in output
     assert "error 500 Internal Server Error" in output
-    assert re.search(r"^  add +3 +1 +\S+ (ns|µs|ms) +\S+ (ns|µs|ms) +400:expected 'a\+b'$", output, re.MULTILINE)
+    assert re.search(r"^  add +3 +1 +\S+ (ns|µs|ms) +\S+ (ns|µs|ms)  400:expected 'a\+b'$", output, re.MULTILINE)
     for verb in ("PING", "INFO", "STATS"):
         assert f"$SRV.{verb}.calc" in output
     assert "Stopped: 5 requests answered, 2 of them with an error" in output

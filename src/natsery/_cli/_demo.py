@@ -7,15 +7,14 @@ import logging
 import anyio
 import click
 
-from .. import abc
-from .._adr32 import control_subject, service_error
+from .._client._client import ServiceClient
 from .._config import ServiceConfig, endpoint, group
 from .._errors import ServiceError
 from .._native._connect import connect
 from .._server import open_server
 from .._service._request import Request
 from .._service._scope import serve
-from .._wire import ServiceInfo, ServicePing, ServiceStats
+from ._output import Column, say, show_table
 from ._readable import readable_duration
 from ._running import run_async
 
@@ -66,59 +65,69 @@ def demo() -> None:
 
 async def _demo() -> None:
     async with open_server() as server:
-        _say(f"nats-server   {server.url}, started for this demo")
+        say(f"nats-server   {server.url}, started for this demo")
         async with connect(server.url) as nc:
+            client = ServiceClient(nc)
             async with serve(nc, CONFIG, grace=5) as service:
-                _say(f"service       {service.name} {service.version} on trio, through natsery.connect")
-                _say()
-                await _show_requests(nc)
-                await _show_discovery(nc)
+                say(f"service       {service.name} {service.version} on trio, through natsery.connect")
+                say()
+                await _show_requests(client)
+                await _show_discovery(client)
             stats = service.stats()
     requests = sum(each.num_requests for each in stats.endpoints)
     errors = sum(each.num_errors for each in stats.endpoints)
-    _say(f"Stopped: {requests} requests answered, {errors} of them with an error; the service drained, and the")
-    _say("connection and the server are closed.")
+    say(f"Stopped: {requests} requests answered, {errors} of them with an error; the service drained, and the")
+    say("connection and the server are closed.")
 
 
-async def _show_requests(nc: abc.Connection) -> None:
-    _say("Requests")
-    await _show_request(nc, "math.add", b"1+2")
-    await _show_request(nc, "math.add", b"20+22")
-    await _show_request(nc, "math.divide", b"84/2")
-    await _show_request(nc, "math.add", b"one+two", "the handler raised ServiceError(400, ...)")
-    await _show_request(nc, "math.divide", b"1/0", "it raised ZeroDivisionError; its text stays inside")
-    _say()
+async def _show_requests(client: ServiceClient) -> None:
+    say("Requests")
+    await _show_request(client, "math.add", b"1+2")
+    await _show_request(client, "math.add", b"20+22")
+    await _show_request(client, "math.divide", b"84/2")
+    await _show_request(client, "math.add", b"one+two", "the handler raised ServiceError(400, ...)")
+    await _show_request(client, "math.divide", b"1/0", "it raised ZeroDivisionError; its text stays inside")
+    say()
 
 
-async def _show_request(nc: abc.Connection, subject: str, data: bytes, remark: str = "") -> None:
-    with anyio.fail_after(REQUEST_SECONDS):
-        reply = await nc.request(subject, data)
-    error = service_error(reply.data, reply.headers)
-    answer = reply.data.decode() if error is None else f"error {error.code} {error.description}"
-    _say(f"  {subject:<12} {data.decode():<8} ->  {answer:<34}{remark}".rstrip())
+async def _show_request(client: ServiceClient, subject: str, data: bytes, remark: str = "") -> None:
+    try:
+        with anyio.fail_after(REQUEST_SECONDS):
+            answer = (await client.request(subject, data)).data.decode()
+    except ServiceError as error:
+        answer = f"error {error.code} {error.description}"
+    say(f"  {subject:<12} {data.decode():<8} ->  {answer:<34}{remark}".rstrip())
 
 
-async def _show_discovery(nc: abc.Connection) -> None:
-    with anyio.fail_after(REQUEST_SECONDS):
-        ping = ServicePing.from_json((await nc.request(control_subject("PING", "calc"))).data)
-        info = ServiceInfo.from_json((await nc.request(control_subject("INFO", "calc"))).data)
-        stats = ServiceStats.from_json((await nc.request(control_subject("STATS", "calc"))).data)
-    _say("$SRV.PING.calc")
-    _say(f"  name      {ping.name} {ping.version}")
-    _say(f"  instance  {ping.id}")
-    _say()
-    _say("$SRV.INFO.calc")
-    _say(f"  about     {info.description}")
-    _say_table(
-        ("endpoint", "subject", "queue group"), [(each.name, each.subject, each.queue_group) for each in info.endpoints]
+async def _show_discovery(client: ServiceClient) -> None:
+    (ping,) = await client.ping("calc", count=1)
+    say("$SRV.PING.calc")
+    say(f"  name      {ping.name} {ping.version}")
+    say(f"  instance  {ping.id}")
+    say()
+    (info,) = await client.info("calc", count=1)
+    say("$SRV.INFO.calc")
+    say(f"  about     {info.description}")
+    show_table(
+        (Column("  endpoint", style="cyan"), Column("subject"), Column("queue group")),
+        [(f"  {each.name}", each.subject, each.queue_group) for each in info.endpoints],
     )
-    _say("$SRV.STATS.calc")
-    _say(f"  started   {stats.started:%Y-%m-%d %H:%M:%S} UTC")
-    _say_table(
-        ("endpoint", "requests", "errors", "average", "total", "last error"),
+    say()
+    (stats,) = await client.stats("calc", count=1)
+    say("$SRV.STATS.calc")
+    say(f"  started   {stats.started:%Y-%m-%d %H:%M:%S} UTC")
+    show_table(
+        (
+            Column("  endpoint", style="cyan"),
+            Column("requests", right=True),
+            Column("errors", right=True),
+            Column("average", right=True),
+            Column("total", right=True),
+            Column("last error"),
+        ),
         [
             (
-                each.name,
+                f"  {each.name}",
                 str(each.num_requests),
                 str(each.num_errors),
                 readable_duration(each.average_processing_time),
@@ -128,14 +137,4 @@ async def _show_discovery(nc: abc.Connection) -> None:
             for each in stats.endpoints
         ],
     )
-
-
-def _say_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        _say(("  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
-    _say()
-
-
-def _say(line: str = "") -> None:
-    print(line, flush=True)  # a command's output
+    say()

@@ -55,7 +55,7 @@ def show_json(value: Any) -> None:
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print a table; a cell's control characters are shown, not sent."""
     console = _console()
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     if not console.is_terminal:
         if title:
             say(title)
