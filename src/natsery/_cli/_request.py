@@ -17,7 +17,7 @@ from .._errors import NoRespondersError, ServiceError
 from .._message import Headers
 from ._exits import CommandError, Exit, line_of
 from ._output import complain, show_json
-from ._readable import readable_duration
+from ._readable import counted, readable_duration
 from ._running import run_async
 from ._settings import Settings, connection_options
 
@@ -95,7 +95,7 @@ class _Show:
     def reply(self, reply: abc.Message, seconds: float) -> None:
         """Print a reply."""
         if self._verbose:
-            complain(f"{len(reply.data)} byte{'s' * (len(reply.data) != 1)} in {readable_duration(seconds * 1e9)}")
+            complain(f"{counted(len(reply.data), 'byte')} in {readable_duration(seconds * 1e9)}")
             for name, value in reply.headers.multi_items():
                 complain(f"{name}: {value}")
         if self._as_json:
