@@ -14,7 +14,7 @@ import pytest
 import natsery
 
 from .server import NatsServer
-from .test_serve import bounded
+from .test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +68,14 @@ async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsy
                 output += capsys.readouterr().out
             tasks.cancel_scope.cancel()
     assert "orders.old b'7'\nb'reserved 7'" in output
+
+
+async def test_the_client_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
+    look_around = functions_of(ROOT / "README.md", "async def look_around")["look_around"]
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        async with natsery.serve(nc, config(natsery.group("math", [add]))):
+            await look_around(nc)
+    assert "b'3'\ncalc 1.0.0 ['math.add']\n" in capsys.readouterr().out
 
 
 async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> None:
