@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from natsery.testing import NatsServer as NatsServer
-from natsery.testing._nats_server import free_port as free_port
+from natsery.testing._nats_server import port_of, reserve_port
 
 
 @contextmanager
 def cluster(config: str = "") -> Iterator[tuple[NatsServer, NatsServer]]:
     """Two servers that share a configuration and name each other in their INFO."""
-    routes = (free_port(), free_port())
-    listed = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in routes)
-    texts = [
-        f'{config}\ncluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{listed}] }}\nserver_name: "{port}"\n'
-        for port in routes
-    ]
-    with NatsServer(texts[0]) as one, NatsServer(texts[1]) as other:
-        for server in (one, other):
+    with ExitStack() as stack:
+        routes = [port_of(stack.enter_context(reserve_port())) for _ in range(2)]
+        listed = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in routes)
+        servers = []
+        for port in routes:
+            joined = f'cluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{listed}] }}\nserver_name: "{port}"'
+            servers.append(stack.enter_context(NatsServer(f"{config}\n{joined}\n")))
+        for server in servers:
             server.wait_until(partial(_knows_both, server), "the servers did not form a cluster")
+        one, other = servers
         yield one, other
 
 

@@ -10,6 +10,7 @@ import nats
 import pytest
 
 from natsery.testing import ServerError
+from natsery.testing._nats_server import port_of, reserve_port
 
 from .certificates import Certificates
 from .operator_mode import USER, Account, Key, Operator, nkey_config
@@ -135,6 +136,17 @@ def test_frozen_killed_restarted_reloaded() -> None:
         server.reload("max_payload: 500")
         with raw_client(server.port) as client:
             assert client.info["max_payload"] == 500
+
+
+def test_a_port_is_reserved_while_its_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test's server could take the port of one that was killed and came back."""
+    with NatsServer() as server:
+        server.kill()
+        drawn = [*range(31_000, 31_999), server.port]
+        monkeypatch.setattr("random.randrange", lambda *_: drawn.pop())
+        with reserve_port() as reservation:
+            assert port_of(reservation) != server.port
+        server.start()
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -49,11 +50,12 @@ class NatsServer:
 
     def __init__(self, config: str = "", *, port: int | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="natsery-test-")
-        self.port: int = port or free_port()
+        self._reservations = ExitStack()
+        self.port: int = port or self._reserve()
         self.url: str = f"nats://127.0.0.1:{self.port}"
         self.tls_url: str = f"tls://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
-        self._monitor_port = 0
+        self._monitor_port = self._reserve()
         self._config = Path(self._folder.name) / "server.conf"
         self._first_config = config
         self._config.write_text(config)
@@ -71,27 +73,18 @@ class NatsServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
+        self._reservations.close()
         self._folder.cleanup()
 
     def start(self) -> None:
         """Start it, as entering the block does; returns when it accepts clients."""
-        program = find_program()
-        for attempts_left in (2, 1, 0):
-            self._monitor_port = free_port()
-            command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self._monitor_port)]
-            with self._log.open("wb") as log:
-                self.process = subprocess.Popen(
-                    [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-                )
-            try:
-                # Asked of the monitor, because a server that wants TLS first says nothing to a client.
-                self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
-            except ServerError:
-                # Somebody else took the monitor's port in between.
-                if "address already in use" not in self.log() or not attempts_left:
-                    raise
-            else:
-                return
+        command = [find_program(), "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self._monitor_port)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        # Asked of the monitor, because a server that wants TLS first says nothing to a client.
+        self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it with a signal, ``SIGKILL`` unless another is given. Safe when it does not run."""
@@ -174,6 +167,9 @@ class NatsServer:
         """What it has logged since its last start."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def _reserve(self) -> int:
+        return port_of(self._reservations.enter_context(reserve_port()))
+
     def _load_time(self) -> str:
         return str(self.monitor("varz")["config_load_time"])
 
@@ -183,17 +179,28 @@ class NatsServer:
         self.process.send_signal(number)
 
 
-def free_port() -> int:
-    """A port that nobody has, outside the range that the kernel takes for clients.
+def reserve_port() -> socket.socket:
+    """A port that nobody has, and that no other server of tests gets until the socket returned is closed.
 
-    A port of that range can be gone when a killed server wants it back, and a client that tries again and again to reach
-    it in between can get connected to itself.
+    A killed server wants its port back. Nothing may hold that port itself meanwhile, as nats-server could not listen there, so
+    that a UDP socket of the same number stands for it; the operating system lets it go with this process, however that ends.
+
+    The port is outside the range that the kernel takes for clients: one of that range can be gone when the server wants it back,
+    and a client that tries again and again to reach it in between can get connected to itself.
     """
     while True:
         port = random.randrange(10_000, 32_000)  # noqa: S311  # no secret
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.socket() as server:
+                server.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        return reservation
+
+
+def port_of(reservation: socket.socket) -> int:
+    """The port that is reserved."""
+    return int(reservation.getsockname()[1])
