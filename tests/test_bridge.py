@@ -82,9 +82,10 @@ async def test_a_cancellation_over_there_does_not_cross(nats_server: NatsServer)
 
 async def test_a_failed_connect_raises_what_nats_py_raises() -> None:
     before = threading.active_count()
+    options = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0}
     async with bounded():
         with pytest.raises(nats.errors.NoServersError):
-            async with natsery.bridge("nats://127.0.0.1:1", allow_reconnect=False, max_reconnect_attempts=1):
+            async with natsery.bridge("nats://127.0.0.1:1", **options):
                 pass
         with pytest.raises(TypeError, match="no_such_option"):
             async with natsery.bridge("nats://127.0.0.1:1", no_such_option=1):

@@ -165,21 +165,20 @@ async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> 
                 await nc.publish("big", payload)
 
             frozen.freeze()
-            begun = anyio.current_time()
             async with anyio.create_task_group() as tasks:
                 for _ in range(12):
                     tasks.start_soon(fill)
                 await heard.wait(EventKind.RECONNECTED)
-            assert anyio.current_time() - begun < 3 * 0.3 + 1
             assert nc.server_info.port == other.port
             await nc.flush()
             lost = next(event.error for event in heard.seen if event.kind is EventKind.DISCONNECTED)
             assert "has sent nothing for" in str(lost)
 
 
-async def test_a_scope_is_left_while_the_server_is_frozen() -> None:
+async def test_a_scope_is_left_while_the_server_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("natsery._native._connection.CLOSE_SECONDS", 0.1)
     with NatsServer() as server:
-        async with bounded(30):
+        async with bounded():
             async with natsery.connect(server.url) as nc:
                 server.freeze()
                 async with anyio.create_task_group() as tasks:
@@ -187,9 +186,6 @@ async def test_a_scope_is_left_while_the_server_is_frozen() -> None:
                         tasks.start_soon(nc.publish, "big", bytes(1_000_000))
                     await anyio.wait_all_tasks_blocked()
                     tasks.cancel_scope.cancel()
-                left = anyio.current_time()
-            assert anyio.current_time() - left < 3
-            server.thaw()
 
 
 async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
