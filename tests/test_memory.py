@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 import pytest
-import trio.testing
+import trio
 
 import natsery
 from natsery.abc import ConnectionEvent, EventKind, Message
@@ -15,6 +13,7 @@ from natsery.testing import MemoryBroker, make_request
 
 from .conftest import BACKENDS
 from .test_serve import add, bounded, config, error_of
+from .virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -185,55 +184,6 @@ async def test_a_handler_that_answers_itself() -> None:
 async def test_a_request_that_breaks_the_rules(arguments: dict[str, Any], field: str) -> None:
     with pytest.raises(natsery.ConfigError, match=field):
         make_request(**arguments)
-
-
-def in_virtual_time(test: Callable[[], Awaitable[None]]) -> float:
-    """Run on trio with a clock that jumps; the seconds that passed on it."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
-
-    async def main() -> float:
-        begun = trio.current_time()
-        await test()
-        return trio.current_time() - begun
-
-    return trio.run(main, clock=clock)
-
-
-def test_a_grace_of_thirty_seconds_with_a_stuck_handler_in_virtual_time() -> None:
-    async def stuck(request: natsery.Request) -> bytes:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    async def main() -> None:
-        replies: list[tuple[float, str]] = []
-        async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as client:
-            async with anyio.create_task_group() as tasks:
-
-                async def ask() -> None:
-                    reply = await client.request("stuck")
-                    replies.append((trio.current_time() - begun, error_of(reply)))
-
-                async with natsery.serve(nc, config(stuck), grace=30):
-                    tasks.start_soon(ask)
-                    await trio.testing.wait_all_tasks_blocked()
-                    begun = trio.current_time()
-                assert trio.current_time() - begun == pytest.approx(30)
-        assert replies == [(pytest.approx(30), "503:Service Stopping")]
-
-    assert in_virtual_time(main) == pytest.approx(30)
-
-
-def test_a_timeout_in_virtual_time() -> None:
-    @natsery.endpoint(timeout=3600)
-    async def slow(request: natsery.Request) -> bytes:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    async def main() -> None:
-        async with MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config(slow)):
-            assert error_of(await nc.request("slow")) == "504:Deadline Exceeded"
-
-    assert in_virtual_time(main) == pytest.approx(3600)
 
 
 def test_a_delay_in_virtual_time() -> None:

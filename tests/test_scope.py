@@ -1,4 +1,4 @@
-"""The lifetimes: how a service is entered and left, for whatever reason."""
+"""The lifetimes: how a service is entered and left, for whatever reason; how long that takes is in service/test_deadlines.py."""
 
 from __future__ import annotations
 
@@ -42,11 +42,9 @@ async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connecti
 
     started = anyio.Event()
     async with bounded(), anyio.create_task_group() as tasks:
-        async with natsery.serve(nc, config(stuck), grace=0.3) as service:
+        async with natsery.serve(nc, config(stuck), grace=0.05) as service:
             tasks.start_soon(ask, nc, "stuck", replies)
             await started.wait()
-            left = anyio.current_time()
-        assert 0.3 <= anyio.current_time() - left < 2.3
     assert replies == ["503:Service Stopping"]
     assert service.stats().endpoints[0].failures == {"stopping": 1}
 
@@ -214,13 +212,12 @@ async def test_a_subscription_denied_later_ends_the_service(transport: str) -> N
     assert any(isinstance(error, natsery.SubscriptionDeniedError) for error in heard)
 
 
-async def test_a_frozen_server_does_not_hold_the_scope(transport: str) -> None:
+async def test_a_frozen_server_does_not_hold_the_scope(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("natsery._service._service.FENCE_SECONDS", 0.1)
     with NatsServer() as server:
-        async with bounded(30), open_connection(transport, server.url, ping_interval=3600) as nc:
+        async with bounded(), open_connection(transport, server.url, ping_interval=3600) as nc:
             async with natsery.serve(nc, config(add)):
                 server.freeze()
-                left = anyio.current_time()
-            assert anyio.current_time() - left < 3
             server.thaw()
 
 

@@ -19,8 +19,8 @@ from natsery.testing import MemoryBroker
 
 from ..conftest import open_connection
 from ..server import NatsServer
-from ..test_memory import in_virtual_time
 from ..test_serve import add, bounded
+from ..virtual_time import in_virtual_time
 
 Script = list[tuple[float, bytes]]
 

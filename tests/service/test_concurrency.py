@@ -1,0 +1,31 @@
+"""How many requests of an endpoint are under way at once."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from ..test_serve import bounded, config
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_four_requests_at_a_concurrency_of_four_run_at_once(nc: Connection) -> None:
+    together = anyio.Event()
+    inside = 0
+
+    @natsery.endpoint(concurrency=4)
+    async def meet(request: natsery.Request) -> bytes:
+        nonlocal inside
+        inside += 1
+        if inside == 4:
+            together.set()
+        await together.wait()
+        return b"met"
+
+    async with bounded(), natsery.serve(nc, config(meet)), anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(nc.request, "meet")

@@ -1,0 +1,151 @@
+"""How long a service waits for others, to the moment: for handlers, servers, and the functions in its configuration."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+from natsery.testing import MemoryBroker
+
+from ..test_serve import add, bounded, config, error_of
+from ..virtual_time import IN_VIRTUAL_TIME
+
+pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]
+
+Arrivals = list[tuple[float, str | None]]
+
+
+async def ask(nc: Connection, subject: str, arrivals: Arrivals) -> None:
+    """Note how long a reply took, and the error that it is."""
+    begun = anyio.current_time()
+    reply = await nc.request(subject)
+    arrivals.append((pytest.approx(anyio.current_time() - begun), error_of(reply)))
+
+
+async def stuck(request: natsery.Request) -> None:
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("timeout", [0.05, 3600])
+async def test_a_deadline_that_passes_is_answered_with_504(nc: Connection, timeout: float) -> None:
+    arrivals: Arrivals = []
+
+    @natsery.endpoint(timeout=timeout)
+    async def slow(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    async with bounded(10_000), natsery.serve(nc, config(slow)) as service:
+        await ask(nc, "slow", arrivals)
+        await ask(nc, "slow", arrivals)
+    assert arrivals == [(timeout, "504:Deadline Exceeded")] * 2
+    assert service.stats().endpoints[0].failures == {"timeout": 2}
+
+
+@pytest.mark.parametrize("grace", [0, 0.3, 30])
+async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connection, grace: float) -> None:
+    arrivals: Arrivals = []
+    started = anyio.Event()
+
+    @natsery.endpoint(concurrency=2)
+    async def never(request: natsery.Request) -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    async with bounded(60), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(never), grace=grace) as service:
+            for _ in range(3):
+                tasks.start_soon(ask, nc, "never", arrivals)
+            await started.wait()
+            left = anyio.current_time()
+        assert anyio.current_time() - left == pytest.approx(grace)
+    assert arrivals == [(grace, "503:Service Stopping")] * 3
+    assert service.stats().endpoints[0].failures == {"stopping": 3}
+
+
+async def test_a_request_that_ends_within_the_grace_is_waited_for_and_no_longer(nc: Connection) -> None:
+    arrivals: Arrivals = []
+
+    started = anyio.Event()
+
+    async def slow(request: natsery.Request) -> None:
+        started.set()
+        await anyio.sleep(7)
+
+    async with bounded(60), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(slow), grace=30):
+            tasks.start_soon(ask, nc, "slow", arrivals)
+            await started.wait()
+            left = anyio.current_time()
+        assert anyio.current_time() - left == pytest.approx(7)
+    assert arrivals == [(7, None)]
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0, 1), (10, 10)])
+async def test_a_server_that_says_nothing_holds_the_scope_for_a_second(
+    broker: MemoryBroker, nc: Connection, grace: float, seconds: float
+) -> None:
+    """Beside the grace, which requests get that were accepted before."""
+    async with bounded(60):
+        async with natsery.serve(nc, config(stuck), grace=grace):
+            await nc.publish("stuck")
+            await nc.flush()
+            broker.delay = 3600
+            left = anyio.current_time()
+        assert anyio.current_time() - left == pytest.approx(seconds)
+
+
+async def test_a_server_that_is_away_holds_nobody(broker: MemoryBroker, nc: Connection) -> None:
+    async with bounded():
+        async with natsery.serve(nc, config(add)):
+            broker.disconnect(nc)
+            left = anyio.current_time()
+        assert anyio.current_time() == left
+
+
+async def test_a_stats_handler_gets_five_seconds_and_keeps_nobody_from_a_ping(nc: Connection) -> None:
+    heard: list[Exception] = []
+
+    async def data(stats: natsery.EndpointStats) -> object:
+        if stats.name == "stuck":
+            await anyio.sleep_forever()
+        return {"seen": stats.num_requests}
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+        heard.append(error)
+
+    arrivals: Arrivals = []
+    async with bounded(), natsery.serve(nc, config(stuck, add, stats_handler=data, error_handler=hear)):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, nc, "$SRV.PING", arrivals)
+            begun = anyio.current_time()
+            first, second = json.loads((await nc.request("$SRV.STATS.calc")).data)["endpoints"]
+            assert anyio.current_time() - begun == pytest.approx(5)
+    assert "data" not in first
+    assert second["data"] == {"seen": 0}
+    assert arrivals == [(0, None)]
+    assert [type(error) for error in heard] == [TimeoutError]
+
+
+async def test_an_error_handler_gets_five_seconds(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    cut_off: list[float] = []
+
+    async def broken(request: natsery.Request) -> None:
+        raise LookupError
+
+    async def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+        begun = anyio.current_time()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cut_off.append(anyio.current_time() - begun)
+
+    async with bounded(), natsery.serve(nc, config(broken, add, error_handler=hear)):
+        assert error_of(await nc.request("broken")) == "500:Internal Server Error"
+        assert (await nc.request("add", b"1+1")).data == b"2"
+        await anyio.sleep(6)
+    assert cut_off == [pytest.approx(5)]
+    assert "the error handler raised" in caplog.text

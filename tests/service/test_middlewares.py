@@ -1,0 +1,20 @@
+"""What stands around handlers."""
+
+from __future__ import annotations
+
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from ..test_serve import add, bounded, config
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_middleware_stands_around_handlers(nc: Connection) -> None:
+    async def outer(request: natsery.Request, call_next) -> bytes | None:
+        return b"<" + (await call_next(request) or b"") + b">"
+
+    async with bounded(), natsery.serve(nc, config(add, middlewares=[outer])):
+        assert (await nc.request("add", b"1+1")).data == b"<2>"

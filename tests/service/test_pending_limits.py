@@ -1,0 +1,60 @@
+"""How many requests may wait at an endpoint, and what those beyond get."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from ..test_serve import bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
+    release = anyio.Event()
+    replies: list[str | None] = []
+
+    @natsery.endpoint(pending_messages=2)
+    async def slow(request: natsery.Request) -> None:
+        started.set()
+        await release.wait()
+
+    async def ask() -> None:
+        replies.append(error_of(await nc.request("slow")))
+        if len(replies) == 7:
+            release.set()
+
+    started = anyio.Event()
+    async with bounded(), natsery.serve(nc, config(slow)) as service, anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await started.wait()
+        for _ in range(9):
+            tasks.start_soon(ask)
+    assert replies == ["503:Service Overloaded"] * 7 + [None] * 3
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.num_errors) == (10, 7)
+    assert stats.failures == {"overloaded": 7}
+
+
+async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_worker(nc: Connection) -> None:
+    """The request that the worker was about to take counted as waiting, so that one too many was refused."""
+    release = anyio.Event()
+
+    @natsery.endpoint(pending_messages=2)
+    async def slow(request: natsery.Request) -> None:
+        await release.wait()
+
+    async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
+        for round_ in (1, 2):  # the worker is new, then it rests
+            for _ in range(10):
+                await nc.publish("slow", reply="burst")
+            for _ in range(7):
+                assert error_of(await replies.receive()) == "503:Service Overloaded"
+            release.set()
+            for _ in range(3):
+                assert error_of(await replies.receive()) is None
+            release = anyio.Event()
+            assert service.stats().endpoints[0].num_errors == 7 * round_

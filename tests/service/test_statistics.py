@@ -1,0 +1,78 @@
+"""What is counted, and what the stats handler adds."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from ..test_serve import add, bounded, config
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_books_balance_per_cause(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "natsery")
+    held = anyio.Event()
+
+    async def mixed(request: natsery.Request) -> bytes:
+        kind = request.data[:1]
+        if kind == b"s":
+            raise natsery.ServiceError(404, "not found")
+        if kind == b"x":
+            raise KeyError("unexpected")
+        return b"ok"
+
+    @natsery.endpoint(timeout=0.02)
+    async def slow(request: natsery.Request) -> bytes:
+        await anyio.sleep_forever()
+        return b""
+
+    @natsery.endpoint(pending_messages=1)
+    async def stuck(request: natsery.Request) -> bytes:
+        held.set()
+        await anyio.sleep_forever()
+        return b""
+
+    served = natsery.serve(nc, config(mixed, slow, stuck), grace=0)
+    async with bounded(60), nc.subscribe("books") as replies, served as service:
+        for _ in range(2_500):
+            await nc.publish("mixed", b"g")
+            for kind in (b"g", b"s", b"x"):
+                await nc.publish("mixed", kind, reply="books")
+        await nc.publish("stuck", reply="books")
+        await held.wait()
+        for _ in range(9):
+            await nc.publish("stuck", reply="books")
+        for _ in range(10):
+            await nc.publish("slow", reply="books")
+        for _ in range(3 * 2_500 + 8 + 10):  # all but the two that only the end of the service answers
+            await replies.receive()
+    mixed_stats, slow_stats, stuck_stats = service.stats().endpoints
+    assert (mixed_stats.num_requests, mixed_stats.num_errors) == (10_000, 7_500)
+    assert mixed_stats.failures == {"service_error": 2_500, "exception": 2_500, "undeliverable": 2_500}
+    assert (slow_stats.num_requests, slow_stats.failures) == (10, {"timeout": 10})
+    assert stuck_stats.num_requests == stuck_stats.num_errors == 10
+    assert stuck_stats.failures == {"overloaded": 8, "stopping": 2}
+
+
+async def test_the_stats_handler_gives_data_and_may_fail(nc: Connection) -> None:
+    async def data(stats: natsery.EndpointStats) -> object:
+        if stats.name == "add":
+            raise RuntimeError("no data")
+        return {"seen": stats.num_requests}
+
+    async def other(request: natsery.Request) -> None:
+        pass
+
+    async with bounded(), natsery.serve(nc, config(add, other, stats_handler=data)) as service:
+        first, second = json.loads((await nc.request("$SRV.STATS.calc")).data)["endpoints"]
+        assert "data" not in first
+        assert second["data"] == {"seen": 0}
+        await nc.request("other")
+        service.reset()
+        assert service.stats().endpoints[1].num_requests == 0
