@@ -15,6 +15,10 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
 
+PYTEST = ("pytest", "-n", "auto", "--dist", "worksteal")
+"""In as many processes as there are processors; each has servers of its own."""
+
+
 def _groups(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
 
@@ -23,7 +27,7 @@ def _groups(*names: str) -> tuple[str, ...]:
 def tests(session: nox.Session) -> None:
     """Run the tests on every supported Python that is installed."""
     session.install(".", *_groups("test"))
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
 @nox.session
@@ -64,7 +68,7 @@ def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     allowed = [*PROJECT["project"]["dependencies"], *_groups("test")]
     session.install(".", *(requirement.replace(">=", "==") for requirement in allowed))
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
 @nox.session(default=False)

@@ -33,6 +33,9 @@ BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
 if sys.version_info >= (3, 12):
     BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
 
+QUICK_BACKENDS = [pytest.param(backend, id=name) for name, backend in {**BACKENDS, "asyncio": ("asyncio", {})}.items()]
+"""For tests that repeat something a thousand times, of which asyncio's debug mode makes minutes."""
+
 MATRIX = [
     pytest.param((backend, transport), id=f"{name}-{transport}")
     for name, backend in BACKENDS.items()

@@ -11,7 +11,7 @@ import natsery
 from natsery.abc import ConnectionEvent, EventKind, Message
 from natsery.testing import MemoryBroker, make_request
 
-from .conftest import BACKENDS
+from .conftest import BACKENDS, QUICK_BACKENDS
 from .test_serve import add, bounded, config, error_of
 from .virtual_time import in_virtual_time
 
@@ -126,6 +126,7 @@ async def order_of_events(seed: int) -> list[str]:
     return order
 
 
+@pytest.mark.parametrize("anyio_backend", QUICK_BACKENDS)
 async def test_one_seed_gives_one_order_and_another_seed_another() -> None:
     async with bounded(60):
         first = await order_of_events(1)

@@ -62,6 +62,7 @@ async def test_a_client_made_deaf_by_its_owner_reconnects(nats_server: NatsServe
     await client.close()
 
 
+@pytest.mark.parametrize("setting", [(("asyncio", {}), "adapted")], ids=["quick"])
 async def test_messages_sent_before_the_server_saw_the_unsub_are_answered(nats_server: NatsServer) -> None:
     """H2 and H3: a flush that overtakes the UNSUB, and a queue that is thrown away, lose requests."""
     async with bounded(60), open_connection("adapted", nats_server.url) as requester:

@@ -307,6 +307,7 @@ def test_arbitrary_bytes_raise_nothing_else(kind, data):
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
 )
 
 

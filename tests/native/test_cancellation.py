@@ -10,6 +10,7 @@ import pytest
 
 import natsery
 
+from ..conftest import QUICK_BACKENDS
 from ..server import NatsServer
 from ..test_cancellation import CancelledAt
 from ..test_serve import add, bounded, config
@@ -59,6 +60,7 @@ OPERATIONS: list[Callable[[natsery.NativeConnection], Awaitable[object]]] = [
 ]
 
 
+@pytest.mark.parametrize("anyio_backend", QUICK_BACKENDS)
 async def test_a_thousand_random_schedules(nats_server: NatsServer) -> None:
     chance = random.Random(2026)
     async with bounded(120), natsery.connect(nats_server.url) as nc:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,36 +108,24 @@ async def closes(nc: natsery.NativeConnection, events: Events, error: type[Excep
     return str(reason)
 
 
-@dataclass
-class Expiring:
-    """A connection with credentials that expire soon, read from a file."""
-
-    nc: natsery.NativeConnection
-    events: Events
-    file: Path
-
-
-@pytest.fixture
-async def expiring(operator_server: NatsServer, operator: Operator, tmp_path: Path) -> AsyncIterator[Expiring]:
-    file = operator.account.user(expires=soon()).write_credentials(tmp_path / "user.creds")
-    async with natsery.connect(operator_server.url, credentials=file, **QUICK) as nc:
-        yield Expiring(nc, Events(nc), file)
-
-
-async def test_a_jwt_that_expires_with_a_fresh_one_in_the_file(expiring: Expiring, operator: Operator) -> None:
+async def test_jwts_that_expire(operator_server: NatsServer, operator: Operator, tmp_path: Path) -> None:
+    """Of two, one has a successor in its file by then."""
+    user = operator.account.user(expires=soon())
+    replaced, left = (user.write_credentials(tmp_path / name) for name in ("replaced.creds", "left.creds"))
     with bounded():
-        operator.account.user().write_credentials(expiring.file)
-        lost = await expiring.events.wait(EventKind.DISCONNECTED)
-        assert str(lost.error) == "the server refuses the credentials: User Authentication Expired"
-        await expiring.events.wait(EventKind.RECONNECTED)
-        await expiring.nc.flush()
-
-
-async def test_a_jwt_that_expires_and_nothing_else_there(expiring: Expiring) -> None:
-    with bounded():
-        text = await closes(expiring.nc, expiring.events, natsery.AuthorizationError)
-        # Within the second in which it expires the server says so, and later only that it refuses.
-        assert text.startswith("the server refuses the credentials: ")
+        async with (
+            natsery.connect(operator_server.url, credentials=replaced, **QUICK) as lasting,
+            natsery.connect(operator_server.url, credentials=left, **QUICK) as ending,
+        ):
+            lasting_events, ending_events = Events(lasting), Events(ending)
+            operator.account.user().write_credentials(replaced)
+            lost = await lasting_events.wait(EventKind.DISCONNECTED)
+            assert str(lost.error) == "the server refuses the credentials: User Authentication Expired"
+            await lasting_events.wait(EventKind.RECONNECTED)
+            await lasting.flush()
+            text = await closes(ending, ending_events, natsery.AuthorizationError)
+            # Within the second in which it expires the server says so, and later only that it refuses.
+            assert text.startswith("the server refuses the credentials: ")
 
 
 async def test_those_who_wait_when_the_credentials_are_refused_hear_why() -> None:
