@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,10 @@ from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
+
+# A shell has its background jobs ignore Ctrl-C, and they hand that down to the programs under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:
