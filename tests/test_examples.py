@@ -80,7 +80,7 @@ def test_the_permissions_in_the_readme_are_enough_and_hold_replies_to_inboxes() 
 
 
 def test_the_python_in_the_readme_runs(nats_server: NatsServer, tmp_path: Path) -> None:
-    service, _, variant, test = readme_blocks(nats_server.url)
+    service, *_, variant, test = readme_blocks(nats_server.url)
     (tmp_path / "calc.py").write_text(service)
     (tmp_path / "calc_asyncio.py").write_text(variant)
     (tmp_path / "test_calc.py").write_text(test)

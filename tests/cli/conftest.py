@@ -41,19 +41,19 @@ OTHER = natsery.ServiceConfig(
 
 
 @pytest.fixture(scope="session")
-def services(nats_server: NatsServer) -> Iterator[str]:
-    """The URL of a server with two instances of ``calc`` and one other service."""
+def services() -> Iterator[str]:
+    """The URL of a server of their own with two instances of ``calc`` and one other service."""
     second = natsery.ServiceConfig(
         "calc", "1.1.0", id="two", endpoints=[natsery.group("math", [add], queue_group=natsery.NO_QUEUE_GROUP)]
     )
-    with anyio.from_thread.start_blocking_portal("trio") as portal:
-        with portal.wrap_async_context_manager(natsery.connect(nats_server.url)) as nc:
+    with NatsServer() as server, anyio.from_thread.start_blocking_portal("trio") as portal:
+        with portal.wrap_async_context_manager(natsery.connect(server.url)) as nc:
             with (
                 portal.wrap_async_context_manager(natsery.serve(nc, CALC)),
                 portal.wrap_async_context_manager(natsery.serve(nc, second)),
                 portal.wrap_async_context_manager(natsery.serve(nc, OTHER)),
             ):
-                yield nats_server.url
+                yield server.url
 
 
 @dataclass(frozen=True)

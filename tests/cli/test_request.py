@@ -15,7 +15,6 @@ import pytest
 import natsery
 from natsery._cli._exits import Exit
 
-from ..server import NatsServer
 from .conftest import Result
 
 Run = Callable[..., Result]
@@ -84,11 +83,11 @@ def test_several_replies_and_several_requests(run: Run, services: str) -> None:
     assert result.err.startswith("Error: nobody listens on 'nobody'\n" * 2 + "2 requests, 2 failed; ")
 
 
-def test_nobody_and_no_reply_in_time(run: Run, services: str, nats_server: NatsServer) -> None:
+def test_nobody_and_no_reply_in_time(run: Run, services: str) -> None:
     assert run("request", "nobody", url=services) == Result(Exit.NOBODY, "", "Error: nobody listens on 'nobody'\n")
 
     async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-        async with natsery.connect(nats_server.url) as nc, nc.subscribe("silent"):
+        async with natsery.connect(services) as nc, nc.subscribe("silent"):
             task_status.started()
             await anyio.sleep_forever()
 

@@ -29,3 +29,20 @@ async def test_four_requests_at_a_concurrency_of_four_run_at_once(nc: Connection
     async with bounded(), natsery.serve(nc, config(meet)), anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(nc.request, "meet")
+
+
+async def test_no_more_than_the_concurrency_run_at_once(nc: Connection) -> None:
+    most = inside = 0
+
+    @natsery.endpoint(concurrency=3)
+    async def count(request: natsery.Request) -> None:
+        nonlocal most, inside
+        inside += 1
+        most = max(most, inside)
+        await anyio.sleep(0.01)
+        inside -= 1
+
+    async with bounded(), natsery.serve(nc, config(count)), anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(nc.request, "count")
+    assert most == 3

@@ -15,15 +15,23 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("reply", ["$SRV.PING", "$SYS.x", "$JS.x", "a.*", "a.>"])
 async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> None:
     called = False
+    heard: list[tuple[type[Exception], str | None]] = []
+    seen: list[str] = []
 
     async def touch(request: natsery.Request) -> None:
         nonlocal called
         called = True
 
-    async with bounded(), natsery.serve(nc, config(touch, add)) as service:
+    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+        heard.append((type(error), endpoint and endpoint.name))
+
+    async with bounded(), natsery.serve(nc, config(touch, add, error_handler=hear)) as service:
+        await nc.add_subscription(">", lambda message: seen.append(message.subject))
         await nc.send("touch", reply=reply)
         await nc.send("$SRV.PING", reply=reply)
         await nc.request("add", b"1+1")
     assert not called
+    assert [subject for subject in seen if not subject.startswith("_INBOX.")] == ["touch", "$SRV.PING", "add"]
+    assert heard == [(natsery.MalformedRequestError, "touch"), (natsery.MalformedRequestError, None)]
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.malformed) == (0, 1)
