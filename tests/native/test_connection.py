@@ -229,8 +229,8 @@ async def test_a_server_that_says_nothing() -> None:
         await anyio.sleep_forever()
 
     async with bounded(), scripted_server(script) as url:
-        with pytest.raises(natsery.ConnectError, match=r"gave up after 0.05 s \(connect_timeout\), waiting for INFO"):
-            async with natsery.connect(url, connect_timeout=0.05):
+        with pytest.raises(natsery.ConnectError, match=r"gave up after 0.25 s \(connect_timeout\), waiting for INFO"):
+            async with natsery.connect(url, connect_timeout=0.25):
                 pass
 
 

@@ -229,12 +229,12 @@ STALLS = [
 async def test_a_server_that_stalls(say: bytes, options: dict[str, Any], waiting: str) -> None:
     with bounded():
         async with recording_server(say) as server:
-            error = await connection_error(server.url, connect_timeout=0.05, **options)
+            error = await connection_error(server.url, connect_timeout=0.25, **options)
             await server.is_done.wait()
     assert type(error) is natsery.ConnectError
     assert (
         str(error)
-        == f"cannot connect to NATS ({server.url}: gave up after 0.05 s (connect_timeout), waiting for {waiting})"
+        == f"cannot connect to NATS ({server.url}: gave up after 0.25 s (connect_timeout), waiting for {waiting})"
     )
     assert type(error.failures[0][1]) is TimeoutError
 
@@ -260,7 +260,7 @@ async def test_a_stall_after_the_tls_handshake(certificates: Certificates) -> No
 async def test_credentials_that_do_not_come() -> None:
     with bounded():
         async with recording_server(PLAIN) as server:
-            error = await connection_error(server.url, connect_timeout=0.05, token=anyio.sleep_forever)
+            error = await connection_error(server.url, connect_timeout=0.25, token=anyio.sleep_forever)
     assert str(error).endswith("waiting for the credentials)")
 
 
@@ -278,7 +278,7 @@ async def test_a_server_that_leaves_in_the_middle_of_the_handshake(caplog: pytes
 
 async def test_handshake_first_not_asked_for(tls_first_server: NatsServer, certificates: Certificates) -> None:
     """Server and client wait for each other; the text says what may be missing."""
-    error = await connection_error(tls_first_server.url, tls=certificates.client_context(), connect_timeout=0.1)
+    error = await connection_error(tls_first_server.url, tls=certificates.client_context(), connect_timeout=0.25)
     assert str(error).endswith("waiting for INFO; a server that begins with TLS needs tls_first)")
 
 
