@@ -63,6 +63,14 @@ def package(session: nox.Session) -> None:
         session.run("natsery", "demo")
 
 
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Test with other implementations of NATS services, those that can be got on this machine."""
+    session.install(".", *_groups("interop"))
+    peers = session.cache_dir / "peers"
+    session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})
+
+
 @nox.session(python=PYTHONS[0], default=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 SECONDS = 600
@@ -37,6 +39,20 @@ def node_with(folder: Path, *packages: str) -> tuple[str, Path]:
     return _run(node, "-p", "process.execPath"), modules
 
 
+def go_program(folder: Path, package: str) -> str:
+    """A program that Go builds: a package with its version, or the folder of a module of ours."""
+    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
+    if go is None:
+        raise UnavailableError("no Go")
+    name = Path(package.partition("@")[0]).name
+    binaries = folder / "go" / package.partition("@")[2]
+    if "@" not in package:
+        _run(go, "-C", package, "build", "-buildvcs=false", "-o", str(binaries / name), ".")
+    elif not (binaries / name).exists():
+        _run(go, "install", package, environment={"GOBIN": str(binaries)})
+    return str(binaries / name)
+
+
 def _find_python(needs: tuple[int, int]) -> str:
     """This Python if it is new enough, or another of this machine."""
     if sys.version_info >= needs:
@@ -54,10 +70,11 @@ def _find_python(needs: tuple[int, int]) -> str:
     raise UnavailableError(f"no Python {needs[0]}.{needs[1]} or newer")
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     """What a command printed."""
+    variables = {**os.environ, **(environment or {})}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=variables)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(str(error)) from error
     if done.returncode:

@@ -1,0 +1,118 @@
+"""The other implementations: how each is got, and what it says where ADR-32 is silent or it differs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.installations import go_program, node_with, python_with
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+NODE_PACKAGES = ("@nats-io/services@3.0.0-25", "@nats-io/transport-node@3.4.0")
+NATS_MICRO = "nats-micro==0.0.5"
+NATSIO = "natsio==1.0.1"
+NATS_COMMAND = "github.com/nats-io/natscli/nats@v0.5.1"
+
+RAISED = "the colour of the database"
+"""What the handlers that fail say."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another implementation.
+
+    Attributes:
+        title: for people.
+        get: makes the command that runs it, with a folder for installations.
+        unexpected: code and text that the requester reads when its handler fails.
+        errors: ``num_errors`` and ``last_error`` after its handler answered 400, and after it failed as well.
+        resets: whether a reset zeroes what it counts.
+        data: the ``data`` in the statistics of a service that has no handler for it.
+        needs_data: whether its types read only statistics that have ``data``.
+    """
+
+    title: str
+    get: Callable[[Path], list[str]]
+    unexpected: tuple[int, str]
+    errors: tuple[tuple[int, str], tuple[int, str]]
+    resets: bool = True
+    data: object = None
+    needs_data: bool = False
+
+
+def _nats_py(_: Path) -> list[str]:
+    return [sys.executable, str(PROGRAMS / "nats_py.py")]
+
+
+def _nats_micro(folder: Path) -> list[str]:
+    nats_py = version("nats-py")
+    python = python_with(folder, f"{NATS_MICRO}-{nats_py}", f"{NATS_MICRO} nats-py=={nats_py}")
+    return [python, str(PROGRAMS / "nats_micro.py")]
+
+
+def _natsio(folder: Path) -> list[str]:
+    python = python_with(folder, NATSIO, NATSIO, needs=(3, 13))
+    return [python, str(PROGRAMS / "natsio_micro.py")]
+
+
+def _nats_js(folder: Path) -> list[str]:
+    node, modules = node_with(folder, *NODE_PACKAGES)
+    return [node, str(PROGRAMS / "nats_js.mjs"), str(modules)]
+
+
+def _nats_go(folder: Path) -> list[str]:
+    return [go_program(folder, str(PROGRAMS / "nats_go"))]
+
+
+def nats_command(folder: Path) -> list[str]:
+    """The ``nats`` command: that of this machine, or else built."""
+    return [shutil.which("nats") or go_program(folder, NATS_COMMAND)]
+
+
+PEERS = {
+    "nats-py": Peer(
+        "nats-py micro",
+        _nats_py,
+        # It sends the exception's repr, and counts none of the errors that a handler answers itself.
+        unexpected=(500, f"LookupError('{RAISED}')"),
+        errors=((0, ""), (1, f"LookupError('{RAISED}')")),
+        # A reset restarts `started` and nothing else.
+        resets=False,
+        needs_data=True,
+    ),
+    "nats-micro": Peer(
+        "nats-micro",
+        _nats_micro,
+        unexpected=(500, "Internal Server Error"),
+        # It counts none of the errors that a handler answers itself, and its `last_error` has no code.
+        errors=((0, ""), (1, f"LookupError('{RAISED}')")),
+        data={},
+    ),
+    "nats-js": Peer(
+        "@nats-io/services",
+        _nats_js,
+        # It sends the exception's message.
+        unexpected=(500, RAISED),
+        # It counts none of the errors that a handler answers itself, and its `last_error` has no code.
+        errors=((0, ""), (1, RAISED)),
+    ),
+    "nats-go": Peer(
+        "nats.go micro",
+        _nats_go,
+        # A handler of Go cannot fail but by saying so itself.
+        unexpected=(500, RAISED),
+        errors=((1, "400:no such thing"), (2, f"500:{RAISED}")),
+    ),
+    "natsio": Peer(
+        "natsio micro",
+        _natsio,
+        # It sends the exception's text.
+        unexpected=(500, RAISED),
+        errors=((1, "400:no such thing"), (2, f"500:{RAISED}")),
+    ),
+}

@@ -1,0 +1,159 @@
+// The package micro of nats.go.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+)
+
+const patience = 20 * time.Second
+
+type contract struct {
+	Name              string            `json:"name"`
+	Version           string            `json:"version"`
+	Description       string            `json:"description"`
+	Metadata          map[string]string `json:"metadata"`
+	EndpointMetadata  map[string]string `json:"endpoint_metadata"`
+	FailingQueueGroup string            `json:"failing_queue_group"`
+	Code              int               `json:"code"`
+	Text              string            `json:"text"`
+	Data              string            `json:"data"`
+}
+
+type described struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+type result struct {
+	Data   string     `json:"data"`
+	Traced *string    `json:"traced"`
+	Error  *described `json:"error"`
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func say(word string, value any) {
+	text, err := json.Marshal(value)
+	check(err)
+	fmt.Printf("%s%s\n", word, text)
+}
+
+func serve(nc *nats.Conn, text string) {
+	var wanted contract
+	check(json.Unmarshal([]byte(text), &wanted))
+	service, err := micro.AddService(nc, micro.Config{
+		Name:        wanted.Name,
+		Version:     wanted.Version,
+		Description: wanted.Description,
+		Metadata:    wanted.Metadata,
+	})
+	check(err)
+	group := service.AddGroup(wanted.Name)
+	check(group.AddEndpoint("echo", micro.HandlerFunc(func(request micro.Request) {
+		if trace := request.Headers().Get("Trace"); trace != "" {
+			check(request.Respond(request.Data(), micro.WithHeaders(micro.Headers{"Traced": {trace}})))
+			return
+		}
+		check(request.Respond(request.Data()))
+	}), micro.WithEndpointMetadata(wanted.EndpointMetadata)))
+	// A handler of Go returns nothing, so the only failures are those that it reports.
+	check(group.AddEndpoint("fail", micro.HandlerFunc(func(request micro.Request) {
+		if string(request.Data()) != "expected" {
+			check(request.Error("500", "the colour of the database", nil))
+			return
+		}
+		check(request.Error(strconv.Itoa(wanted.Code), wanted.Text, []byte(wanted.Data)))
+	}), micro.WithEndpointQueueGroup(wanted.FailingQueueGroup)))
+	check(nc.Flush())
+	say("ready ", map[string]string{"id": service.Info().ID, "versions": "nats.go " + nats.Version + ", " + runtime.Version()})
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		service.Reset()
+		fmt.Println("done")
+	}
+}
+
+func collect[T any](nc *nats.Conn, verb micro.Verb, name string, id string, count int) []T {
+	// It has no client for services; its types read their replies.
+	subject, err := micro.ControlSubject(verb, name, id)
+	check(err)
+	inbox := nc.NewRespInbox()
+	subscription, err := nc.SubscribeSync(inbox)
+	check(err)
+	check(nc.PublishRequest(subject, inbox, nil))
+	replies := make([]T, count)
+	for index := range replies {
+		message, err := subscription.NextMsg(patience)
+		check(err)
+		check(json.Unmarshal(message.Data, &replies[index]))
+	}
+	check(subscription.Unsubscribe())
+	return replies
+}
+
+func ask[T any](nc *nats.Conn, verb micro.Verb, name string, id string, count int) map[string][]T {
+	return map[string][]T{
+		"all":  collect[T](nc, verb, "", "", count),
+		"name": collect[T](nc, verb, name, "", count),
+		"id":   collect[T](nc, verb, name, id, 1),
+	}
+}
+
+func discover(nc *nats.Conn, name string, id string, text string) {
+	count, err := strconv.Atoi(text)
+	check(err)
+	say("", map[string]any{
+		"PING":  ask[micro.Ping](nc, micro.PingVerb, name, id, count),
+		"INFO":  ask[micro.Info](nc, micro.InfoVerb, name, id, count),
+		"STATS": ask[micro.Stats](nc, micro.StatsVerb, name, id, count),
+	})
+}
+
+func request(nc *nats.Conn, text string) {
+	var wanted map[string][2]string
+	check(json.Unmarshal([]byte(text), &wanted))
+	results := map[string]result{}
+	for key, each := range wanted {
+		message := nats.NewMsg(each[0])
+		message.Data = []byte(each[1])
+		message.Header.Set("Trace", "a-1")
+		reply, err := nc.RequestMsg(message, patience)
+		check(err)
+		found := result{Data: string(reply.Data)}
+		if traced := reply.Header.Get("Traced"); traced != "" {
+			found.Traced = &traced
+		}
+		if text := reply.Header.Get(micro.ErrorHeader); text != "" {
+			found.Error = &described{reply.Header.Get(micro.ErrorCodeHeader), text}
+		}
+		results[key] = found
+	}
+	say("", results)
+}
+
+func main() {
+	nc, err := nats.Connect(os.Args[2])
+	check(err)
+	defer nc.Close()
+	switch os.Args[1] {
+	case "serve":
+		serve(nc, os.Args[3])
+	case "discover":
+		discover(nc, os.Args[3], os.Args[4], os.Args[5])
+	case "request":
+		request(nc, os.Args[3])
+	}
+}

@@ -1,0 +1,35 @@
+"""Replies as JSON objects, made comparable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import natsery
+
+from .contract import data_of
+
+Reply = dict[str, Any]
+
+
+def plain(reply: Reply) -> Reply:
+    """A reply without its time, which each writes to its own precision, and without what is null in its endpoints."""
+    kept = {key: value for key, value in reply.items() if key != "started"}
+    if "endpoints" in reply:
+        kept["endpoints"] = [
+            {key: value for key, value in each.items() if value is not None} for each in reply["endpoints"]
+        ]
+    return kept
+
+
+def by_id(replies: list[Reply]) -> list[Reply]:
+    return sorted((plain(reply) for reply in replies), key=lambda reply: reply["id"])
+
+
+def as_sent(service: natsery.Service) -> Reply:
+    """STATS as a service answers it, its handler's data included."""
+    stats = service.stats()
+    reply = stats.to_dict()
+    if service.config.stats_handler is not None:
+        for endpoint, sent in zip(stats.endpoints, reply["endpoints"], strict=True):
+            sent["data"] = data_of(endpoint)
+    return reply
