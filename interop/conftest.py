@@ -14,6 +14,7 @@ import natsery
 from natsery.abc import Connection
 from natsery.testing import NatsServer
 
+from . import processes
 from .contract import Contract
 from .peers import NATS_COMMAND, PEERS, Peer, nats_command
 
@@ -42,6 +43,8 @@ class _Got:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for text in sorted(processes.versions):
+        terminalreporter.write_line(f"interop: services of {text}")
     for title, reason in _reasons.items():
         terminalreporter.write_line(f"interop: could not get {title}: {reason}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,8 +69,8 @@ def _nats_go(folder: Path) -> list[str]:
 
 
 def nats_command(folder: Path) -> list[str]:
-    """The ``nats`` command: that of this machine, or else built."""
-    return [shutil.which("nats") or go_program(folder, NATS_COMMAND)]
+    """The ``nats`` command."""
+    return [go_program(folder, NATS_COMMAND)]
 
 
 PEERS = {

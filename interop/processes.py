@@ -22,6 +22,9 @@ LIMIT = 120
 
 MAX_LINE = 1_000_000
 
+versions: set[str] = set()
+"""What the implementations that served are made of."""
+
 
 async def output(command: Sequence[str], *, status: int = 0, errors: bool = False) -> str:
     """What a command prints; with its standard error, too, if it is asked for or the command is to fail."""
@@ -78,6 +81,7 @@ async def serving(command: Sequence[str], url: str, contract: str) -> AsyncItera
     """The service of another implementation, live, and its id."""
     async with running([*command, "serve", url, contract]) as program:
         ready = json.loads(await program.wait_for("ready"))
+        versions.add(ready["versions"])
         yield program, ready["id"]
 
 
