@@ -99,6 +99,20 @@ def test_a_denied_subscription_names_what_it_concerns():
     assert "queue group" not in str(natsery.SubscriptionDeniedError("a.b"))
 
 
+def test_a_failure_to_connect_names_each_server_once():
+    """The URL was there twice if the reason named it, too."""
+    server = "nats://127.0.0.1:4222"
+    failures = [(server, OSError("refused")), ("tls://b", natsery.SecureConnectionError("TLS with tls://b failed"))]
+    text = str(natsery.ConnectError(failures))
+    assert text == "cannot connect to NATS (nats://127.0.0.1:4222: refused; TLS with tls://b failed)"
+    assert str(natsery.ConnectError([(server, TimeoutError())])) == f"cannot connect to NATS ({server}: TimeoutError)"
+
+
+def test_refused_credentials_say_where_if_it_is_known():
+    assert str(natsery.AuthorizationError("No", "nats://a:1")) == "nats://a:1 refuses the credentials: No"
+    assert str(natsery.AuthorizationError("No")) == "the server refuses the credentials: No"
+
+
 def test_publish_errors_share_a_base():
     for kind in (natsery.MaxPayloadError, natsery.OutboundBufferError, natsery.NoReplySubjectError):
         assert issubclass(kind, natsery.PublishError)

@@ -127,12 +127,17 @@ class ConnectError(NatseryError):
         self.failures: tuple[tuple[str, Exception], ...] = tuple(failures)
 
     def __str__(self) -> str:
-        tried = "; ".join(f"{server}: {_describe(error)}" for server, error in self.failures)
+        tried = "; ".join(_describe_at(server, error) for server, error in self.failures)
         return f"cannot connect to NATS ({tried})"
 
 
 def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _describe_at(server: str, error: Exception) -> str:
+    text = _describe(error)
+    return text if server in text else f"{server}: {text}"
 
 
 @final
@@ -141,14 +146,16 @@ class AuthorizationError(NatseryError):
 
     Attributes:
         text: what the server said.
+        server: the server, as a URL without secrets; empty if a connection that was accepted before is refused.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, server: str = "") -> None:
+        super().__init__(text, server)
         self.text = text
+        self.server = server
 
     def __str__(self) -> str:
-        return f"the server refuses the credentials: {self.text}"
+        return f"{self.server or 'the server'} refuses the credentials: {self.text}"
 
 
 @final

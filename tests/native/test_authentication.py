@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._protocol._addresses import read_addresses
 
 from ..operator_mode import ACCOUNT, USER, Account, Key, Operator, nkey_config
 from ..server import NatsServer
@@ -169,7 +170,8 @@ async def refused(servers: str, caplog: pytest.LogCaptureFixture, *hidden: str, 
     for retry in (False, True):
         error = await connection_error(servers, caplog, hidden=hidden, retry_first_connect=retry, **options)
         assert type(error) is natsery.AuthorizationError
-        assert str(error) == "the server refuses the credentials: Authorization Violation"
+        assert str(error) == f"{error.server} refuses the credentials: Authorization Violation"
+        assert error.server in [str(address) for address in read_addresses(servers)]
 
 
 async def test_wrong_password(password_server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:

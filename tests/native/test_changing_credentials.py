@@ -125,7 +125,7 @@ async def test_jwts_that_expire(operator_server: NatsServer, operator: Operator,
             await lasting.flush()
             text = await closes(ending, ending_events, natsery.AuthorizationError)
             # Within the second in which it expires the server says so, and later only that it refuses.
-            assert text.startswith("the server refuses the credentials: ")
+            assert text.startswith(f"{operator_server.url} refuses the credentials: ")
 
 
 async def test_those_who_wait_when_the_credentials_are_refused_hear_why() -> None:
@@ -151,10 +151,8 @@ async def test_those_who_wait_when_the_credentials_are_refused_hear_why() -> Non
                 await anyio.wait_all_tasks_blocked()
                 await nc.flush()
                 server.reload(password_config("second"))
-    assert [str(error).startswith("the NATS connection is closed: the server refuses") for error in errors] == [
-        True,
-        True,
-    ]
+    start = f"the NATS connection is closed: {server.url} refuses the credentials: "
+    assert [str(error).startswith(start) for error in errors] == [True, True]
     assert all(isinstance(error.__cause__, natsery.AuthorizationError) for error in errors)
 
 

@@ -218,7 +218,7 @@ async def test_a_server_that_sends_more_than_info_before_the_handshake(
 
 
 STALLS = [
-    pytest.param(b"", {}, "INFO; a server that begins with TLS needs tls_first", id="no INFO"),
+    pytest.param(b"", {}, "INFO, which a server that begins with TLS (tls_first) does not send", id="no INFO"),
     pytest.param(b'INFO {"tls_required":true}\r\n', {}, "the TLS handshake", id="required"),
     pytest.param(b"", {"tls_first": True}, "the TLS handshake", id="first"),
     pytest.param(PLAIN, {}, "the answer to CONNECT", id="no TLS"),
@@ -279,7 +279,7 @@ async def test_a_server_that_leaves_in_the_middle_of_the_handshake(caplog: pytes
 async def test_handshake_first_not_asked_for(tls_first_server: NatsServer, certificates: Certificates) -> None:
     """Server and client wait for each other; the text says what may be missing."""
     error = await connection_error(tls_first_server.url, tls=certificates.client_context(), connect_timeout=0.25)
-    assert str(error).endswith("waiting for INFO; a server that begins with TLS needs tls_first)")
+    assert str(error).endswith("waiting for INFO, which a server that begins with TLS (tls_first) does not send)")
 
 
 # Messages
@@ -335,7 +335,8 @@ async def test_a_server_that_comes_back_without_tls_gets_nothing(certificates: C
             events = Events(nc)
             server.restart("")
             await nc.wait_closed()
-            assert "TLS is wanted" in str(events.seen[-1].error)
+            text = f"cannot connect to NATS (TLS is wanted and {server.url} does not offer it; nothing secret was sent)"
+            assert str(events.seen[-1].error).endswith(text)
             assert server.monitor("varz")["total_connections"] == 2
             assert server.monitor("connz?state=closed")["total"] == 2
         async with natsery.connect(server.url, token=SECRET):

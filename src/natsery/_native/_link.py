@@ -27,6 +27,8 @@ RECEIVE_BYTES = 64 * 1024
 
 VERSION = version("natsery")
 
+_NO_INFO = "INFO, which a server that begins with TLS (tls_first) does not send"
+
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE",
     "CERTIFICATE_EXPIRED",
@@ -118,7 +120,7 @@ async def _greet(greeting: _Greeting, address: Address, options: Options, progre
     if options.tls_first:
         progress.waiting_for = "the TLS handshake"
         await greeting.encrypt(address, options)
-    progress.waiting_for = "INFO" if options.tls_first else "INFO; a server that begins with TLS needs tls_first"
+    progress.waiting_for = "INFO" if options.tls_first else _NO_INFO
     info = await greeting.receive_info()
     progress.waiting_for = "the TLS handshake"
     if not options.tls_first and (wants_tls or info.tls_required):
@@ -194,7 +196,7 @@ class _Greeting:
             elif isinstance(event, ErrorEvent):
                 complaint = complaint_error(event.text)
                 if isinstance(complaint, AuthorizationError):
-                    raise complaint
+                    raise AuthorizationError(complaint.text, str(address))
             elif event is not Signal.OK:
                 raise ProtocolError("a server must answer CONNECT first", repr(event).encode())
 
