@@ -102,7 +102,10 @@ def test_a_denied_subscription_names_what_it_concerns():
 def test_a_failure_to_connect_names_each_server_once():
     """The URL was there twice if the reason named it, too."""
     server = "nats://127.0.0.1:4222"
-    failures = [(server, OSError("refused")), ("tls://b", natsery.SecureConnectionError("TLS with tls://b failed"))]
+    failures = [
+        (server, ConnectionRefusedError(111, "refused")),
+        ("tls://b", natsery.SecureConnectionError("TLS with tls://b failed")),
+    ]
     text = str(natsery.ConnectError(failures))
     assert text == "cannot connect to NATS (nats://127.0.0.1:4222: refused; TLS with tls://b failed)"
     assert str(natsery.ConnectError([(server, TimeoutError())])) == f"cannot connect to NATS ({server}: TimeoutError)"

@@ -132,7 +132,9 @@ class ConnectError(NatseryError):
 
 
 def _describe(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    # Without the number, such as [Errno 111], where there are words.
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__
 
 
 def _describe_at(server: str, error: Exception) -> str:
