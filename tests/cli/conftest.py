@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio.from_thread
 import pytest
@@ -38,6 +40,22 @@ CALC = natsery.ServiceConfig(
 OTHER = natsery.ServiceConfig(
     OTHER_NAME, "2.0.0-beta.1", id="x", description="多くの文字\x1b[31m", endpoints=[repeat, refuse]
 )
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the person who runs the tests has set up for NATS does not count."""
+    for name in [name for name in os.environ if name.startswith(("NATS_", "NATSERY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
+@pytest.fixture
+def contexts() -> Path:
+    """The folder of this test's contexts, with none in it."""
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "nats"
+    (folder / "context").mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,14 @@ from .._client._client import ServiceClient
 from .._wire import ServiceInfo
 from ._discovery import Question, ask, finish, json_option, question_options, show_replies
 from ._exits import Exit
+from ._help import ConnectingCommand
 from ._output import Column, say, show_json, show_table
 from ._readable import readable_duration
 from ._running import run_async
 from ._settings import Settings, connection_options
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @question_options
 @json_option
 @connection_options
@@ -70,7 +71,7 @@ def _show_instances(infos: Sequence[ServiceInfo]) -> None:
     )
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @question_options
 @json_option
 @connection_options
@@ -103,7 +104,7 @@ async def _ping(settings: Settings, question: Question, as_json: bool) -> Exit:
     return finish(replies, len(found), question)
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @question_options
 @json_option
 @connection_options

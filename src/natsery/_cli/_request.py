@@ -16,13 +16,14 @@ from .._client._client import ServiceClient
 from .._errors import NoRespondersError, ServiceError
 from .._message import Headers
 from ._exits import CommandError, Exit, line_of
+from ._help import ConnectingCommand
 from ._output import complain, show_json
 from ._readable import counted, readable_duration
 from ._running import run_async
 from ._settings import Settings, connection_options
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @click.argument("subject")
 @click.argument("data", required=False)
 @click.option(

@@ -10,6 +10,7 @@ import click
 from .._wire import ServiceStats
 from ._discovery import Question, ask, finish, json_option, question_options, show_replies
 from ._exits import Exit
+from ._help import ConnectingCommand
 from ._output import Column, say, show_table
 from ._readable import counted, now, readable_age, readable_count, readable_duration, readable_rate
 from ._running import run_async
@@ -27,7 +28,7 @@ _COLUMNS = (
 )
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @question_options
 @click.option("--each", is_flag=True, help="Show every instance by itself instead of the sums.")
 @json_option
