@@ -19,7 +19,7 @@ def encoded(text: bytes) -> str:
     return f"data:;base64,{base64.b64encode(text).decode()}"
 
 
-@pytest.mark.parametrize("text", ["p@ss", "data:x", "op:x", "env:x", "file:x", "a,b:c", ""])
+@pytest.mark.parametrize("text", ["p@ss", "data:x", "data:x,y", "op:x", "env:x", "file:x", "a,b:c", ""])
 def test_a_secret_stands_for_itself(text: str) -> None:
     assert secret("password", text) == text
 

@@ -36,7 +36,12 @@ def started(*options: str, cwd: Path) -> Iterator[tuple[Program, int]]:
         program.wait_for("nats://")
         match = URL.search(program.output)
         assert match is not None
-        yield program, int(match[1])
+        try:
+            yield program, int(match[1])
+        finally:
+            # A test that fails leaves it running, and killed it would leave its server.
+            program.terminate()
+            program._process.wait(SECONDS)
 
 
 def connected(port: int, **options: Any) -> natsery.NativeConnection:
@@ -107,6 +112,13 @@ def pid_file(tmp_path: Path) -> tuple[Path, Path]:
     config, pid = tmp_path / "server.conf", tmp_path / "server.pid"
     config.write_text(f'pid_file: "{pid}"')
     return config, pid
+
+
+def test_its_server_gets_no_ctrl_c_of_its_own(tmp_path: Path, pid_file: tuple[Path, Path]) -> None:
+    """A terminal sends it to the whole process group."""
+    config, pid = pid_file
+    with started("--config", str(config), cwd=tmp_path) as (program, _):
+        assert os.getpgid(int(pid.read_text())) != os.getpgid(program._process.pid)
 
 
 def test_a_server_that_dies(tmp_path: Path, pid_file: tuple[Path, Path]) -> None:

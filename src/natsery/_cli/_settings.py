@@ -99,9 +99,8 @@ class Settings:
         variables = {each.variable: "" for each in FIELDS if each.variable}
         for each in FIELDS:
             value = getattr(self, each.key, None)
-            if value is not None and value is not False:
-                text = ",".join(value) if isinstance(value, tuple) else "1" if value is True else str(value)
-                variables[each.variable] = text
+            if value is not None:
+                variables[each.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
         return {**variables, "NATS_CONTEXT": "", NO_CONTEXT: "1"}
 
     def _tls(self) -> ssl.SSLContext | bool:
