@@ -12,11 +12,13 @@ import click
 from .._adr32 import check_name
 from .._client._client import DEFAULT_STALL, DEFAULT_WAIT, ServiceClient
 from .._client._replies import Replies, ReplyStream
+from .._client._window import Ended
 from .._errors import MalformedReplyError
 from .._wire import ServicePing
 from ._exits import Exit
 from ._output import complain, show_json
 from ._settings import Settings
+from ._silence import check_server
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 S = TypeVar("S", bound=ServicePing)
@@ -88,6 +90,8 @@ async def ask(settings: Settings, verb: str, question: Question) -> Replies[Any]
         client = ServiceClient(nc, prefix=settings.prefix)
         call: Any = {"PING": client.ping, "INFO": client.info, "STATS": client.stats}[verb]
         replies: Replies[Any] = await call(**question.arguments())
+        if not replies and replies.ended is not Ended.NO_RESPONDERS:
+            await check_server(nc)
     replies.sort(key=lambda each: (each.name, each.version, each.id))
     return replies
 

@@ -9,6 +9,7 @@ import anyio
 import click
 
 from .._client._client import ServiceClient
+from .._client._window import Ended
 from .._wire import ServiceInfo
 from ._discovery import Question, ask, finish, json_option, question_options, show_replies
 from ._exits import Exit
@@ -17,6 +18,7 @@ from ._output import Column, say, show_json, show_table
 from ._readable import readable_duration
 from ._running import run_async
 from ._settings import Settings, connection_options
+from ._silence import check_server
 
 
 @click.command(cls=ConnectingCommand)
@@ -89,6 +91,8 @@ async def _ping(settings: Settings, question: Question, as_json: bool) -> Exit:
         begun = anyio.current_time()
         async with client.discover("PING", **question.arguments()) as replies:
             found = [(each, round((anyio.current_time() - begun) * 1e9)) async for each in replies]
+        if not found and replies.ended is not Ended.NO_RESPONDERS:
+            await check_server(nc)
     if as_json:
         show_json([{**each.to_dict(), "rtt": nanoseconds} for each, nanoseconds in found])
     elif found:

@@ -13,14 +13,17 @@ import click
 from .. import abc
 from .._adr32 import check_subject, service_error
 from .._client._client import ServiceClient
+from .._client._window import Ended
 from .._errors import NoRespondersError, ServiceError
 from .._message import Headers
+from .._native._connection import NativeConnection
 from ._exits import CommandError, Exit, line_of
 from ._help import ConnectingCommand
 from ._output import complain, show_json
 from ._readable import counted, readable_duration
 from ._running import run_async
 from ._settings import Settings, connection_options
+from ._silence import check_server
 
 
 @click.command(cls=ConnectingCommand)
@@ -134,11 +137,10 @@ class _Call:
         statuses: list[Exit] = []
         times: list[float] = []
         async with settings.connect("natsery request") as nc:
-            client = ServiceClient(nc, prefix=settings.prefix)
             for _ in range(self._count):
                 begun = anyio.current_time()
                 try:
-                    statuses.append(await self._send(client, show, begun))
+                    statuses.append(await self._send(nc, show, begun))
                 except CommandError as error:
                     if self._count == 1:
                         raise
@@ -154,9 +156,9 @@ class _Call:
             )
         return next((status for status in statuses if status is not Exit.OK), Exit.OK)
 
-    async def _send(self, client: ServiceClient, show: _Show, begun: float) -> Exit:
+    async def _send(self, nc: NativeConnection, show: _Show, begun: float) -> Exit:
         status: Exit | None = None
-        async with client.request_many(
+        async with ServiceClient(nc).request_many(
             self._subject, self._data, headers=self._headers, wait=self._timeout, count=self._replies
         ) as replies:
             async for reply in replies:
@@ -168,10 +170,11 @@ class _Call:
                 else:
                     show.error(error, reply, seconds)
                     status = Exit.FAILED
-        if status is None and replies.ended == "no responders":
+        if status is None and replies.ended is Ended.NO_RESPONDERS:
             nobody = NoRespondersError(self._subject)
             raise CommandError(line_of(nobody), Exit.NOBODY)
         if status is None:
+            await check_server(nc)
             raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)
         return status
 
