@@ -203,7 +203,7 @@ def test_two_hundred_instances_are_found_in_one_call(backend: str, transport: st
                 for _ in range(16):
                     tasks.start_soon(keep_busy)
                 await nc.flush()
-                found = await ServiceClient(client).stats("calc", wait=30, count=201)
+                found = await ServiceClient(client).stats("calc", wait=30, stall=None, count=201)
                 assert sorted(each.id for each in found) == sorted(f"instance{number}" for number in range(200))
                 assert (found.ended, len(found.malformed)) == (Ended.COUNT, 1)
                 tasks.cancel_scope.cancel()
