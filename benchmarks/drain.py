@@ -1,7 +1,7 @@
 """Counts the requests lost while a member of a queue group leaves and rejoins under load.
 
 Two members share the requests; one of them leaves and rejoins over and over, on a connection that stays open. A request
-is lost if neither an answer nor a 503 comes within 2 s.
+is lost if neither an answer nor a 503 comes within 10 s.
 """
 
 from __future__ import annotations
