@@ -109,6 +109,12 @@ class Endpoint:
         """What discovery shows besides, read-only."""
         return self._placed.config.metadata
 
+    @property
+    def pending(self) -> int:
+        """Requests that it has accepted and not finished yet: those that wait, and those that its handler has in hand."""
+        in_hand = [worker.request for worker in self._workers if worker.request is not None]
+        return len(self._pending) + sum(not request._has_ended for request in in_hand)
+
     def stats(self) -> EndpointStats:
         """A frozen copy of what this endpoint has counted, without the stats handler's data."""
         return self._counters.snapshot(self.name, self.subject, self.queue_group)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, final
@@ -19,6 +18,7 @@ from .._config import (
     ServiceConfig,
     as_config,
     check_queue_group_choice,
+    check_seconds,
     inherit,
     join_subject,
     place,
@@ -67,7 +67,7 @@ class Service:
         self._hosted = anyio.Event()
         self._stopping = anyio.Event()
         self._stopped = anyio.Event()
-        self._stop_deadline = math.inf
+        self._draining = anyio.CancelScope()
         self._error: BaseException | None = None
         self._connection_loss: Exception | None = None
 
@@ -85,6 +85,11 @@ class Service:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """The endpoints, in the order of addition."""
         return tuple(self._endpoints)
+
+    @property
+    def pending(self) -> int:
+        """Requests that it has accepted and not finished yet: those that wait, and those that handlers have in hand."""
+        return sum(endpoint.pending for endpoint in (*self._endpoints, *self._joining))
 
     def ping(self) -> ServicePing:
         """What PING answers."""
@@ -113,14 +118,25 @@ class Service:
         for endpoint in self._endpoints:
             endpoint._counters.reset()
 
-    def stop(self, error: BaseException | None = None) -> None:
+    def stop(self, error: BaseException | None = None, *, grace: float | None = None) -> None:
         """Begin to end the service: the body is cancelled, the scope drains, then ``async with`` is left.
 
         Only signals, so it may be called from anywhere in the event loop, a handler included, and more than once.
 
         Args:
             error: raised from the ``async with``, as the object that it is; the first one given counts.
+            grace: seconds from now that accepted requests get, instead of those that ``serve`` was given. A service that
+                is stopping already can be hurried so, but not slowed down.
+
+        Raises:
+            ConfigError: ``grace`` breaks a rule.
         """
+        if grace is not None:
+            check_seconds("grace", grace, zero=True, infinite=True)
+            if not self._stopping.is_set():
+                self._grace = grace
+            elif not self._stopped.is_set():
+                self._set_deadline(min(self._draining.deadline, anyio.current_time() + grace))
         if error is not None and self._error is None and not self._stopped.is_set():
             self._error = error
         self._begin_stop()
@@ -171,12 +187,15 @@ class Service:
         )
 
     def _begin_stop(self) -> None:
-        self._stopping.set()
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._set_deadline(anyio.current_time() + self._grace)
 
-    def _start_grace(self) -> None:
-        self._stop_deadline = anyio.current_time() + self._grace
+    def _set_deadline(self, deadline: float) -> None:
+        """Give accepted requests until then."""
+        self._draining.deadline = deadline
         # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
-        self._shield.deadline = self._stop_deadline + 5 * FENCE_SECONDS
+        self._shield.deadline = deadline + 5 * FENCE_SECONDS
 
     def _crash(self, error: BaseException) -> None:
         """Something ended that the service cannot do without."""
@@ -261,7 +280,6 @@ class Service:
                         self._workers = workers
                         self._hosted.set()
                         await self._stopping.wait()
-                        self._start_grace()
                         is_responsive = await self._drain_endpoints()
                         workers.cancel_scope.cancel("service stopping")
                     await self._close_control(is_responsive)
@@ -293,7 +311,7 @@ class Service:
         for endpoint in endpoints:
             await endpoint._unsubscribe()
         is_responsive = await self._fence()
-        with anyio.CancelScope(deadline=self._stop_deadline):
+        with self._draining:
             for endpoint in endpoints:
                 await endpoint._wait_drained()
         for endpoint in endpoints:
