@@ -12,6 +12,14 @@ NEEDS_CLI = "natsery: this command needs click and rich; run: pip install 'natse
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("natsery: interrupted\n")
+        return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
         import click
         import rich  # noqa: F401  # looked for here, so that what is missing is one clear line
     except ImportError:
@@ -34,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NatseryError as error:
         CommandError(line_of(error)).show()
         return status_of(error)
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("natsery: interrupted\n")
-        return Exit.INTERRUPTED
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         # Whoever read the output has left; the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

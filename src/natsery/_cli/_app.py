@@ -8,6 +8,7 @@ from ._completion import completion
 from ._demo import demo
 from ._listing import info, ls, ping
 from ._request import request
+from ._run import run
 from ._server import server
 from ._stats import stats
 
@@ -23,5 +24,5 @@ def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 
 
-for command in (ls, ping, info, stats, request, server, demo, completion):
+for command in (ls, ping, info, stats, request, run, server, demo, completion):
     cli.add_command(command)

@@ -37,6 +37,8 @@ class Exit(IntEnum):
     """The server or the service did not answer in time."""
     INTERRUPTED = 130
     """Ctrl-C, as shells have it."""
+    TERMINATED = 143
+    """SIGTERM, as shells have it."""
 
 
 @final

@@ -1,0 +1,238 @@
+"""Workers in processes of their own, from the first start to the last end: kept up, counted, ended together."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, final
+
+import anyio
+from anyio.abc import Process, TaskGroup
+
+from ._channel import Channel
+from ._output import complain
+from ._progress import Progress
+from ._restarts import GiveUp, Restarts, ending
+
+LATE_SECONDS = 10.0
+"""How long a worker may take to end when the grace is over; then it is killed."""
+
+ABANDON_SECONDS = 1.0
+"""How long the supervisor looks on, when it fails itself, until a worker that it cannot drain any more is killed."""
+
+
+@final
+class _Member:
+    """One process of a worker."""
+
+    def __init__(self, number: int, process: Process) -> None:
+        self.number = number
+        self.process = process
+        self.place = ""
+        self.ready_at = math.inf
+        self.pending: int | None = None
+
+    def send(self, how: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(how)
+
+
+@final
+class Crew:
+    """So many workers of the same service. The first one starts alone: what is wrong is said once, not once for each.
+
+    Args:
+        command: what starts a worker; its number follows.
+        environment: its environment.
+        size: how many there are to be.
+        is_numbered: whether they are told apart in what is printed.
+        grace: the seconds that each of them has for its requests at the end.
+
+    Attributes:
+        given_up: whether a worker has been given up.
+        is_clean: whether every worker that was asked to end has drained.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        size: int,
+        is_numbered: bool,
+        grace: float,
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._size = size
+        self._is_numbered = is_numbered
+        self._grace = grace
+        self._keepers: TaskGroup | None = None
+        self._members: dict[int, _Member] = {}
+        self._has_served = False
+        self._has_been_complete = False
+        self._stop_signal: signal.Signals | None = None
+        self._stopping = anyio.Event()
+        self._patience = anyio.CancelScope()
+        self._progress: Progress | None = None
+        self.given_up = False
+        self.is_clean = True
+
+    async def run(self) -> None:
+        """Keep the workers up until ``stop``, or until one is given up; returns when all have ended."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._see_to_the_end, name="natsery workers' end")
+            async with anyio.create_task_group() as self._keepers:
+                self._keepers.start_soon(self._keep, 1, name="natsery worker 1")
+            tasks.cancel_scope.cancel("every worker has ended")
+        if self._progress is not None:
+            self._progress.end_line()
+
+    def stop(self, how: signal.Signals) -> None:
+        """Have every worker drain and end, and start none any more; only the first call counts."""
+        if self._stopping.is_set():
+            return
+        self._stop_signal = how
+        deadline = anyio.current_time() + self._grace
+        self._progress = Progress(self._pending, deadline)
+        self._patience.deadline = deadline + LATE_SECONDS
+        self._stopping.set()
+        for member in self._members.values():
+            member.send(how)
+
+    def insist(self, how: signal.Signals) -> None:
+        """Have every worker end at once."""
+        now = anyio.current_time()
+        self._patience.deadline = min(self._patience.deadline, now + LATE_SECONDS)
+        if self._progress is not None:
+            self._progress.end_line()
+            self._progress.hurry(now)
+        for member in self._members.values():
+            member.send(how)
+
+    # One worker
+
+    async def _keep(self, number: int) -> None:
+        """Start a worker, and start it again when it ends without having been asked to."""
+        restarts = Restarts()
+        while not self._stopping.is_set():
+            member, status, served = await self._run_one(number)
+            if self._stopping.is_set():
+                self._tell_end(member, status)
+                return
+            decision = restarts.decide(status, served, proven=self._has_served)
+            if isinstance(decision, GiveUp):
+                self._give_up(f"{self._name(number)} {ending(status)} and is given up: {decision.reason}")
+                return
+            complain(f"{self._name(number)} {ending(status)}; it starts again in {decision.pause:g} s")
+            with anyio.move_on_after(decision.pause):
+                await self._stopping.wait()
+
+    async def _run_one(self, number: int) -> tuple[_Member, int, float]:
+        """Run a worker's process: how it ended, and for how many seconds it had served."""
+        end, other_end = socket.socketpair()
+        channel = Channel(end)
+        try:
+            with other_end:
+                # In a session of its own, so that a terminal's Ctrl-C comes from here alone.
+                process = await anyio.open_process(
+                    [*self._command, str(number if self._is_numbered else 0)],
+                    stdin=other_end.fileno(),
+                    stdout=None,
+                    stderr=None,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            member = self._members[number] = _Member(number, process)
+            try:
+                if self._stop_signal is not None:
+                    member.send(self._stop_signal)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen, channel, member, name=f"natsery worker {number} channel")
+                    status = await process.wait()
+                    tasks.cancel_scope.cancel("the worker has ended")
+            finally:
+                channel.close()
+                del self._members[number]
+                # Protects the machine from a process that nobody looks after any more.
+                with anyio.move_on_after(2 * ABANDON_SECONDS, shield=True):
+                    await _end(process)
+        finally:
+            channel.close()
+        return member, status, max(0.0, anyio.current_time() - member.ready_at)
+
+    async def _listen(self, channel: Channel, member: _Member) -> None:
+        def hear(facts: dict[str, Any]) -> None:
+            match facts:
+                case {"ready": str(place)}:
+                    self._welcome(member, place)
+                case {"pending": int(pending)}:
+                    member.pending = pending
+
+        await channel.listen(hear)
+
+    def _welcome(self, member: _Member, place: str) -> None:
+        member.ready_at = anyio.current_time()
+        member.place = place
+        if self._is_numbered:
+            complain(f"{self._name(member.number)} ready, process {member.process.pid}")
+        if not self._has_served:
+            self._has_served = True
+            assert self._keepers is not None
+            for number in range(2, self._size + 1):
+                self._keepers.start_soon(self._keep, number, name=f"natsery worker {number}")
+        if not self._has_been_complete and len(self._ready()) == self._size:
+            self._has_been_complete = True
+            count = f"{self._size} worker{'' if self._size == 1 else 's'} " if self._is_numbered else ""
+            complain(f"{count}ready {place}")
+
+    def _ready(self) -> list[_Member]:
+        return [member for member in self._members.values() if member.place]
+
+    def _give_up(self, why: str) -> None:
+        complain(why)
+        self.given_up = True
+        self.stop(signal.SIGTERM)
+
+    # The end
+
+    async def _see_to_the_end(self) -> None:
+        """Show how the drain goes on, and kill who does not end."""
+        await self._stopping.wait()
+        assert self._progress is not None
+        with self._patience:
+            await self._progress.run()
+        self._progress.end_line()
+        for member in self._members.values():
+            complain(f"{self._name(member.number)} does not end; it is killed")
+            member.send(signal.SIGKILL)
+
+    def _pending(self) -> int | None:
+        known = [member.pending for member in self._members.values() if member.pending is not None]
+        return sum(known) if known else None
+
+    def _tell_end(self, member: _Member, status: int) -> None:
+        # One that was not ready yet had nothing to drain, and may not have seen to its signals yet.
+        if status != 0 and member.place:
+            self.is_clean = False
+        if self._is_numbered:
+            if self._progress is not None:
+                self._progress.end_line()
+            complain(f"{self._name(member.number)} {ending(status)}")
+
+    def _name(self, number: int) -> str:
+        return f"worker {number}" if self._is_numbered else "the worker"
+
+
+async def _end(process: Process) -> None:
+    for end in (process.terminate, process.kill):
+        if process.returncode is not None:
+            return
+        with anyio.move_on_after(ABANDON_SECONDS):
+            with suppress(ProcessLookupError):
+                end()
+            await process.wait()

@@ -1,0 +1,102 @@
+"""Keeps workers up, passes signals on to them, and replaces them when files change."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from .._tasks import background_tasks
+from ._crew import Crew
+from ._exits import Exit
+from ._output import complain
+from ._reloading import watch
+from ._settings import Settings
+
+
+@final
+class Supervisor:
+    """Runs crews of workers, one after the other: a crew for each state of the files, or just one.
+
+    Args:
+        command: what starts a worker; its number follows.
+        workers: how many there are to be; ``None`` for one that nobody has to tell from others.
+        grace: the seconds that each of them has for its requests at the end.
+        reload: whether to start a new crew when Python files change.
+    """
+
+    def __init__(self, command: Sequence[str], *, workers: int | None, grace: float, reload: bool) -> None:
+        self._command = command
+        self._workers = workers
+        self._grace = grace
+        self._reload = reload
+        self._crew: Crew | None = None
+        self._signals: list[signal.Signals] = []
+        self._has_changed = False
+        self._news = anyio.Event()
+
+    async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
+        """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
+        environment = {**os.environ, **settings.as_environment()}
+        unwatched = anyio.Event()
+        async with background_tasks() as tasks:
+            tasks.start_soon(self._obey, signals, name="natsery run signals")
+            if self._reload:
+                tasks.start_soon(watch, Path.cwd(), self._note_change, unwatched, name="natsery run files")
+                await checkpoint()  # from now on no change is missed: the task waits
+            try:
+                while True:
+                    crew = await self._run_crew(environment)
+                    if self._signals or not self._reload:
+                        return self._status(crew)
+                    if not self._has_changed:
+                        complain("waiting for a Python file to change")
+                        await self._news.wait()
+                        if self._signals:
+                            return Exit.OK if len(self._signals) == 1 else self._status(crew)
+            finally:
+                unwatched.set()
+
+    async def _run_crew(self, environment: dict[str, str]) -> Crew:
+        self._has_changed = False
+        self._news = anyio.Event()
+        crew = self._crew = Crew(
+            self._command,
+            environment,
+            size=self._workers or 1,
+            is_numbered=self._workers is not None,
+            grace=self._grace,
+        )
+        if not self._signals:
+            await crew.run()
+        self._crew = None
+        return crew
+
+    async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for each in signals:
+            self._signals.append(each)
+            self._news.set()
+            if self._crew is None:
+                continue
+            if len(self._signals) == 1:
+                self._crew.stop(each)
+            else:
+                self._crew.insist(each)
+
+    def _note_change(self, names: list[str]) -> None:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        complain(f"{names[0]}{more} changed: reloading")
+        self._has_changed = True
+        self._news.set()
+        if self._crew is not None:
+            self._crew.stop(signal.SIGTERM)
+
+    def _status(self, crew: Crew) -> Exit:
+        if len(self._signals) > 1:
+            return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
+        return Exit.OK if crew.is_clean and not crew.given_up else Exit.FAILED
