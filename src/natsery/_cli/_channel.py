@@ -22,6 +22,7 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._socket = end
+        self._unread = b""
 
     def tell(self, **facts: Any) -> None:
         """Send facts, such as ``ready="on trio"``; if the other side is gone or does not read, they are lost."""
@@ -30,24 +31,30 @@ class Channel:
 
     async def listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
         """Call ``hear`` with what the other side tells, and return when it has hung up."""
-        unread = b""
-        while True:
+        is_open = True
+        while is_open:
             await anyio.wait_readable(self._socket)
+            is_open = self.hear_rest(hear)
+
+    def hear_rest(self, hear: Callable[[dict[str, Any]], None]) -> bool:
+        """Call ``hear`` with what the other side has told already; false if it has hung up since."""
+        while True:
             try:
                 chunk = self._socket.recv(MAX_BYTES)
             except BlockingIOError:
-                continue
+                return True
             except OSError:
-                return
+                return False
             if not chunk:
-                return
-            *lines, unread = (unread + chunk).split(b"\n")
+                return False
+            *lines, unread = (self._unread + chunk).split(b"\n")
+            self._unread = unread[:MAX_BYTES]
             for line in lines:
+                facts = None
                 with suppress(ValueError):
                     facts = json.loads(line)
-                    if isinstance(facts, dict):
-                        hear(facts)
-            unread = unread[:MAX_BYTES]
+                if isinstance(facts, dict):
+                    hear(facts)
 
     def close(self) -> None:
         """Hang up."""
@@ -55,7 +62,11 @@ class Channel:
 
 
 def channel_on_stdin() -> Channel:
-    """The line to the supervisor that started this process; what the process starts itself gets an empty stdin."""
+    """The line to the supervisor that started this process; what the process starts itself gets an empty stdin.
+
+    Raises:
+        OSError: there is none.
+    """
     end = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 import signal
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 import anyio
 from anyio.abc import Process, TaskGroup
 
+from .._service._scope import DEFAULT_GRACE
 from ._channel import Channel
 from ._output import complain
-from ._progress import Progress
+from ._progress import Progress, requests
 from ._restarts import GiveUp, Restarts, ending
 
 LATE_SECONDS = 10.0
 """How long a worker may take to end when the grace is over; then it is killed."""
-
-ABANDON_SECONDS = 1.0
-"""How long the supervisor looks on, when it fails itself, until a worker that it cannot drain any more is killed."""
 
 
 @final
@@ -35,6 +33,7 @@ class _Member:
         self.place = ""
         self.ready_at = math.inf
         self.pending: int | None = None
+        self.last_words = ""
 
     def send(self, how: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -111,6 +110,8 @@ class Crew:
         if self._progress is not None:
             self._progress.end_line()
             self._progress.hurry(now)
+            pending = self._pending()
+            complain("cutting off" + ("" if pending is None else f" {requests(pending)}"))
         for member in self._members.values():
             member.send(how)
 
@@ -151,29 +152,38 @@ class Crew:
             try:
                 if self._stop_signal is not None:
                     member.send(self._stop_signal)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._listen, channel, member, name=f"natsery worker {number} channel")
-                    status = await process.wait()
-                    tasks.cancel_scope.cancel("the worker has ended")
+                await self._attend(member, channel)
             finally:
-                channel.close()
                 del self._members[number]
-                # Protects the machine from a process that nobody looks after any more.
-                with anyio.move_on_after(2 * ABANDON_SECONDS, shield=True):
-                    await _end(process)
+                channel.close()
+                # Protects the drain of a worker that has lost its supervisor, and the machine from one that does not end.
+                with anyio.move_on_after(min(self._grace, DEFAULT_GRACE) + LATE_SECONDS, shield=True):
+                    await process.wait()
+                member.send(signal.SIGKILL)
         finally:
             channel.close()
-        return member, status, max(0.0, anyio.current_time() - member.ready_at)
+        assert process.returncode is not None
+        return member, process.returncode, max(0.0, anyio.current_time() - member.ready_at)
 
-    async def _listen(self, channel: Channel, member: _Member) -> None:
-        def hear(facts: dict[str, Any]) -> None:
-            match facts:
-                case {"ready": str(place)}:
-                    self._welcome(member, place)
-                case {"pending": int(pending)}:
-                    member.pending = pending
+    async def _attend(self, member: _Member, channel: Channel) -> None:
+        """Listen to a worker until it has ended."""
+        hear = partial(self._hear, member)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.listen, hear, name=f"natsery worker {member.number} channel")
+            await member.process.wait()
+            tasks.cancel_scope.cancel("the worker has ended")
+        channel.hear_rest(hear)
 
-        await channel.listen(hear)
+    def _hear(self, member: _Member, facts: dict[str, Any]) -> None:
+        match facts:
+            case {"ready": str(place)}:
+                self._welcome(member, place)
+            case {"pending": int(pending)}:
+                member.pending = pending
+                if self._progress is not None and not self._progress.has_been_shown:
+                    self._progress.show()
+            case {"stopped": str(last_words)}:
+                member.last_words = last_words
 
     def _welcome(self, member: _Member, place: str) -> None:
         member.ready_at = anyio.current_time()
@@ -212,27 +222,19 @@ class Crew:
             member.send(signal.SIGKILL)
 
     def _pending(self) -> int | None:
-        known = [member.pending for member in self._members.values() if member.pending is not None]
-        return sum(known) if known else None
+        """Requests in hand, as far as the workers that are ready have all told."""
+        known = [member.pending for member in self._ready()]
+        told = [pending for pending in known if pending is not None]
+        return sum(told) if told and len(told) == len(known) else None
 
     def _tell_end(self, member: _Member, status: int) -> None:
         # One that was not ready yet had nothing to drain, and may not have seen to its signals yet.
         if status != 0 and member.place:
             self.is_clean = False
-        if self._is_numbered:
-            if self._progress is not None:
-                self._progress.end_line()
-            complain(f"{self._name(member.number)} {ending(status)}")
+        if self._progress is not None:
+            self._progress.end_line()
+        words = f": {member.last_words}" if member.last_words else ""
+        complain(f"{self._name(member.number)} {ending(status)}{words}")
 
     def _name(self, number: int) -> str:
         return f"worker {number}" if self._is_numbered else "the worker"
-
-
-async def _end(process: Process) -> None:
-    for end in (process.terminate, process.kill):
-        if process.returncode is not None:
-            return
-        with anyio.move_on_after(ABANDON_SECONDS):
-            with suppress(ProcessLookupError):
-                end()
-            await process.wait()

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, final
+from typing import Any
 
 from .._config import ServiceConfig
 from ._exits import CommandError, Exit
@@ -19,14 +19,6 @@ DEFAULT_ATTRIBUTE = "config"
 
 OWN_FOLDER = str(Path(__file__).parents[1])
 """Where natsery's own code is, whose frames say nothing to those who wrote the module."""
-
-
-@final
-class ModuleRaisedError(CommandError):
-    """The module, or the function in it that makes the configuration, raised; the message is its traceback."""
-
-    def __init__(self, target: str, error: BaseException) -> None:
-        super().__init__(f"{target} raised:\n{traceback_of(error)}", Exit.USAGE)
 
 
 def load(target: str) -> tuple[ServiceConfig, ...]:
@@ -63,12 +55,12 @@ def split(target: str) -> tuple[str, str]:
     return where, attribute or DEFAULT_ATTRIBUTE
 
 
-def traceback_of(error: BaseException) -> str:
-    """A traceback without the frames of natsery and of the import system."""
+def raised(target: str, error: BaseException, status: Exit) -> CommandError:
+    """What is said of an error of the user's own: its traceback, without the frames of natsery and the import system."""
     summary = traceback.TracebackException.from_exception(error)
     for each in _with_causes(summary):
         each.stack[:] = [frame for frame in each.stack if not _is_inner(frame.filename)]
-    return "".join(summary.format()).rstrip()
+    return CommandError(f"{target} raised:\n{''.join(summary.format()).rstrip()}", status)
 
 
 def _with_causes(summary: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
@@ -91,11 +83,11 @@ def _import(where: str) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ModuleRaisedError(where, error) from error
+            raise raised(where, error, Exit.USAGE) from error
         hint = f"; did you mean {where}.py:CONFIG?" if Path(f"{where}.py").exists() else ""
         raise _error(f"there is no module {error.name!r}{hint}") from None
     except (Exception, SystemExit) as error:
-        raise ModuleRaisedError(where, error) from error
+        raise raised(where, error, Exit.USAGE) from error
     file = getattr(module, "__file__", None)
     if where.endswith(".py") and (file is None or Path(file).resolve() != Path(where).resolve()):
         raise _error(f"{where} cannot be imported: {name!r} is the name of another module ({file or 'built in'})")
@@ -135,7 +127,7 @@ def _call(where: str, function: Any) -> Any:
     try:
         result = function()
     except (Exception, SystemExit) as error:
-        raise ModuleRaisedError(where, error) from error
+        raise raised(where, error, Exit.USAGE) from error
     if inspect.iscoroutine(result):
         result.close()
         raise _error(f"{where} is async; a function that makes a natsery.ServiceConfig must be a plain one")

@@ -57,6 +57,11 @@ class Progress:
         sys.stderr.write(f"\r{text}\x1b[K")
         sys.stderr.flush()
 
+    @property
+    def has_been_shown(self) -> bool:
+        """Whether anything has been shown yet."""
+        return self._shown is not None
+
     def end_line(self) -> None:
         """Let what is printed next begin on a line of its own."""
         if self._is_line_open:

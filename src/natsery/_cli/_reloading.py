@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,4 +30,4 @@ async def watch(folder: Path, changed: Callable[[list[str]], None], ended: anyio
 
     # The thread that waits for changes does not hear of a cancellation, so it is told with an event.
     async for changes in awatch(folder, watch_filter=PythonFilter(), stop_event=ended):
-        changed(sorted({os.path.relpath(path, folder) for _, path in changes}))
+        changed(sorted({str(Path(path).relative_to(folder)) for _, path in changes}))

@@ -18,7 +18,7 @@ from .._server import open_server
 from .._service._scope import DEFAULT_GRACE
 from ._channel import channel_on_stdin
 from ._exits import CommandError, Exit
-from ._loading import load, traceback_of
+from ._loading import load, raised
 from ._output import complain
 from ._reloading import check_installed
 from ._running import run_async
@@ -79,9 +79,10 @@ def run(
     if reload:
         check_installed()
     if worker is None and (workers is not None or reload):
+        if sys.platform == "win32":
+            raise CommandError("--workers and --reload need signals and sessions, which Windows has not")
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
         command += ["--uvloop"] * uvloop + ["--worker"]
-
 
         async def supervise(settings: Settings, signals: AsyncIterator[Signals]) -> Exit:
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
@@ -104,7 +105,7 @@ def run(
     except click.ClickException:
         raise
     except Exception as error:  # what a handler or the program around it ended the service with
-        raise CommandError(f"{target} raised:\n{traceback_of(error)}") from error
+        raise raised(target, error, Exit.FAILED) from error
 
 
 def _loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:

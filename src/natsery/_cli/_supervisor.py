@@ -50,19 +50,17 @@ class Supervisor:
                 tasks.start_soon(watch, Path.cwd(), self._note_change, unwatched, name="natsery run files")
                 await checkpoint()  # from now on no change is missed: the task waits
             try:
-                while True:
+                crew = await self._run_crew(environment)
+                while self._reload and not self._signals:
                     crew = await self._run_crew(environment)
-                    if self._signals or not self._reload:
-                        return self._status(crew)
-                    if not self._has_changed:
-                        complain("waiting for a Python file to change")
-                        await self._news.wait()
-                        if self._signals:
-                            return Exit.OK if len(self._signals) == 1 else self._status(crew)
             finally:
                 unwatched.set()
+        if len(self._signals) > 1:
+            return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
+        return Exit.OK if crew.is_clean and not crew.given_up else Exit.FAILED
 
     async def _run_crew(self, environment: dict[str, str]) -> Crew:
+        """Run workers until they are to be replaced by others, or to end; returns when that is to happen."""
         self._has_changed = False
         self._news = anyio.Event()
         crew = self._crew = Crew(
@@ -72,9 +70,13 @@ class Supervisor:
             is_numbered=self._workers is not None,
             grace=self._grace,
         )
-        if not self._signals:
-            await crew.run()
+        if self._signals:
+            crew.stop(self._signals[0])
+        await crew.run()
         self._crew = None
+        if self._reload and not self._signals and not self._has_changed:
+            complain("waiting for a Python file to change")
+            await self._news.wait()
         return crew
 
     async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
@@ -89,14 +91,11 @@ class Supervisor:
                 self._crew.insist(each)
 
     def _note_change(self, names: list[str]) -> None:
+        if self._signals:
+            return
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         complain(f"{names[0]}{more} changed: reloading")
         self._has_changed = True
         self._news.set()
         if self._crew is not None:
             self._crew.stop(signal.SIGTERM)
-
-    def _status(self, crew: Crew) -> Exit:
-        if len(self._signals) > 1:
-            return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
-        return Exit.OK if crew.is_clean and not crew.given_up else Exit.FAILED

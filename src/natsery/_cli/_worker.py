@@ -59,6 +59,7 @@ class Worker:
         self._is_described = is_described
         self._services: list[Service] = []
         self._is_ready = False
+        self._is_orphan = False
         self._scope = anyio.CancelScope()
         self._stopping = anyio.Event()
         self._signals: list[signal.Signals] = []
@@ -82,10 +83,10 @@ class Worker:
             finally:
                 if self._progress is not None:
                     self._progress.end_line()
-            if not self._is_ready:
-                self._say("stopped before it was ready")
-                return self._status(cut_off=0)
-            return self._tell_end()
+        if not self._is_ready:
+            self._say("stopped before it was ready")
+            return self._status(cut_off=0)
+        return self._tell_end()
 
     async def _serve(self, settings: Settings) -> None:
         name = ", ".join(dict.fromkeys(config.name for config in self._configs))
@@ -111,6 +112,7 @@ class Worker:
         """Stop when the supervisor has gone, for whatever reason."""
         await channel.listen(lambda _: None)
         self._say("the supervisor has gone")
+        self._is_orphan = True
         self._stop()
 
     def _stop(self) -> None:
@@ -129,7 +131,8 @@ class Worker:
         if self._progress is not None:
             self._progress.end_line()
             self._progress.hurry(anyio.current_time())
-            self._say(f"cutting off {requests(self._pending())}")
+            if self._channel is None:
+                self._say(f"cutting off {requests(self._pending())}")
         for service in self._services:
             service.stop(grace=0)
 
@@ -166,13 +169,16 @@ class Worker:
 
     def _tell_end(self) -> Exit:
         ended, cut_off = self._figures()
-        parts = [f"{requests(ended)} in all"]
+        parts = [f"{ended:,} in all"]
         if cut_off:
             parts.insert(0, f"{cut_off:,} cut off with 503")
-        if self._stopping.is_set():
-            # A handler may have reset the figures meanwhile.
-            parts.insert(0, f"{requests(max(0, ended - cut_off - self._ended_before))} drained")
-        self._say(f"stopped: {', '.join(parts)}")
+        # A handler may have reset the figures meanwhile.
+        drained = max(0, ended - cut_off - self._ended_before) if self._stopping.is_set() else 0
+        parts.insert(0, f"{requests(drained)} drained")
+        if self._channel is not None:
+            self._channel.tell(stopped=", ".join(parts))
+        if self._channel is None or self._is_orphan:
+            self._say(f"stopped: {', '.join(parts)}")
         return self._status(cut_off)
 
     def _status(self, cut_off: int) -> Exit:
