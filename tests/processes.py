@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 SECONDS = 30
 
@@ -18,7 +19,7 @@ SECONDS = 30
 class Program:
     """A Python program that runs beside the test; its output, both streams together, can be read with a bound."""
 
-    def __init__(self, arguments: tuple[str, ...], cwd: Path | None) -> None:
+    def __init__(self, arguments: tuple[str, ...], cwd: Path | None, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=cwd,
@@ -27,7 +28,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **environment},
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -40,23 +41,26 @@ class Program:
             self._lines.put(line)
         self._lines.put(None)
 
-    def wait_for(self, text: str) -> None:
-        """Read until a line holds the text."""
+    def wait_for(self, text: str) -> str:
+        """Read until a line holds the text, and return it."""
         while True:
             line = self._lines.get(timeout=SECONDS)
             assert line is not None, f"no {text!r} in:\n{self.output}"
             self.output += line
             if text in line:
-                return
+                return line
+
+    def send(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
 
     def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self.send(signal.SIGINT)
 
     def terminate(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
 
     def wait(self) -> int:
-        """Read to the end and return the exit status."""
+        """Read to the end, which is the end of its children too, and return the exit status."""
         while (line := self._lines.get(timeout=SECONDS)) is not None:
             self.output += line
         return self._process.wait(SECONDS)
@@ -71,8 +75,10 @@ class Program:
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path | None = None) -> Iterator[Program]:
-    program = Program(arguments, cwd)
+def running(
+    *arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Program]:
+    program = Program(arguments, cwd, environment)
     try:
         yield program
     finally:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import Any, final
 
 import anyio
@@ -17,7 +18,10 @@ MAX_BYTES = 65_536
 
 @final
 class Channel:
-    """One end of a socket that carries a JSON object a line. The other end sees it close when this process ends, however."""
+    """One end of a socket that carries a JSON object a line, until its block ends.
+
+    The other end sees it close when this process ends, however that comes.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -56,8 +60,16 @@ class Channel:
                 if isinstance(facts, dict):
                     hear(facts)
 
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. Safe twice."""
         self._socket.close()
 
 

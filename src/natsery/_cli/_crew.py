@@ -136,8 +136,7 @@ class Crew:
     async def _run_one(self, number: int) -> tuple[_Member, int, float]:
         """Run a worker's process: how it ended, and for how many seconds it had served."""
         end, other_end = socket.socketpair()
-        channel = Channel(end)
-        try:
+        with Channel(end) as channel:
             with other_end:
                 # In a session of its own, so that a terminal's Ctrl-C comes from here alone.
                 process = await anyio.open_process(
@@ -160,8 +159,6 @@ class Crew:
                 with anyio.move_on_after(min(self._grace, DEFAULT_GRACE) + LATE_SECONDS, shield=True):
                     await process.wait()
                 member.send(signal.SIGKILL)
-        finally:
-            channel.close()
         assert process.returncode is not None
         return member, process.returncode, max(0.0, anyio.current_time() - member.ready_at)
 

@@ -84,8 +84,7 @@ def _import(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise raised(where, error, Exit.USAGE) from error
-        hint = f"; did you mean {where}.py:CONFIG?" if Path(f"{where}.py").exists() else ""
-        raise _error(f"there is no module {error.name!r}{hint}") from None
+        raise _error(f"there is no module {error.name!r}") from None
     except (Exception, SystemExit) as error:
         raise raised(where, error, Exit.USAGE) from error
     file = getattr(module, "__file__", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from signal import Signals
 from typing import Any, TypeAlias
@@ -88,24 +89,24 @@ def run(
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
 
         return run_async(_main, settings, supervise, embedded_server)
-    label = f"worker {worker}: " if worker else ""
-    # Before the module is loaded: what it starts is not to have the line to the supervisor as its stdin.
-    channel = None if worker is None else channel_on_stdin()
-    configs = [_adapt(config, settings, worker) for config in load(target)]
-    show_log(label)
-    loop = "asyncio with uvloop" if uvloop else chosen
-    is_described = worker in (None, 0, 1)
+    # Before the module is loaded: what that starts is not to have the line to the supervisor as its stdin.
+    with nullcontext() if worker is None else channel_on_stdin() as channel:
+        configs = [_adapt(config, settings, worker) for config in load(target)]
+        label = f"worker {worker}: " if worker else ""
+        show_log(label)
+        loop = "asyncio with uvloop" if uvloop else chosen
+        is_described = worker in (None, 0, 1)
 
-    async def work(settings: Settings, signals: AsyncIterator[Signals]) -> Exit:
-        worker = Worker(configs, grace=grace, loop=loop, label=label, channel=channel, is_described=is_described)
-        return await worker.run(settings, signals)
+        async def work(settings: Settings, signals: AsyncIterator[Signals]) -> Exit:
+            worker = Worker(configs, grace=grace, loop=loop, label=label, channel=channel, is_described=is_described)
+            return await worker.run(settings, signals)
 
-    try:
-        return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
-    except click.ClickException:
-        raise
-    except Exception as error:  # what a handler or the program around it ended the service with
-        raise raised(target, error, Exit.FAILED) from error
+        try:
+            return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
+        except click.ClickException:
+            raise
+        except Exception as error:  # what a handler, or a program around the service, ended it with
+            raise raised(target, error, Exit.FAILED) from error
 
 
 def _loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:

@@ -57,7 +57,8 @@ class Supervisor:
                 unwatched.set()
         if len(self._signals) > 1:
             return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
-        return Exit.OK if crew.is_clean and not crew.given_up else Exit.FAILED
+        # With ``--reload``, one that was given up was waited for to change, until the user had enough of that.
+        return Exit.OK if crew.is_clean and (self._reload or not crew.given_up) else Exit.FAILED
 
     async def _run_crew(self, environment: dict[str, str]) -> Crew:
         """Run workers until they are to be replaced by others, or to end; returns when that is to happen."""

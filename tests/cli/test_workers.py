@@ -1,0 +1,148 @@
+"""``natsery run`` with a supervisor: workers that crash, drain, are orphaned, and follow the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..processes import Program, running
+from ..server import NatsServer
+from .programs import MODULE, answer, asking, serving
+
+REQUESTER = Path(__file__).parents[2] / "benchmarks" / "requester.py"
+OUTSTANDING = 64
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    """A server of this module's own, so that nobody else serves there."""
+    with NatsServer() as server:
+        yield server
+
+
+def results(requester: Program) -> dict[str, int]:
+    requester.terminate()
+    assert requester.wait() == 0, requester.output
+    return json.loads(requester.output)
+
+
+def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path: Path) -> None:
+    load = (str(REQUESTER), server.url, "math.echo", "--count", "0", "--outstanding", str(OUTSTANDING))
+    with serving(tmp_path, "--workers", "4", url=server.url) as program:
+        program.wait_for(f"4 workers ready at {server.url} on trio")
+        pids = dict(re.findall(r"^worker (\d) ready, process (\d+)$", program.output, re.MULTILINE))
+        assert sorted(pids) == ["1", "2", "3", "4"]
+        with running(*load) as requester, asking(server.url) as asker:
+            answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
+            os.kill(int(pids["3"]), signal.SIGKILL)
+            program.wait_for("worker 3 was ended by SIGKILL; it starts again in 0.1 s")
+            program.wait_for("worker 3 ready")
+            seen = results(requester)
+        assert answers == {"hello"}
+        assert seen["answered"] + seen["lost"] == seen["requests"] > 100
+        assert seen["lost"] <= OUTSTANDING  # what the killed one held
+        with running(*load) as requester:
+            with asking(server.url) as asker:
+                for _ in range(100):
+                    asker.ask("math.echo", b"hello")
+            program.terminate()
+            assert program.wait() == 0, program.output
+            seen = results(requester)
+    assert seen["answered"] + seen["refused"] == seen["requests"]
+    assert (seen["lost"], seen["failed"], seen["unexpected"]) == (0, 0, 0)
+    assert seen["answered"] > 100
+    ends = re.findall(
+        r"^worker (\d) ended with status 0: [\d,]+ requests? drained, [\d,]+ in all$", program.output, re.MULTILINE
+    )
+    assert sorted(ends) == ["1", "2", "3", "4"]
+    assert program.output.count("4 workers ready") == 1
+
+
+def test_workers_whose_supervisor_is_killed_drain_and_end(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2", url=server.url) as program, asking(server.url) as asker:
+        program.wait_for("2 workers ready")
+        held = asker.begin("math.hold")
+        program.wait_for("holding")
+        program.send(signal.SIGKILL)
+        for _ in range(2):
+            program.wait_for("the supervisor has gone")
+        (tmp_path / "go").touch()
+        assert answer(held) == "held"
+        program.wait()
+    ends = re.findall(r"worker \d: stopped: (.*)", program.output)
+    assert sorted(ends) == ["0 requests drained, 0 in all", "1 request drained, 1 in all"]
+
+
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_reaches_the_workers(
+    server: NatsServer, tmp_path: Path, second: signal.Signals, status: int
+) -> None:
+    with serving(tmp_path, "--workers", "1", url=server.url) as program, asking(server.url) as asker:
+        program.wait_for("1 worker ready")
+        held = asker.begin("math.hold")
+        program.wait_for("holding")
+        program.interrupt()
+        program.wait_for("draining: 1 request in flight, 10 s left")
+        program.send(second)
+        assert program.wait() == status
+        assert answer(held) == "503:Service Stopping"
+    assert program.output.endswith(
+        f"cutting off 1 request\nworker 1 ended with status {status}: 0 requests drained, 1 cut off with 503, 1 in all\n"
+    )
+
+
+def test_workers_that_leave_at_once_are_given_up(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2", url=server.url, text="import os; os._exit(7)") as program:
+        assert program.wait() == 1
+    reason = "it ended 5 times in a row without having served for 5 s"
+    assert program.output.endswith(f"worker 1 ended with status 7 and is given up: {reason}\n")
+    assert program.output.count("\n") == 5
+
+
+def test_what_cannot_be_loaded_is_said_once(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "nothing", "--workers", "4", "--embedded-server") as program:
+        assert program.wait() == 1
+    assert program.output.splitlines()[1:] == [
+        "Error: there is no module 'nothing'",
+        "worker 1 ended with status 2 and is given up: the service cannot be served as it is",
+    ]
+
+
+def test_it_follows_the_files(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--reload", "--backend", "asyncio", url=server.url) as program:
+        program.wait_for("calc 1.0.0, instance me")
+        program.wait_for("ready")
+        module = tmp_path / "service.py"
+        with asking(server.url) as asker:
+            held = asker.begin("math.hold")
+            program.wait_for("holding")
+            module.write_text(MODULE.replace("1.0.0", "1.1.0"))
+            program.wait_for("service.py changed: reloading")
+            program.wait_for("draining: 1 request in flight")
+            (tmp_path / "go").touch()
+            assert answer(held) == "held"
+        program.wait_for("the worker ended with status 0: 1 request drained, 1 in all")
+        program.wait_for("calc 1.1.0, instance me")
+        program.wait_for("ready")
+        module.write_text("config = (")
+        program.wait_for("SyntaxError")
+        program.wait_for("waiting for a Python file to change")
+        module.write_text(MODULE)
+        program.wait_for("calc 1.0.0, instance me")
+        program.wait_for("ready")
+        program.interrupt()
+        assert program.wait() == 0, program.output
+
+
+def test_ctrl_c_ends_the_wait_for_a_change(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--reload", "--workers", "2", url=server.url, text="1 / 0") as program:
+        program.wait_for("ZeroDivisionError")
+        program.wait_for("waiting for a Python file to change")
+        program.interrupt()
+        assert program.wait() == 0
