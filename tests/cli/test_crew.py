@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import anyio
 import pytest
@@ -39,6 +40,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STARTING", str(tmp_path / "starting"))
+
+
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was printed, with processes' numbers taken out."""
@@ -63,7 +69,7 @@ async def until(said: list[str], line: str) -> None:
 
 async def test_they_start_behind_the_first_and_end_together(said: list[str]) -> None:
     workers = crew(SERVE, size=3)
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "3 workers ready here")
         assert said[0] == "worker 1 ready, process N"
@@ -79,7 +85,7 @@ async def test_they_start_behind_the_first_and_end_together(said: list[str]) -> 
 
 async def test_one_that_nobody_has_to_tell_from_others_has_no_number(said: list[str]) -> None:
     workers = crew(SERVE, is_numbered=False)
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "ready here")
         workers.stop(signal.SIGTERM)
@@ -89,7 +95,7 @@ async def test_one_that_nobody_has_to_tell_from_others_has_no_number(said: list[
 
 async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
     workers = crew(SERVE, size=2)
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         del said[:]
@@ -107,7 +113,7 @@ async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
 async def test_a_crash_loop_is_given_up_and_the_others_drain(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
     workers = crew(SERVE.replace("while line", "if number == 2: os._exit(7)\nwhile line"), size=2)
-    async with bounded():
+    async with bounded(60):
         await workers.run()
     reason = "it ended 5 times in a row without having served for 5 s"
     assert [line for line in said if line.startswith("worker 2 ended")] == [
@@ -124,7 +130,7 @@ async def test_a_crash_loop_is_given_up_and_the_others_drain(said: list[str], mo
 
 async def test_what_cannot_be_served_is_tried_once(said: list[str]) -> None:
     workers = crew("raise SystemExit(2)", size=4)
-    async with bounded():
+    async with bounded(60):
         await workers.run()
     assert said == ["worker 1 ended with status 2 and is given up: the service cannot be served as it is"]
     assert workers.given_up
@@ -134,10 +140,21 @@ async def test_a_stop_ends_the_pause_before_a_restart(said: list[str], monkeypat
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 3600)
     monkeypatch.setattr(_restarts, "LONGEST_PAUSE", 3600)
     workers = crew("raise SystemExit(1)")
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "worker 1 ended with status 1; it starts again in 3600 s")
         workers.stop(signal.SIGTERM)
+    assert workers.is_clean
+
+
+async def test_one_that_is_still_starting_is_spared_the_traceback_of_a_ctrl_c(said: list[str]) -> None:
+    workers = crew("import os, time\nopen(os.environ['STARTING'], 'w').close()\ntime.sleep(60)")
+    async with bounded(60), anyio.create_task_group() as tasks:
+        tasks.start_soon(workers.run)
+        while not Path(os.environ["STARTING"]).exists():
+            await anyio.sleep(0.005)
+        workers.stop(signal.SIGINT)
+    assert said == ["worker 1 was ended by SIGTERM"]
     assert workers.is_clean
 
 
@@ -146,7 +163,7 @@ async def test_one_that_does_not_end_is_killed_and_that_is_not_clean(
 ) -> None:
     monkeypatch.setattr(_crew, "LATE_SECONDS", 0.1)
     workers = crew(SERVE.replace("tell(ready", "signal.signal(signal.SIGTERM, lambda *_: None)\ntell(ready"), grace=0)
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
@@ -160,7 +177,7 @@ async def test_to_insist_sends_the_second_signal_on_and_shortens_the_patience(
 ) -> None:
     program = SERVE.replace("tell(ready", "signal.signal(signal.SIGTERM, lambda *_: tell(pending=5))\ntell(ready")
     workers = crew(program.replace("tell(ready", "signal.signal(signal.SIGINT, lambda *_: os._exit(130))\ntell(ready"))
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
@@ -175,7 +192,7 @@ async def test_to_insist_sends_the_second_signal_on_and_shortens_the_patience(
 
 async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: list[str]) -> None:
     workers = crew(SERVE.replace("while line", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile line"))
-    async with bounded(), anyio.create_task_group() as tasks:
+    async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         pid = workers._members[1].process.pid
@@ -187,7 +204,7 @@ async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: lis
 async def test_what_is_no_news_on_the_line_is_passed_over() -> None:
     one, other = socket.socketpair()
     heard: list[object] = []
-    async with bounded():
+    async with bounded(60):
         with other:
             other.sendall(b'{"a": 1}\n[]\nnonsense\n\xff\n{"b"')
             channel = Channel(one)

@@ -36,6 +36,8 @@ class _Member:
         self.last_words = ""
 
     def send(self, how: signal.Signals) -> None:
+        if how is signal.SIGINT and not self.place:
+            how = signal.SIGTERM  # Python would show at length where Ctrl-C has struck a program that is just starting
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
 
