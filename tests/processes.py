@@ -50,6 +50,10 @@ class Program:
             if text in line:
                 return line
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, how: signal.Signals) -> None:
         self._process.send_signal(how)
 

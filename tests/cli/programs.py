@@ -49,10 +49,12 @@ more = [config, natsery.ServiceConfig("more", "2.0.0", endpoints=[hold])]
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, url: str = "", text: str = MODULE) -> Iterator[Program]:
-    """Run ``natsery run service`` in a folder that has the module; all warnings are errors there."""
+def serving(
+    folder: Path, *arguments: str, url: str = "", text: str = MODULE, warnings: str = "error"
+) -> Iterator[Program]:
+    """Run ``natsery run service`` in a folder that has the module; warnings are errors there too."""
     (folder / "service.py").write_text(text)
-    environment = {"NATS_URL": url or "nats://127.0.0.1:1", "PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"NATS_URL": url or "nats://127.0.0.1:1", "PYTHONWARNINGS": warnings, "PYTHONDONTWRITEBYTECODE": "1"}
     if not arguments or arguments[0].startswith("-"):
         arguments = ("service", *arguments)
     with running("-m", "natsery", "run", *arguments, cwd=folder, environment=environment) as program:

@@ -21,18 +21,24 @@ from ..test_serve import bounded
 pytestmark = pytest.mark.anyio
 
 START = """
-import json, os, signal, socket, sys
+import json, os, signal, socket, sys, time
 number = int(sys.argv[1])
 line = socket.socket(fileno=0)
 def tell(**facts): line.sendall(json.dumps(facts).encode() + b"\\n")
-def leave(*_):
+def stop():
     tell(pending=number)
     tell(stopped=f"{number} drained")
     os._exit(0)
-signal.signal(signal.SIGTERM, leave)
+def cut_off(how): os._exit(128 + how)
 """
 
-SERVE = START + "tell(ready='here')\nwhile line.recv(1): pass\nos._exit(0)\n"
+SERVE = f"""{START}
+tell(ready="here")
+for heard in map(json.loads, line.makefile()):
+    if "stop" in heard: stop()
+    if "cut_off" in heard: cut_off(heard["cut_off"])
+"""
+"""A worker that does what it is told, and ends when the supervisor is gone."""
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -75,8 +81,8 @@ async def test_they_start_behind_the_first_and_end_together(said: list[str]) -> 
         assert said[0] == "worker 1 ready, process N"
         assert sorted(said[:-1]) == [f"worker {number} ready, process N" for number in (1, 2, 3)]
         del said[:]
-        workers.stop(signal.SIGTERM)
-        workers.stop(signal.SIGKILL)  # only the first one counts
+        workers.stop()
+        workers.stop()
     ends = [line for line in said if not line.startswith("draining: ")]
     assert sorted(ends) == [f"worker {number} ended with status 0: {number} drained" for number in (1, 2, 3)]
     assert workers.is_clean
@@ -88,7 +94,7 @@ async def test_one_that_nobody_has_to_tell_from_others_has_no_number(said: list[
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "ready here")
-        workers.stop(signal.SIGTERM)
+        workers.stop()
     assert said[0] == "ready here"
     assert said[-1] == "the worker ended with status 0: 0 drained"
 
@@ -105,14 +111,14 @@ async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
             "worker 2 was ended by SIGKILL; it starts again in 0.1 s",
             "worker 2 ready, process N",
         ]
-        workers.stop(signal.SIGTERM)
+        workers.stop()
     assert said.count("2 workers ready here") == 0
     assert workers.is_clean
 
 
 async def test_a_crash_loop_is_given_up_and_the_others_drain(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
-    workers = crew(SERVE.replace("while line", "if number == 2: os._exit(7)\nwhile line"), size=2)
+    workers = crew(SERVE.replace("for heard", "if number == 2: os._exit(7)\nfor heard"), size=2)
     async with bounded(60):
         await workers.run()
     reason = "it ended 5 times in a row without having served for 5 s"
@@ -143,17 +149,17 @@ async def test_a_stop_ends_the_pause_before_a_restart(said: list[str], monkeypat
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "worker 1 ended with status 1; it starts again in 3600 s")
-        workers.stop(signal.SIGTERM)
+        workers.stop()
     assert workers.is_clean
 
 
-async def test_one_that_is_still_starting_is_spared_the_traceback_of_a_ctrl_c(said: list[str]) -> None:
+async def test_one_that_is_still_starting_is_ended(said: list[str]) -> None:
     workers = crew("import os, time\nopen(os.environ['STARTING'], 'w').close()\ntime.sleep(60)")
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         while not Path(os.environ["STARTING"]).exists():
             await anyio.sleep(0.005)
-        workers.stop(signal.SIGINT)
+        workers.stop()
     assert said == ["worker 1 was ended by SIGTERM"]
     assert workers.is_clean
 
@@ -162,36 +168,33 @@ async def test_one_that_does_not_end_is_killed_and_that_is_not_clean(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_crew, "LATE_SECONDS", 0.1)
-    workers = crew(SERVE.replace("tell(ready", "signal.signal(signal.SIGTERM, lambda *_: None)\ntell(ready"), grace=0)
+    workers = crew(SERVE.replace("tell(ready", "def stop(): pass\ntell(ready"), grace=0)
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
-        workers.stop(signal.SIGTERM)
+        workers.stop()
     assert said == ["worker 1 does not end; it is killed", "worker 1 was ended by SIGKILL"]
     assert not workers.is_clean
 
 
-async def test_to_insist_sends_the_second_signal_on_and_shortens_the_patience(
-    said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = SERVE.replace("tell(ready", "signal.signal(signal.SIGTERM, lambda *_: tell(pending=5))\ntell(ready")
-    workers = crew(program.replace("tell(ready", "signal.signal(signal.SIGINT, lambda *_: os._exit(130))\ntell(ready"))
+async def test_to_cut_off_is_handed_on_and_shortens_the_patience(said: list[str]) -> None:
+    workers = crew(SERVE.replace("tell(ready", "def stop(): tell(pending=5)\ntell(ready"))
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
-        workers.stop(signal.SIGTERM)
+        workers.stop()
         await until(said, "draining: 5 requests in flight, 60 s left")
         assert workers._patience.deadline > anyio.current_time() + 60
-        workers.insist(signal.SIGINT)
+        workers.cut_off(signal.SIGINT)
         assert workers._patience.deadline <= anyio.current_time() + 10
     assert said[1:] == ["cutting off 5 requests", "worker 1 ended with status 130"]
     assert not workers.is_clean
 
 
 async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: list[str]) -> None:
-    workers = crew(SERVE.replace("while line", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile line"))
+    workers = crew(SERVE)
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")

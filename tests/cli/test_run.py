@@ -108,17 +108,19 @@ def test_requests_that_outlast_the_grace_are_no_success(server: NatsServer, aske
     assert program.output.endswith("\nstopped: 0 requests drained, 1 cut off with 503, 1 in all\n")
 
 
-@pytest.mark.parametrize(("how", "statuses"), [(INT, {0, 130}), (TERM, {0, -TERM})])
+@pytest.mark.parametrize(("how", "statuses"), [(INT, {0, 130, -INT}), (TERM, {0, -TERM})])
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_a_signal_while_it_starts_ends_it(
     server: NatsServer, tmp_path: Path, how: signal.Signals, statuses: set[int], backend: str
 ) -> None:
-    with serving(tmp_path, "--backend", backend, url=server.url) as program:
+    # An import that Ctrl-C strikes may leave a file open. If it strikes within an ``exec``, as dataclasses use it, Python
+    # ends itself by the signal in the end, whatever the program makes of it; shells call that 130 as well.
+    with serving(tmp_path, "--backend", backend, url=server.url, warnings="ignore") as program:
         program.wait_for("loading")
         program.send(how)
         status = program.wait()
     assert status in statuses, program.output
-    if status == 130:
+    if status in (130, -INT):
         assert program.output.endswith("\nnatsery: interrupted\n")
     assert "Traceback" not in program.output
 

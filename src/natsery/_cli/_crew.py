@@ -27,17 +27,33 @@ LATE_SECONDS = 10.0
 class _Member:
     """One process of a worker."""
 
-    def __init__(self, number: int, process: Process) -> None:
+    def __init__(self, number: int, process: Process, channel: Channel) -> None:
         self.number = number
         self.process = process
         self.place = ""
         self.ready_at = math.inf
         self.pending: int | None = None
         self.last_words = ""
+        self._channel = channel
 
-    def send(self, how: signal.Signals) -> None:
-        if how is signal.SIGINT and not self.place:
-            how = signal.SIGTERM  # Python would show at length where Ctrl-C has struck a program that is just starting
+    def stop(self) -> None:
+        """Have it drain and end."""
+        # Not a signal: what sends signals to a supervisor may send them to its workers too, as systemd does, and a second
+        # one would cut off.
+        self._channel.tell(stop=True)
+        if not self.place:
+            # It has nothing to drain, and may not listen for a while yet.
+            self._send(signal.SIGTERM)
+
+    def cut_off(self, how: signal.Signals) -> None:
+        """Have it end at once, with the exit status of this signal."""
+        self._channel.tell(cut_off=how)
+
+    def kill(self) -> None:
+        """End its process."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, how: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
 
@@ -76,7 +92,6 @@ class Crew:
         self._members: dict[int, _Member] = {}
         self._has_served = False
         self._has_been_complete = False
-        self._stop_signal: signal.Signals | None = None
         self._stopping = anyio.Event()
         self._patience = anyio.CancelScope()
         self._progress: Progress | None = None
@@ -93,20 +108,19 @@ class Crew:
         if self._progress is not None:
             self._progress.end_line()
 
-    def stop(self, how: signal.Signals) -> None:
+    def stop(self) -> None:
         """Have every worker drain and end, and start none any more; only the first call counts."""
         if self._stopping.is_set():
             return
-        self._stop_signal = how
         deadline = anyio.current_time() + self._grace
         self._progress = Progress(self._pending, deadline)
         self._patience.deadline = deadline + LATE_SECONDS
         self._stopping.set()
         for member in self._members.values():
-            member.send(how)
+            member.stop()
 
-    def insist(self, how: signal.Signals) -> None:
-        """Have every worker end at once."""
+    def cut_off(self, how: signal.Signals) -> None:
+        """Have every worker end at once; to be called after ``stop``."""
         now = anyio.current_time()
         self._patience.deadline = min(self._patience.deadline, now + LATE_SECONDS)
         if self._progress is not None:
@@ -115,7 +129,7 @@ class Crew:
             pending = self._pending()
             complain("cutting off" + ("" if pending is None else f" {requests(pending)}"))
         for member in self._members.values():
-            member.send(how)
+            member.cut_off(how)
 
     # One worker
 
@@ -149,10 +163,10 @@ class Crew:
                     env=self._environment,
                     start_new_session=True,
                 )
-            member = self._members[number] = _Member(number, process)
+            member = self._members[number] = _Member(number, process, channel)
             try:
-                if self._stop_signal is not None:
-                    member.send(self._stop_signal)
+                if self._stopping.is_set():
+                    member.stop()
                 await self._attend(member, channel)
             finally:
                 del self._members[number]
@@ -160,7 +174,7 @@ class Crew:
                 # Protects the drain of a worker that has lost its supervisor, and the machine from one that does not end.
                 with anyio.move_on_after(min(self._grace, DEFAULT_GRACE) + LATE_SECONDS, shield=True):
                     await process.wait()
-                member.send(signal.SIGKILL)
+                member.kill()
         assert process.returncode is not None
         return member, process.returncode, max(0.0, anyio.current_time() - member.ready_at)
 
@@ -205,7 +219,7 @@ class Crew:
     def _give_up(self, why: str) -> None:
         complain(why)
         self.given_up = True
-        self.stop(signal.SIGTERM)
+        self.stop()
 
     # The end
 
@@ -218,7 +232,7 @@ class Crew:
         self._progress.end_line()
         for member in self._members.values():
             complain(f"{self._name(member.number)} does not end; it is killed")
-            member.send(signal.SIGKILL)
+            member.kill()
 
     def _pending(self) -> int | None:
         """Requests in hand, as far as the workers that are ready have all told."""

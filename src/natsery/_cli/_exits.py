@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import IntEnum
 from typing import final
 
@@ -63,6 +64,11 @@ def status_of(error: Exception) -> Exit:
             return Exit.TIMEOUT
         case _:
             return Exit.FAILED
+
+
+def status_after(how: int) -> Exit:
+    """The exit status of what a signal has cut off."""
+    return Exit.INTERRUPTED if how == signal.SIGINT else Exit.TERMINATED
 
 
 def line_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Keeps workers up, passes signals on to them, and replaces them when files change."""
+"""Keeps workers up, hands signals on to them, and replaces them when files change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from .._tasks import background_tasks
 from ._crew import Crew
-from ._exits import Exit
+from ._exits import Exit, status_after
 from ._output import complain
 from ._reloading import watch
 from ._settings import Settings
@@ -56,7 +56,7 @@ class Supervisor:
             finally:
                 unwatched.set()
         if len(self._signals) > 1:
-            return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
+            return status_after(self._signals[1])
         # With ``--reload``, one that was given up was waited for to change, until the user had enough of that.
         return Exit.OK if crew.is_clean and (self._reload or not crew.given_up) else Exit.FAILED
 
@@ -72,7 +72,7 @@ class Supervisor:
             grace=self._grace,
         )
         if self._signals:
-            crew.stop(self._signals[0])
+            crew.stop()
         await crew.run()
         self._crew = None
         if self._reload and not self._signals and not self._has_changed:
@@ -87,9 +87,9 @@ class Supervisor:
             if self._crew is None:
                 continue
             if len(self._signals) == 1:
-                self._crew.stop(each)
+                self._crew.stop()
             else:
-                self._crew.insist(each)
+                self._crew.cut_off(each)
 
     def _note_change(self, names: list[str]) -> None:
         if self._signals:
@@ -99,4 +99,4 @@ class Supervisor:
         self._has_changed = True
         self._news.set()
         if self._crew is not None:
-            self._crew.stop(signal.SIGTERM)
+            self._crew.stop()

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import final
+from typing import Any, final
 
 import anyio
 from rich.cells import cell_len
@@ -19,7 +19,7 @@ from .._service._service import Service
 from .._statistics import FailureCause
 from .._tasks import background_tasks
 from ._channel import Channel
-from ._exits import Exit
+from ._exits import Exit, status_after
 from ._output import complain
 from ._progress import SECONDS_BETWEEN, Progress, requests
 from ._settings import Settings
@@ -62,7 +62,7 @@ class Worker:
         self._is_orphan = False
         self._scope = anyio.CancelScope()
         self._stopping = anyio.Event()
-        self._signals: list[signal.Signals] = []
+        self._cut_off_by = 0
         self._progress: Progress | None = None
         self._ended_before = 0
 
@@ -101,19 +101,29 @@ class Worker:
     # Stopping
 
     async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+        is_first = True
         async for each in signals:
-            self._signals.append(each)
-            if len(self._signals) == 1:
+            # With a supervisor, it is for that one to count: what stops it may send signals to its workers as well.
+            if is_first or self._channel is not None:
                 self._stop()
             else:
-                self._hurry()
+                self._cut_off(each)
+            is_first = False
 
     async def _follow(self, channel: Channel) -> None:
-        """Stop when the supervisor has gone, for whatever reason."""
-        await channel.listen(lambda _: None)
+        """Do what the supervisor says, and stop when it has gone, for whatever reason."""
+        await channel.listen(self._hear)
         self._say("the supervisor has gone")
         self._is_orphan = True
         self._stop()
+
+    def _hear(self, facts: dict[str, Any]) -> None:
+        match facts:
+            case {"stop": True}:
+                self._stop()
+            case {"cut_off": int(how)}:
+                self._stop()
+                self._cut_off(how)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -127,7 +137,8 @@ class Worker:
         for service in self._services:
             service.stop()
 
-    def _hurry(self) -> None:
+    def _cut_off(self, how: int) -> None:
+        self._cut_off_by = self._cut_off_by or how
         if self._progress is not None:
             self._progress.end_line()
             self._progress.hurry(anyio.current_time())
@@ -182,8 +193,8 @@ class Worker:
         return self._status(cut_off)
 
     def _status(self, cut_off: int) -> Exit:
-        if len(self._signals) > 1:
-            return Exit.INTERRUPTED if self._signals[1] is signal.SIGINT else Exit.TERMINATED
+        if self._cut_off_by:
+            return status_after(self._cut_off_by)
         return Exit.FAILED if cut_off else Exit.OK
 
     def _say(self, text: str) -> None:
