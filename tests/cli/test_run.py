@@ -214,6 +214,35 @@ def test_progress_on_a_terminal_is_one_line_that_changes(server: NatsServer, ask
         os.close(terminal)
 
 
+def test_nobody_has_to_read_what_it_says(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
+    """A terminal that is closed, or a log's reader that dies, must not cost requests."""
+    (tmp_path / "service.py").write_text(MODULE)
+    command = [sys.executable, "-m", "natsery", "run", "service"]
+    environment = {**os.environ, "NATS_URL": server.url}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment,
+    )
+    try:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith(b"ready"):
+            assert process.poll() is None
+        process.stderr.close()
+        held = asker.begin("math.hold")
+        asker.ask("math.echo")  # whatever has come before it has come
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+        assert answer(held) == "held"
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 # What keeps it from starting
 
 
@@ -243,7 +272,7 @@ def test_a_server_that_is_away_is_one_line(run: Run) -> None:
 def test_what_a_server_refuses_is_one_line(run: Run) -> None:
     with NatsServer(allowing(subscribe="_INBOX.> $SRV.> math.>")) as server:
         wrong = run("run", "service", url=server.url.replace("//", "//u:wrong@"))
-        assert wrong.err == "Error: the server refuses the credentials: Authorization Violation\n"
+        assert wrong.err == f"Error: {server.url} refuses the credentials: Authorization Violation\n"
         assert wrong.status == Exit.UNREACHABLE
         denied = run("run", "service", url=server.url.replace("//", "//u:p@"))
         assert denied.err == (

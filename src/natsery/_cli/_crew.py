@@ -15,7 +15,7 @@ from anyio.abc import Process, TaskGroup
 
 from .._service._scope import DEFAULT_GRACE
 from ._channel import Channel
-from ._output import complain
+from ._output import tell
 from ._progress import Progress, requests
 from ._restarts import GiveUp, Restarts, ending
 
@@ -127,7 +127,7 @@ class Crew:
             self._progress.end_line()
             self._progress.hurry(now)
             pending = self._pending()
-            complain("cutting off" + ("" if pending is None else f" {requests(pending)}"))
+            tell("cutting off" + ("" if pending is None else f" {requests(pending)}"))
         for member in self._members.values():
             member.cut_off(how)
 
@@ -145,7 +145,7 @@ class Crew:
             if isinstance(decision, GiveUp):
                 self._give_up(f"{self._name(number)} {ending(status)} and is given up: {decision.reason}")
                 return
-            complain(f"{self._name(number)} {ending(status)}; it starts again in {decision.pause:g} s")
+            tell(f"{self._name(number)} {ending(status)}; it starts again in {decision.pause:g} s")
             with anyio.move_on_after(decision.pause):
                 await self._stopping.wait()
 
@@ -202,7 +202,7 @@ class Crew:
         member.ready_at = anyio.current_time()
         member.place = place
         if self._is_numbered:
-            complain(f"{self._name(member.number)} ready, process {member.process.pid}")
+            tell(f"{self._name(member.number)} ready, process {member.process.pid}")
         if not self._has_served:
             self._has_served = True
             assert self._keepers is not None
@@ -211,13 +211,13 @@ class Crew:
         if not self._has_been_complete and len(self._ready()) == self._size:
             self._has_been_complete = True
             count = f"{self._size} worker{'' if self._size == 1 else 's'} " if self._is_numbered else ""
-            complain(f"{count}ready {place}")
+            tell(f"{count}ready {place}")
 
     def _ready(self) -> list[_Member]:
         return [member for member in self._members.values() if member.place]
 
     def _give_up(self, why: str) -> None:
-        complain(why)
+        tell(why)
         self.given_up = True
         self.stop()
 
@@ -231,7 +231,7 @@ class Crew:
             await self._progress.run()
         self._progress.end_line()
         for member in self._members.values():
-            complain(f"{self._name(member.number)} does not end; it is killed")
+            tell(f"{self._name(member.number)} does not end; it is killed")
             member.kill()
 
     def _pending(self) -> int | None:
@@ -247,7 +247,7 @@ class Crew:
         if self._progress is not None:
             self._progress.end_line()
         words = f": {member.last_words}" if member.last_words else ""
-        complain(f"{self._name(member.number)} {ending(status)}{words}")
+        tell(f"{self._name(member.number)} {ending(status)}{words}")
 
     def _name(self, number: int) -> str:
         return f"worker {number}" if self._is_numbered else "the worker"

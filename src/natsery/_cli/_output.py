@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """Print a line that is not the output: a warning, or what is under way; to stderr."""
     Console(stderr=True, highlight=False).print(Text(printable(text)), soft_wrap=True)
+
+
+def tell(text: str, *, end: str = "\n") -> None:
+    """Print a line to stderr about what is under way, and go on if nobody reads it any more."""
+    try:
+        sys.stderr.write(f"{printable(text)}{end}")
+        sys.stderr.flush()
+    except OSError:
+        # The terminal or the reader is gone: this is not to fail again, nor the interpreter when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def show_json(value: Any) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import final
 
 import anyio
 from rich.console import Console
 
-from ._output import complain
+from ._output import tell
 
 SECONDS_BETWEEN = 0.5
 """How often the figures are looked at."""
@@ -51,11 +50,10 @@ class Progress:
         self._shown = pending
         text = f"draining: {requests(pending)} in flight{self._left()}"
         if not self._is_rewriting:
-            complain(text)
+            tell(text)
             return
         self._is_line_open = True
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
+        tell("", end=f"\r{text}\x1b[K")
 
     @property
     def has_been_shown(self) -> bool:
@@ -66,8 +64,7 @@ class Progress:
         """Let what is printed next begin on a line of its own."""
         if self._is_line_open:
             self._is_line_open = False
-            sys.stderr.write("\n")
-            sys.stderr.flush()
+            tell("")
 
     def _left(self) -> str:
         left = self._deadline - anyio.current_time()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from signal import Signals
 from typing import Any, TypeAlias
 
 import anyio
@@ -19,21 +19,22 @@ from .._server import open_server
 from .._service._scope import DEFAULT_GRACE
 from ._channel import channel_on_stdin
 from ._exits import CommandError, Exit
+from ._help import ConnectingCommand
 from ._loading import load, raised
-from ._output import complain
+from ._output import tell
 from ._reloading import check_installed
 from ._running import run_async
 from ._settings import Settings, connection_options
 from ._supervisor import Supervisor
-from ._worker import STOP_SIGNALS, Worker, show_log
+from ._worker import Worker, show_log
 
-Main: TypeAlias = Callable[[Settings, AsyncIterator[Signals]], Awaitable[Exit]]
+Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[Exit]]
 """What runs in the event loop: it gets how to connect, and the signals that come."""
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @click.argument("target", metavar="MODULE[:CONFIG]")
-@click.option("--backend", type=click.Choice(["trio", "asyncio"]), help="The event loop.  [default: trio]")
+@click.option("--backend", type=click.Choice(["trio", "asyncio"]), help="The event loop. [default: trio]")
 @click.option("--uvloop", is_flag=True, help="Run on asyncio with uvloop.")
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Serve in N processes, and replace those that crash."
@@ -85,7 +86,7 @@ def run(
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
         command += ["--uvloop"] * uvloop + ["--worker"]
 
-        async def supervise(settings: Settings, signals: AsyncIterator[Signals]) -> Exit:
+        async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
 
         return run_async(_main, settings, supervise, embedded_server)
@@ -97,7 +98,7 @@ def run(
         loop = "asyncio with uvloop" if uvloop else chosen
         is_described = worker in (None, 0, 1)
 
-        async def work(settings: Settings, signals: AsyncIterator[Signals]) -> Exit:
+        async def work(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
             worker = Worker(configs, grace=grace, loop=loop, label=label, channel=channel, is_described=is_described)
             return await worker.run(settings, signals)
 
@@ -128,10 +129,16 @@ def _adapt(config: ServiceConfig, settings: Settings, worker: int | None) -> Ser
     return config
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """What ends the command: Ctrl-C, those who tell it to, and the end of its terminal unless ``nohup`` is to spare it that."""
+    hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
+    return [signal.SIGINT, signal.SIGTERM, *(each for each in hang_up if signal.getsignal(each) is not signal.SIG_IGN)]
+
+
 async def _main(settings: Settings, main: Main, embedded_server: bool) -> Exit:
-    with anyio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    with anyio.open_signal_receiver(*_stop_signals()) as signals:
         if not embedded_server:
             return await main(settings, signals)
         async with open_server() as server:
-            complain(f"nats-server at {server.url}, for as long as this runs")
+            tell(f"nats-server at {server.url}, for as long as this runs")
             return await main(Settings(servers=(server.url,), prefix=settings.prefix), signals)

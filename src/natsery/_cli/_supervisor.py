@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from .._tasks import background_tasks
 from ._crew import Crew
 from ._exits import Exit, status_after
-from ._output import complain
+from ._output import tell
 from ._reloading import watch
 from ._settings import Settings
 
@@ -76,7 +76,7 @@ class Supervisor:
         await crew.run()
         self._crew = None
         if self._reload and not self._signals and not self._has_changed:
-            complain("waiting for a Python file to change")
+            tell("waiting for a Python file to change")
             await self._news.wait()
         return crew
 
@@ -95,7 +95,7 @@ class Supervisor:
         if self._signals:
             return
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        complain(f"{names[0]}{more} changed: reloading")
+        tell(f"{names[0]}{more} changed: reloading")
         self._has_changed = True
         self._news.set()
         if self._crew is not None:

@@ -20,12 +20,9 @@ from .._statistics import FailureCause
 from .._tasks import background_tasks
 from ._channel import Channel
 from ._exits import Exit, status_after
-from ._output import complain
+from ._output import tell
 from ._progress import SECONDS_BETWEEN, Progress, requests
 from ._settings import Settings
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""The first one drains, the second one cuts off."""
 
 
 @final
@@ -198,7 +195,7 @@ class Worker:
         return Exit.FAILED if cut_off else Exit.OK
 
     def _say(self, text: str) -> None:
-        complain(self._label + text)
+        tell(self._label + text)
 
 
 def description(service: Service) -> Iterator[str]:
