@@ -11,6 +11,7 @@ from ._request import request
 from ._run import run
 from ._server import server
 from ._stats import stats
+from ._top import top
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -24,5 +25,5 @@ def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 
 
-for command in (ls, ping, info, stats, request, run, server, demo, completion):
+for command in (ls, ping, info, stats, top, request, run, server, demo, completion):
     cli.add_command(command)

@@ -9,6 +9,8 @@ from typing import Final, final
 
 from rich.cells import cell_len
 
+from ._readable import printable
+
 
 @final
 @dataclass(frozen=True)
@@ -34,9 +36,7 @@ class Glyphs:
     micro: str
 
 
-UNICODE: Final = Glyphs(
-    bars="▁▂▃▄▅▆▇█", ellipsis="…", nothing="–", down="▼", up="▲", separator=" · ", micro="µ"
-)
+UNICODE: Final = Glyphs(bars="▁▂▃▄▅▆▇█", ellipsis="…", nothing="–", down="▼", up="▲", separator=" · ", micro="µ")
 ASCII: Final = Glyphs(bars="_.-:=+*#", ellipsis="~", nothing="-", down="v", up="^", separator=" | ", micro="u")
 
 
@@ -53,8 +53,8 @@ class Cells:
         self.glyphs: Glyphs = UNICODE if _can_encode("".join(map(str, vars(UNICODE).values())), encoding) else ASCII
 
     def printable(self, text: str) -> str:
-        """A text with its control characters visible, and with ``?`` for what the terminal cannot show."""
-        return printable(text).encode(self._encoding, "replace").decode(self._encoding)
+        """A text on one line, with its control characters visible, and with ``?`` for what the terminal cannot show."""
+        return printable(text).replace("\n", "\\n").encode(self._encoding, "replace").decode(self._encoding)
 
     def shorten(self, text: str, width: int, *, keeps_end: bool = True) -> str:
         """A text that takes at most ``width`` cells, without its middle, or its end, if it is longer."""
@@ -82,15 +82,14 @@ class Cells:
         bars = self.glyphs.bars
         steps = len(bars) - 1
         drawn = [
-            " " if each is None else bars[0] if each <= 0 else bars[max(1, min(steps, math.ceil(each / largest * steps)))]
+            " "
+            if each is None
+            else bars[0]
+            if each <= 0
+            else bars[max(1, min(steps, math.ceil(each / largest * steps)))]
             for each in shown
         ]
         return "".join(drawn).rjust(max(width, 0))
-
-
-def printable(text: str) -> str:
-    """A text with its control characters, and all else that could disturb a terminal, as escapes."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _can_encode(text: str, encoding: str) -> bool:

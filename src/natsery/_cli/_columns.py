@@ -53,22 +53,20 @@ ENOUGH_FOR_A_NAME: Final = 26
 """Cells for names before other texts get more: an instance's id, moved to the right twice."""
 
 COLUMNS: Final = (
-    TopColumn("name", "NAME", 16, 0, most=64, sort=Sort.NAME),
-    TopColumn("instances", "INST", 7, 6, right=True),
-    TopColumn("version", "VERSION", 8, 10, most=16),
-    TopColumn("up", "UP", 6, 9, right=True),
-    TopColumn("rate", "REQ/S", 7, 1, right=True, sort=Sort.REQUESTS),
-    TopColumn("error_rate", "ERR/S", 7, 3, right=True, sort=Sort.ERRORS),
-    TopColumn("error_share", "ERR%", 5, 5, right=True),
-    TopColumn("mean", "MEAN", 8, 2, right=True, sort=Sort.TIME),
-    TopColumn(HISTORY, "HISTORY", 10, 4),
-    TopColumn("requests", "REQUESTS", REQUESTS_WIDTH, 7, right=True),
-    TopColumn("errors", "ERRORS", ERRORS_WIDTH, 8, right=True),
-    TopColumn("subject", "SUBJECT", 10, 12, most=60, levels=frozenset({Level.ENDPOINTS, Level.ALL})),
-    TopColumn("last_error", "LAST ERROR", 12, 11, most=60, keeps_end=False),
-    TopColumn(
-        "metadata", "METADATA", 10, 13, most=80, levels=frozenset({Level.INSTANCES, Level.ALL}), keeps_end=False
-    ),
+    TopColumn("name", "Name", 16, 0, most=64, sort=Sort.NAME),
+    TopColumn("instances", "Inst", 7, 6, right=True),
+    TopColumn("version", "Version", 8, 10, most=16, keeps_end=False),
+    TopColumn("up", "Up", 6, 9, right=True),
+    TopColumn("rate", "Req/s", 7, 1, right=True, sort=Sort.REQUESTS),
+    TopColumn("error_rate", "Err/s", 7, 3, right=True, sort=Sort.ERRORS),
+    TopColumn("error_share", "Err%", 5, 5, right=True),
+    TopColumn("mean", "Mean", 8, 2, right=True, sort=Sort.TIME),
+    TopColumn(HISTORY, "History", 10, 4),
+    TopColumn("requests", "Requests", REQUESTS_WIDTH, 7, right=True),
+    TopColumn("errors", "Errors", ERRORS_WIDTH, 8, right=True),
+    TopColumn("subject", "Subject", 10, 12, most=60, levels=frozenset({Level.ENDPOINTS, Level.ALL})),
+    TopColumn("last_error", "Last error", 12, 11, most=60, keeps_end=False),
+    TopColumn("metadata", "Metadata", 10, 13, most=80, levels=frozenset({Level.INSTANCES, Level.ALL}), keeps_end=False),
 )
 """All columns, in the order in which they stand."""
 

@@ -20,6 +20,7 @@ ROUNDS_UNTIL_GONE: Final = 5
 InstanceKey: TypeAlias = "tuple[str, str]"
 """The names of a service and of one of its instances."""
 
+
 @final
 @dataclass
 class _Endpoint:
@@ -81,7 +82,7 @@ class Meter:
         return frozenset(key for key, each in self._instances.items() if not each.is_stale)
 
     def take(self, stats: ServiceStats, now: float) -> None:
-        """Take an answer that came at ``now``, in seconds of any clock that only goes forward. A second one in a round is ignored."""
+        """Take an answer that came at ``now``, in seconds of a clock that never goes back. A second one in a round is ignored."""
         key = (stats.name, stats.id)
         known = self._instances.get(key)
         if known is None:
@@ -98,8 +99,12 @@ class Meter:
                     del self._instances[key]
         current = {key: None if rates is None else rates.requests for key, rates in self._all_rates()}
         self._histories = {key: self._histories.get(key, deque(maxlen=HISTORY)) for key in current}
-        for key, requests in current.items():
-            self._histories[key].append(requests)
+        for what, requests in current.items():
+            self._histories[what].append(requests)
+        self.drop_round()
+
+    def drop_round(self) -> None:
+        """The round did not come to its end: nobody has missed it, and everybody may answer in another one."""
         for instance in self._instances.values():
             instance.has_answered = False
 

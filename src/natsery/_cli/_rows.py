@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final, TypeVar, final
 
 from ._cells import Cells
+from ._compact import compact, compact_count, compact_duration, compact_share
 from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceFigures
-from ._readable import compact, compact_count, compact_duration, compact_share, readable_age
+from ._readable import readable_age
 from ._view import Level, Sort, View
 
 INDENT: Final = "  "
@@ -81,7 +82,7 @@ def _service_row(service: ServiceFigures, cells: Cells, now: datetime) -> Row:
     texts = {
         "name": cells.printable(service.name),
         "instances": str(there) if answering == there else f"{answering}/{there}",
-        "version": cells.printable(" ".join(service.versions)),
+        "version": cells.printable(", ".join(service.versions)),
         "up": readable_age(service.started, now),
     }
     return _row(service, texts, cells, is_service=True, is_stale=answering == 0)
@@ -92,7 +93,7 @@ def _instance_row(instance: InstanceFigures, cells: Cells, now: datetime) -> Row
         "name": INDENT + cells.printable(instance.id),
         "version": cells.printable(instance.version),
         "up": readable_age(instance.started, now),
-        "metadata": cells.printable(" ".join(f"{key}={value}" for key, value in instance.metadata.items())),
+        "metadata": cells.printable(", ".join(f"{key}={value}" for key, value in instance.metadata.items())),
     }
     return _row(instance, texts, cells, is_stale=instance.is_stale)
 

@@ -32,7 +32,7 @@ HELP: Final = (
     ("t", "sort by the mean time of a request"),
     ("n", "sort by name"),
     ("R", "reverse the order"),
-    ("l, Enter", "services; their instances; their endpoints; instances and endpoints"),
+    ("l, Enter", "show instances, or endpoints, or both, or services alone"),
     ("space", "pause, and go on"),
     ("?", "this help, and back"),
 )
