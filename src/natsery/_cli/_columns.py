@@ -56,7 +56,7 @@ COLUMNS: Final = (
     TopColumn("name", "Name", 16, 0, most=64, sort=Sort.NAME),
     TopColumn("instances", "Inst", 7, 6, right=True),
     TopColumn("version", "Version", 8, 10, most=16, keeps_end=False),
-    TopColumn("up", "Up", 6, 9, right=True),
+    TopColumn("up", "Up", 7, 9, right=True),
     TopColumn("rate", "Req/s", 7, 1, right=True, sort=Sort.REQUESTS),
     TopColumn("error_rate", "Err/s", 7, 3, right=True, sort=Sort.ERRORS),
     TopColumn("error_share", "Err%", 5, 5, right=True),

@@ -19,11 +19,11 @@ def compact(number: float) -> str:
         return "<0.01"
     if number < 99.95:
         return f"{number:.2f}" if number < 9.995 else f"{number:.1f}"
-    if number < 100_000:
+    if number < 99_999.5:
         return f"{number:,.0f}"
     for unit, size in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15)):
-        if number < 1000 * size:
-            return f"{number / size:.3g}{unit}" if number < 999.5 * size else f"{number / size:.0f}{unit}"
+        if number < 999.5 * size:
+            return f"{number / size:.3g}{unit}"
     return f"{number:.0e}"
 
 

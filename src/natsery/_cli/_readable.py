@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 def readable_duration(nanoseconds: float) -> str:
     """A duration with three digits or so, in the unit that suits it."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
-        if nanoseconds >= size:
-            return (
-                f"{nanoseconds / size:.3g} {unit}" if nanoseconds < 1000 * size else f"{nanoseconds / size:.0f} {unit}"
-            )
+        amount = nanoseconds / size
+        if amount >= 0.9995:  # what three digits would round to the next unit belongs to it
+            return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
     return f"{nanoseconds:.0f} ns"
 
 

@@ -14,6 +14,7 @@ from ._cells import Cells
 from ._columns import GAP, HISTORY, TopColumn, lay_out
 from ._figures import ServiceFigures
 from ._rates import sum_rates
+from ._readable import counted
 from ._rows import Row, measured, rows_of
 from ._view import Sort, View
 
@@ -126,14 +127,14 @@ def _header(state: State, width: int, cells: Cells) -> list[Text]:
     answering = sum(not each.is_stale for each in instances)
     total = sum_rates(each.rates for each in state.services)
     texts = measured(total, cells)
-    counted = f"{answering} of {len(instances)}" if answering != len(instances) else f"{answering}"
-    parts = [_plural(len(state.services), "service"), f"{counted} instance{'' if counted == '1' else 's'}"]
+    missing = f"{answering} of " if answering != len(instances) else ""
+    parts = [counted(len(state.services), "service"), f"{missing}{counted(len(instances), 'instance')}"]
     if total is not None:
         parts += [f"{texts['rate']} req/s", f"{texts['error_rate']} err/s ({texts['error_share']})"]
         parts += [f"mean {texts['mean']}"] if total.requests else []
     notices = [cells.printable(state.message)] if state.message else []
     if state.malformed:
-        notices.append(f"{state.malformed} {'answers' if state.malformed > 1 else 'answer'} could not be read")
+        notices.append(f"{counted(state.malformed, 'answer')} could not be read")
     return [
         first,
         Text(_join(parts, glyphs.separator, width)),
@@ -190,7 +191,3 @@ def _join(parts: Sequence[str], separator: str, width: int) -> str:
             break
         joined = longer
     return joined
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
 from ._output import Column, complain, say, show_table
 from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Link, Poller, Watch
 from ._rates import Meter
-from ._readable import now
+from ._readable import counted, now
 from ._rows import rows_of
 
 
@@ -51,7 +51,7 @@ async def print_snapshots(nc: NativeConnection, watch: Watch, *, as_json: bool) 
             else:
                 _print_table(services, watch, is_first=printed == 0)
             if poller.malformed and not as_json:
-                complain(f"Warning: {poller.malformed} answers could not be read")
+                complain(f"Warning: {counted(poller.malformed, 'answer')} could not be read")
             printed += 1
             if printed != watch.count:
                 await anyio.sleep(max(0.0, begun + watch.interval - anyio.current_time()))
