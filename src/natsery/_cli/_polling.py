@@ -90,7 +90,7 @@ class Link:
                 self.is_away = True
                 self._back = anyio.Event()
                 reason = f": {line_of(event.error)}" if event.error is not None else ""
-                self.message = f"The server is away{reason}. These are the last figures"
+                self.message = f"The server is away, these are the last figures{reason}"
             case abc.EventKind.RECONNECTED | abc.EventKind.CLOSED:
                 self.is_away = False
                 self.message = ""

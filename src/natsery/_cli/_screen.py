@@ -138,7 +138,7 @@ def _header(state: State, width: int, cells: Cells) -> list[Text]:
     return [
         first,
         Text(_join(parts, glyphs.separator, width)),
-        Text(cells.shorten(glyphs.separator.join(notices), width), style="bold yellow"),
+        Text(cells.shorten(glyphs.separator.join(notices), width, keeps_end=False), style="bold yellow"),
     ]
 
 
