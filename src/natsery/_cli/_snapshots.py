@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from .._native._connection import NativeConnection
+from .. import abc
 from .._wire import format_time
 from ._cells import Cells
 from ._columns import COLUMNS, HISTORY
@@ -22,7 +22,7 @@ from ._readable import counted, now
 from ._rows import rows_of
 
 
-async def print_snapshots(nc: NativeConnection, watch: Watch, *, as_json: bool) -> Exit:
+async def print_snapshots(nc: abc.Connection, watch: Watch, *, as_json: bool) -> Exit:
     """Print how things are after each interval, until enough has been printed.
 
     Raises:
@@ -80,9 +80,8 @@ def _print_table(services: tuple[ServiceFigures, ...], watch: Watch, *, is_first
 
 
 def _print_json(services: tuple[ServiceFigures, ...], watch: Watch, malformed: int) -> None:
-    line = json.dumps(to_json(services, now(), watch.interval, malformed), ensure_ascii=False, separators=(",", ":"))
-    # Half a character, which JSON can hold, cannot be written as it is.
-    sys.stdout.write(line.encode(errors="replace").decode() + "\n")
+    value = to_json(services, now(), watch.interval, malformed)
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n")
     sys.stdout.flush()
 
 
