@@ -76,11 +76,12 @@ def printed(
 def test_a_table_after_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
     status, seconds = printed(answers)
     assert (status, seconds) == (Exit.OK, pytest.approx(1.3))
-    assert capsys.readouterr() == (
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out == (
         "Name  Inst  Version    Up  Req/s  Err/s  Err%     Mean  Requests  Errors  Last error\n"
         "calc     2  1.0.0    3h0m    101   1.00  1.0%  1.98 µs       101       1  400:a 'b'\n"
-        "idle     1  1.0.0    3h0m      –      –     –        –         0       0  –\n",
-        "",
+        "idle     1  1.0.0    3h0m      –      –     –        –         0       0  –\n"
     )
 
 

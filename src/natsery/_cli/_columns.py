@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -23,7 +23,7 @@ class TopColumn:
     Attributes:
         key: what `Row.texts` has for it.
         title: its head.
-        width: the cells that it has at least.
+        width: the cells that it has at least, or those that its texts need if that is less and it may grow.
         importance: those with the larger numbers go first when there is no room.
         right: whether it is aligned to the right.
         most: the cells that it may grow to if its texts need them, ``width`` if it never grows.
@@ -71,29 +71,34 @@ COLUMNS: Final = (
 """All columns, in the order in which they stand."""
 
 
-def lay_out(rows: Iterable[Row], level: Level, width: int) -> list[tuple[TopColumn, int]]:
-    """The columns that a width has room for, each with its width.
+def columns_of(level: Level, *, history: bool = True) -> list[TopColumn]:
+    """The columns that a level has, with sparklines or without, in the order in which they stand."""
+    return [
+        each for each in COLUMNS if (each.levels is None or level in each.levels) and (history or each.key != HISTORY)
+    ]
+
+
+def lay_out(rows: Iterable[Row], columns: Sequence[TopColumn], width: int) -> list[tuple[TopColumn, int]]:
+    """Those of the columns that a width has room for, each with its width.
 
     The first that finds no room keeps out all that are less important. What room is left over goes to names, then to
     the other texts, and then to what is nice to have longer.
     """
     needs = _needs(rows)
-    by_importance = sorted(
-        (each for each in COLUMNS if each.levels is None or level in each.levels), key=lambda each: each.importance
-    )
+    by_importance = sorted(columns, key=lambda each: each.importance)
     widths: dict[str, int] = {}
     left = width + len(GAP)
     for column in by_importance:
-        needed = len(GAP) + column.width
-        if needed > left and widths:
+        least = min(column.width, max(needs.get(column.key, 0), len(column.title) + 1)) if column.most else column.width
+        if len(GAP) + least > left and widths:
             break
-        widths[column.key] = min(column.width, left - len(GAP))
-        left -= needed
+        widths[column.key] = min(least, left - len(GAP))
+        left -= len(GAP) + least
     wanted = {each.key: min(each.most, needs.get(each.key, 0)) for each in by_importance}
     left = _grow(widths, {"name": min(wanted["name"], ENOUGH_FOR_A_NAME)}, left)
     left = _grow(widths, {key: cells for key, cells in wanted.items() if key != "version"}, left)
     _grow(widths, {"version": wanted["version"], HISTORY: HISTORY_CELLS}, left)
-    return [(column, widths[column.key]) for column in COLUMNS if column.key in widths]
+    return [(column, widths[column.key]) for column in columns if column.key in widths]
 
 
 def _grow(widths: dict[str, int], wanted: Mapping[str, int], left: int) -> int:

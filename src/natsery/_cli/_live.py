@@ -78,6 +78,7 @@ class _Live:
         self._poller = Poller(nc, self._meter, name=watch.name, prefix=watch.prefix)
         self._has_asked = False
         self._services: Sequence[ServiceFigures] = ()
+        self._moment = now()
         self._screen: Screen | None = None
         self._cells = Cells(sys.stdout.encoding)
         self._console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
@@ -140,13 +141,13 @@ class _Live:
 
     async def _paint(self) -> None:
         if not self._view.is_paused:
-            self._services = self._meter.figures()
+            self._services, self._moment = self._meter.figures(), now()
         state = State(
             server=", ".join(self._nc.servers),
             services=self._services,
             view=self._view,
             interval=self._watch.interval,
-            now=now(),
+            now=self._moment,
             message=self.link.message,
             is_away=self.link.is_away,
             malformed=self._poller.malformed,

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ._cells import Cells
-from ._columns import GAP, HISTORY, TopColumn, lay_out
+from ._columns import GAP, HISTORY, TopColumn, columns_of, lay_out
 from ._figures import ServiceFigures
 from ._rates import sum_rates
 from ._readable import counted
@@ -100,13 +100,19 @@ def draw(state: State, width: int, height: int, cells: Cells) -> Screen:
     elif not rows:
         lines += [Text(), Text(cells.shorten(state.nobody, width))]
     else:
-        layout = lay_out(rows, state.view.level, width)
-        lines.append(_heads(layout, state.view, cells))
-        lines += [_line(row, layout, cells, is_away=state.is_away) for row in shown]
+        layout = lay_out(rows, columns_of(state.view.level), width)
+        lines += table(shown, layout, state.view, cells, is_dim=state.is_away)
     del lines[max(0, height - 1) :]
     lines += [Text()] * (height - 1 - len(lines))
     lines.append(_footer(state, len(rows), offset, len(shown), width, cells))
     return Screen(lines[-height:], len(rows), page)
+
+
+def table(
+    rows: Sequence[Row], layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells, *, is_dim: bool = False
+) -> list[Text]:
+    """The heads of columns, and rows below them."""
+    return [_heads(layout, view, cells), *(_line(row, layout, cells, is_dim=is_dim or row.is_stale) for row in rows)]
 
 
 def _header(state: State, width: int, cells: Cells) -> list[Text]:
@@ -130,7 +136,8 @@ def _header(state: State, width: int, cells: Cells) -> list[Text]:
     missing = f"{answering} of " if answering != len(instances) else ""
     parts = [counted(len(state.services), "service"), f"{missing}{counted(len(instances), 'instance')}"]
     if total is not None:
-        parts += [f"{texts['rate']} req/s", f"{texts['error_rate']} err/s ({texts['error_share']})"]
+        share = f" ({texts['error_share']})" if total.requests else ""
+        parts += [f"{texts['rate']} req/s", f"{texts['error_rate']} err/s{share}"]
         parts += [f"mean {texts['mean']}"] if total.requests else []
     notices = [cells.printable(state.message)] if state.message else []
     if state.malformed:
@@ -152,14 +159,13 @@ def _heads(layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells) ->
     return line
 
 
-def _line(row: Row, layout: Sequence[tuple[TopColumn, int]], cells: Cells, *, is_away: bool) -> Text:
-    dim = is_away or row.is_stale
-    line = Text(style="dim" if dim else "")
+def _line(row: Row, layout: Sequence[tuple[TopColumn, int]], cells: Cells, *, is_dim: bool) -> Text:
+    line = Text(style="dim" if is_dim else "")
     for index, (column, width) in enumerate(layout):
         text = cells.sparkline(row.history, width) if column.key == HISTORY else row.texts.get(column.key, "")
         line.append(GAP if index else "")
         fitted = cells.fit(text, width, right=column.right, keeps_end=column.keeps_end)
-        line.append(fitted, style="" if dim else _style(column.key, row))
+        line.append(fitted, style="" if is_dim else _style(column.key, row))
     line.rstrip()
     return line
 

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+from rich.console import Console
 
 from .. import abc
 from .._wire import format_time
 from ._cells import Cells
-from ._columns import COLUMNS, HISTORY
+from ._columns import columns_of, lay_out
 from ._exits import Exit
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
 from ._output import Column, complain, say, show_table
@@ -20,6 +21,7 @@ from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Link, Poller, Wat
 from ._rates import Meter
 from ._readable import counted, now
 from ._rows import rows_of
+from ._screen import table
 
 
 async def print_snapshots(nc: abc.Connection, watch: Watch, *, as_json: bool) -> Exit:
@@ -67,16 +69,17 @@ def _print_table(services: tuple[ServiceFigures, ...], watch: Watch, *, is_first
         return
     if not is_first:
         say()
-    columns = [
-        each for each in COLUMNS if each.key != HISTORY and (each.levels is None or watch.view.level in each.levels)
-    ]
+    columns = columns_of(watch.view.level, history=False)
     cells = Cells(sys.stdout.encoding)
+    rows = rows_of(services, watch.view, cells, now())
+    console = Console(highlight=False)
+    if console.is_terminal:
+        for line in table(rows, lay_out(rows, columns, console.width), watch.view, cells):
+            console.print(line, no_wrap=True)
+        return
     # An empty cell would be no field to those who split lines at blanks.
-    rows = [
-        [row.texts.get(column.key) or cells.glyphs.nothing for column in columns]
-        for row in rows_of(services, watch.view, cells, now())
-    ]
-    show_table([Column(each.title, right=each.right, whole=each.key == "name") for each in columns], rows)
+    texts = [[row.texts.get(column.key) or cells.glyphs.nothing for column in columns] for row in rows]
+    show_table([Column(each.title, right=each.right) for each in columns], texts)
 
 
 def _print_json(services: tuple[ServiceFigures, ...], watch: Watch, malformed: int) -> None:
