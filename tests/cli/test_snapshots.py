@@ -14,6 +14,7 @@ from natsery import ServiceStats
 from natsery._cli import _snapshots
 from natsery._cli._exits import Exit
 from natsery._cli._polling import Watch
+from natsery._cli._running import run_async
 from natsery._cli._snapshots import print_snapshots
 from natsery._cli._view import Level, View
 from natsery.abc import Message
@@ -173,3 +174,11 @@ def test_no_server(run: Run) -> None:
     assert (result.status, result.out) == (Exit.UNREACHABLE, "")
     assert result.err.count("\n") == 1
     assert "cannot connect to NATS" in result.err
+
+
+def test_nobody_is_told_that_nobody_reads_any_more() -> None:
+    async def write() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_async(write)

@@ -27,6 +27,8 @@ def run_async(
     """
     try:
         return anyio.run(function, *arguments, backend=backend, backend_options=backend_options or {})
+    except BrokenPipeError:
+        raise  # whoever read the output has left, and nobody is to be told
     except (NatseryError, OSError, TimeoutError) as error:
         raise CommandError(line_of(error), status_of(error)) from error
     except BaseExceptionGroup as group:
