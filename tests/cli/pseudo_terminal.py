@@ -36,6 +36,7 @@ class PseudoTerminal:
         self._stream = pyte.ByteStream(self._screen)
         self.resize(columns, lines)
         self.mode_before = self.mode()
+        self.written = b""
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", START, sys.executable, "-W", "error", "-m", "natsery", *arguments],
             stdin=self.theirs,
@@ -104,7 +105,9 @@ class PseudoTerminal:
         """Take what has been written, if there is anything."""
         readable, _, _ = select.select([self._ours], [], [], seconds)
         if readable:
-            self._stream.feed(os.read(self._ours, 65_536))
+            data = os.read(self._ours, 65_536)
+            self.written += data
+            self._stream.feed(data)
         return bool(readable)
 
     def end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -49,7 +49,9 @@ class World:
 async def world(**delays: float | None) -> AsyncIterator[World]:
     async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as other:
         meter = Meter()
-        this = World(broker, nc, Poller(nc, meter, name=None, prefix="$SRV"), meter, dict(delays))
+        this = World(
+            broker, nc, Poller(nc, Link(nc, lambda: None), meter, name=None, prefix="$SRV"), meter, dict(delays)
+        )
         async with anyio.create_task_group() as tasks:
 
             async def answer(reply: str, name: str, delay: float, requests: int) -> None:
@@ -69,13 +71,23 @@ async def world(**delays: float | None) -> AsyncIterator[World]:
             tasks.cancel_scope.cancel()
 
 
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run in virtual time, an hour of it at most."""
+
+    async def main() -> None:
+        with anyio.fail_after(3600):
+            await test()
+
+    in_virtual_time(main)
+
+
 def test_a_round_takes_its_time_and_finds_who_answers_in_it() -> None:
     async def main() -> None:
         async with world(one=0, two=0.4, three=0.6) as this:
             assert await this.ask(0.5) == 0.5
             assert this.there() == ["one", "two"]
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_a_round_waits_for_those_who_answered_in_the_last_but_not_for_long() -> None:
@@ -91,7 +103,7 @@ def test_a_round_waits_for_those_who_answered_in_the_last_but_not_for_long() -> 
             await this.ask(0.1)
             assert this.stale() == []
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_of_two_hundred_instances_the_slow_ones_hold_up_nobody() -> None:
@@ -115,7 +127,7 @@ def test_of_two_hundred_instances_the_slow_ones_hold_up_nobody() -> None:
                 if each.id != "dead"
             )
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_a_round_without_anybody_takes_its_time_too() -> None:
@@ -123,11 +135,11 @@ def test_a_round_without_anybody_takes_its_time_too() -> None:
         async with MemoryBroker() as broker, broker.connect() as nc:
             meter = Meter()
             begun = trio.current_time()
-            assert await Poller(nc, meter, name="calc", prefix="$SRV").ask(0.5)
+            assert await Poller(nc, Link(nc, lambda: None), meter, name="calc", prefix="$SRV").ask(0.5)
             assert trio.current_time() - begun == 0.5
             assert meter.figures() == ()
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_what_cannot_be_read_is_counted_and_spoils_nothing() -> None:
@@ -141,7 +153,7 @@ def test_what_cannot_be_read_is_counted_and_spoils_nothing() -> None:
             await this.ask(0.5)
             assert this.poller.malformed == 0
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
@@ -175,8 +187,10 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
                 assert this.stale() == []
                 await this.ask(0.5)
                 assert this.stale() == []
+                (service,) = this.meter.figures()
+                assert [each.num_requests for each in service.instances] == [3, 3]
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_whoever_waits_for_the_server_hears_that_the_connection_is_closed() -> None:
@@ -189,16 +203,16 @@ def test_whoever_waits_for_the_server_hears_that_the_connection_is_closed() -> N
                 with pytest.raises(natsery.ConnectionClosedError):
                     await this.poller.ask(0.5)
 
-    in_virtual_time(main)
+    run(main)
 
 
 def test_whoever_may_not_ask_is_told() -> None:
     async def main() -> None:
         async with MemoryBroker() as broker, broker.connect(publish=["a"]) as nc:
             with pytest.raises(natsery.PublishDeniedError):
-                await Poller(nc, Meter(), name=None, prefix="$SRV").ask(0.5)
+                await Poller(nc, Link(nc, lambda: None), Meter(), name=None, prefix="$SRV").ask(0.5)
 
-    in_virtual_time(main)
+    run(main)
 
 
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.45])
@@ -212,4 +226,4 @@ def test_cancelled_anywhere_it_leaves_nothing_behind(at: float) -> None:
             assert list(this.nc._active()) == []
             assert this.nc._listeners == []
 
-    in_virtual_time(main)
+    run(main)

@@ -9,8 +9,10 @@ from textwrap import dedent
 import pytest
 
 from natsery._cli._cells import Cells
+from natsery._cli._columns import columns_of, lay_out
 from natsery._cli._figures import ServiceFigures
 from natsery._cli._rates import Meter
+from natsery._cli._rows import rows_of
 from natsery._cli._screen import MARGIN, State, draw
 from natsery._cli._view import Level, Sort, View
 
@@ -247,6 +249,23 @@ def test_no_line_is_ever_too_long(width: int, level: Level) -> None:
     for view in (View(level=level), View(level=level, shows_help=True), View(level=level, is_paused=True)):
         for encoding in ("utf-8", "latin-1"):
             show(view, width, 11, encoding=encoding, malformed=2, message="日本" * 30)
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_columns_go_in_the_order_of_their_importance(level: Level) -> None:
+    rows = rows_of(STATE.services, View(level=level), Cells(), STATE.now)
+    columns = columns_of(level)
+    by_importance = sorted(columns, key=lambda each: each.importance)
+    for width in range(1, 200):
+        shown = [column for column, _ in lay_out(rows, columns, width)]
+        assert shown == [each for each in columns if each in by_importance[: len(shown)]]
+    assert shown == columns
+
+
+def test_help_that_is_too_long_loses_its_end() -> None:
+    lines = show(View(shows_help=True), 80, 8).splitlines()
+    assert lines[0].startswith("natsery top")
+    assert lines[3] == "  q, Ctrl-C         quit"
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 6])

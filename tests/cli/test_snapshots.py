@@ -70,7 +70,11 @@ def printed(
                 await other.add_subscription("$SRV.STATS", deliver)
                 statuses.append(await print_snapshots(nc, watch, as_json=as_json))
 
-    seconds = in_virtual_time(main)
+    async def bounded() -> None:
+        with anyio.fail_after(3600):
+            await main()
+
+    seconds = in_virtual_time(bounded)
     return statuses[0], seconds
 
 

@@ -30,9 +30,9 @@ def serving(url: str, config: natsery.ServiceConfig) -> Iterator[Callable[[str, 
 
 
 @contextmanager
-def top(url: str, *arguments: str, columns: int = 80, lines: int = 24) -> Iterator[PseudoTerminal]:
+def top(url: str, *arguments: str, interval: str = "0.1", lines: int = 24) -> Iterator[PseudoTerminal]:
     """The command, when it shows its first figures."""
-    with terminal("top", "-s", url, "--interval", "0.1", *arguments, columns=columns, lines=lines) as screen:
+    with terminal("top", "-s", url, "--interval", interval, *arguments, lines=lines) as screen:
         screen.wait_for("natsery top", "Req/s", "q quit")
         assert screen.is_taken
         yield screen
@@ -66,7 +66,7 @@ def test_it_shows_services_obeys_keys_and_leaves_the_terminal_as_it_was(services
 
 
 def test_it_scrolls_and_follows_the_size_of_the_terminal(services: str) -> None:
-    with top(services, "--level", "all", "--sort", "name", lines=8) as screen:
+    with top(services, "--level", "all", "--sort", "name", interval="60", lines=8) as screen:
         screen.wait_for("1 to 3 of 9")
         assert names(screen)[0].startswith("a-service")
         screen.press(b"\x1b[B\x1b[B")
@@ -84,7 +84,10 @@ def test_it_scrolls_and_follows_the_size_of_the_terminal(services: str) -> None:
 
 
 def test_figures_are_those_of_the_moment_and_a_pause_keeps_them(nats_server: NatsServer) -> None:
-    config = natsery.ServiceConfig("pausing", "1.0.0", endpoints=[natsery.EndpointConfig("plus", add)])
+    asked: list[object] = []
+    config = natsery.ServiceConfig(
+        "pausing", "1.0.0", endpoints=[natsery.EndpointConfig("plus", add)], stats_handler=asked.append
+    )
     with serving(nats_server.url, config) as request, top(nats_server.url, "pausing", "--level", "all") as screen:
         screen.wait_for("1 service · 1 instance · 0 req/s")
         while " 0 req/s" in screen.text:
@@ -98,6 +101,8 @@ def test_figures_are_those_of_the_moment_and_a_pause_keeps_them(nats_server: Nat
         screen.wait_for("paused")
         shown = screen.text
         request("plus", b"3+4")
+        before = len(asked)
+        screen.wait_until(lambda: len(asked) > before + 1)
         screen.press(b"?")
         screen.wait_for("this help")
         screen.press(b"?")
@@ -109,7 +114,7 @@ def test_figures_are_those_of_the_moment_and_a_pause_keeps_them(nats_server: Nat
 
 
 def test_ctrl_c_leaves_it(services: str) -> None:
-    with top(services) as screen:
+    with top(services, interval="60") as screen:
         screen.press(b"\x03")
         assert screen.wait_ended() == 0
         assert screen.is_as_it_was
@@ -117,14 +122,14 @@ def test_ctrl_c_leaves_it(services: str) -> None:
 
 
 def test_a_signal_ends_it_as_it_ends_others_with_the_terminal_as_it_was(services: str) -> None:
-    with top(services) as screen:
+    with top(services, interval="60") as screen:
         screen.signal(signal.SIGTERM)
         assert screen.wait_ended() == -signal.SIGTERM
         assert screen.is_as_it_was
 
 
 def test_a_terminal_that_takes_nothing_does_not_keep_it(services: str) -> None:
-    with top(services) as screen:
+    with top(services, interval="60") as screen:
         termios.tcflow(screen.theirs, termios.TCOOFF)
         screen.press(b"nlq")
         assert screen.wait_ended() == 0
@@ -133,7 +138,7 @@ def test_a_terminal_that_takes_nothing_does_not_keep_it(services: str) -> None:
 
 
 def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(services: str) -> None:
-    with top(services) as screen:
+    with top(services, interval="60") as screen:
         screen.press(b"\x1a")
         _, status = os.waitpid(screen.process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
@@ -161,6 +166,7 @@ def test_the_last_figures_stay_while_the_server_is_away() -> None:
         assert "1 service · 1 instance" in screen.text
         server.start()
         screen.wait_until(lambda: "The server is away" not in screen.text and "1 service · 1 instance" in screen.text)
+        assert b"disconnected from NATS" not in screen.written, "the log is not for the screen"
         screen.press(b"q")
         assert screen.wait_ended() == 0
 

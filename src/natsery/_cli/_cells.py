@@ -82,12 +82,7 @@ class Cells:
         bars = self.glyphs.bars
         steps = len(bars) - 1
         drawn = [
-            " "
-            if each is None
-            else bars[0]
-            if each <= 0
-            else bars[max(1, min(steps, math.ceil(each / largest * steps)))]
-            for each in shown
+            " " if each is None else bars[0] if each <= 0 else bars[math.ceil(each / largest * steps)] for each in shown
         ]
         return "".join(drawn).rjust(max(width, 0))
 

@@ -48,9 +48,10 @@ async def watch_live(nc: NativeConnection, watch: Watch) -> int | None:
     # First of all: from here on no signal strikes in the middle.
     with anyio.open_signal_receiver(*ENDING, *OTHERS) as signals:
         async with open_terminal() as terminal:
-            live = _Live(nc, watch, terminal)
+            changed = new_wakeup()
             async with background_tasks() as tasks:
-                with Link.watch(nc, live.changed.set) as live.link:
+                with Link.watch(nc, changed.set) as link:
+                    live = _Live(nc, link, watch, terminal, changed)
                     tasks.start_soon(live.obey_signals, signals)
                     tasks.start_soon(live.paint)
                     tasks.start_soon(live.poll)
@@ -64,47 +65,45 @@ async def watch_live(nc: NativeConnection, watch: Watch) -> int | None:
 class _Live:
     """What the tasks of the live screen share."""
 
-    link: Link
-
-    def __init__(self, nc: NativeConnection, watch: Watch, terminal: Terminal) -> None:
+    def __init__(self, nc: NativeConnection, link: Link, watch: Watch, terminal: Terminal, changed: Wakeup) -> None:
         self.done = anyio.Event()
         self.ended_by: int | None = None
-        self.changed: Wakeup = new_wakeup()
+        self._changed = changed
         self._nc = nc
+        self._link = link
         self._watch = watch
         self._terminal = terminal
         self._view = watch.view
         self._meter = Meter()
-        self._poller = Poller(nc, self._meter, name=watch.name, prefix=watch.prefix)
+        self._poller = Poller(nc, link, self._meter, name=watch.name, prefix=watch.prefix)
         self._has_asked = False
         self._services: Sequence[ServiceFigures] = ()
         self._moment = now()
         self._screen: Screen | None = None
         self._cells = Cells(sys.stdout.encoding)
         self._console = Console(soft_wrap=True, highlight=False, emoji=False, markup=False)
-        self.changed.set()
+        self._changed.set()
 
     async def poll(self) -> None:
         """Ask round after round, as many as are wanted."""
         rounds = 0
         while self._watch.count is None or rounds <= self._watch.count:
-            await self.link.wait_back()
             seconds = self._watch.interval
             if rounds == 0:
                 seconds = max(seconds, FIRST_ROUND_SECONDS)
             elif rounds == self._watch.count:
                 seconds = min(seconds, LAST_ROUND_SECONDS)
-            if await self._poller.ask(seconds, self.changed.set):
+            if await self._poller.ask(seconds, self._changed.set):
                 rounds += 1
             self._has_asked = True
-            self.changed.set()
+            self._changed.set()
         await self._paint()
         self.done.set()
 
     async def paint(self) -> None:
         """Draw the screen whenever something has changed."""
         while True:
-            await self.changed.wait()
+            await self._changed.wait()
             await anyio.sleep(GATHER_SECONDS)
             await self._paint()
 
@@ -119,7 +118,7 @@ class _Live:
                 if self._view.is_done:
                     self.done.set()
                     return
-            self.changed.set()
+            self._changed.set()
         self.done.set()
 
     async def obey_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
@@ -137,7 +136,7 @@ class _Live:
             else:
                 if number == getattr(signal, "SIGCONT", None):
                     await self._terminal.take()
-                self.changed.set()
+                self._changed.set()
 
     async def _paint(self) -> None:
         if not self._view.is_paused:
@@ -148,8 +147,8 @@ class _Live:
             view=self._view,
             interval=self._watch.interval,
             now=self._moment,
-            message=self.link.message,
-            is_away=self.link.is_away,
+            message=self._link.message,
+            is_away=self._link.is_away,
             malformed=self._poller.malformed,
             nobody=self._watch.nobody if self._has_asked else "Asking...",
             has_keys=self._terminal.has_keys,

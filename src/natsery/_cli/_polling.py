@@ -110,9 +110,10 @@ class Poller:
         malformed: answers of the last round that could not be read.
     """
 
-    def __init__(self, nc: abc.Connection, meter: Meter, *, name: str | None, prefix: str) -> None:
+    def __init__(self, nc: abc.Connection, link: Link, meter: Meter, *, name: str | None, prefix: str) -> None:
         self.malformed: int = 0
         self._nc = nc
+        self._link = link
         self._client = ServiceClient(nc, prefix=prefix)
         self._meter = meter
         self._name = name
@@ -121,7 +122,7 @@ class Poller:
         """A round of so many seconds, or longer while instances that answered in the last one are missing: `PATIENCE`.
 
         Late answers are better than none, but those who answered in time must not wait for the dead: who misses a round is
-        not waited for in the next.
+        not waited for in the next. While the server is away, it begins when the server is back.
 
         Returns:
             False if the server went away meanwhile: then it was no round, and nobody has missed it.
@@ -132,6 +133,7 @@ class Poller:
 
         **Cancellation:** the meter is in the middle of a round. A checkpoint.
         """
+        await self._link.wait_back()
         begun = anyio.current_time()
         most = max(seconds, PATIENCE)
         missing = set(self._meter.expected)

@@ -31,15 +31,14 @@ async def print_snapshots(nc: abc.Connection, watch: Watch, *, as_json: bool) ->
         NatseryError: as for `Poller.ask`.
     """
     meter = Meter()
-    poller = Poller(nc, meter, name=watch.name, prefix=watch.prefix)
     printed = 0
     services: tuple[ServiceFigures, ...] = ()
     with Link.watch(nc, lambda: None) as link:
+        poller = Poller(nc, link, meter, name=watch.name, prefix=watch.prefix)
         rounds = 0
         while watch.count is None or printed < watch.count:
             if link.is_away:
                 complain(link.message)
-            await link.wait_back()
             begun = anyio.current_time()
             first = max(watch.interval, FIRST_ROUND_SECONDS)
             if not await poller.ask(min(watch.interval, LAST_ROUND_SECONDS) if rounds else first):
