@@ -12,6 +12,7 @@ import click
 
 from .._adr32 import check_name
 from ._exits import Exit
+from ._help import ConnectingCommand
 from ._live import watch_live
 from ._polling import Watch
 from ._running import run_async
@@ -23,7 +24,7 @@ CONNECTION: dict[str, float] = {"ping_interval": 2.0, "max_reconnect_wait": 2.0}
 """Options of its connection: a person looks on, and is to see soon that the server is away, or back."""
 
 
-@click.command
+@click.command(cls=ConnectingCommand)
 @click.argument("name", required=False)
 @click.option(
     "--interval",
