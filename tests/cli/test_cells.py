@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from natsery._cli._cells import ASCII, UNICODE, Cells
+from natsery._cli._top._cells import ASCII, UNICODE, Cells
 
 UTF8 = Cells("utf-8")
 

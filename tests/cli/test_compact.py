@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from natsery._cli._compact import compact, compact_count, compact_duration, compact_share
+from natsery._cli._top._compact import compact, compact_count, compact_duration, compact_share
 
 
 @pytest.mark.parametrize(

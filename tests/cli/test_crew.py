@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from natsery._cli import _crew, _restarts
-from natsery._cli._channel import Channel
-from natsery._cli._crew import Crew
+from natsery._cli._run import _crew, _restarts
+from natsery._cli._run._channel import Channel
+from natsery._cli._run._crew import Crew
 
 from ..test_serve import bounded
 

@@ -10,7 +10,7 @@ import anyio.from_thread
 import pytest
 
 import natsery
-from natsery._cli import _silence
+from natsery._cli._connecting import _silence
 from natsery._cli._exits import Exit
 from natsery._native import _connection
 

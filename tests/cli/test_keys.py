@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from natsery._cli._keys import KeyReader
+from natsery._cli._top._keys import KeyReader
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import natsery
 from natsery._cli._exits import CommandError, Exit
-from natsery._cli._loading import load, split
+from natsery._cli._run._loading import load, split
 
 Write = Callable[[str, str], None]
 

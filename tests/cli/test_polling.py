@@ -11,8 +11,8 @@ import pytest
 import trio
 
 import natsery
-from natsery._cli._polling import PATIENCE, Link, Poller
-from natsery._cli._rates import Meter
+from natsery._cli._top._polling import PATIENCE, Link, Poller
+from natsery._cli._top._rates import Meter
 from natsery.abc import Message
 from natsery.testing import MemoryBroker, MemoryConnection
 

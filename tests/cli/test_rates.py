@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from natsery import EndpointStats, ServiceStats
-from natsery._cli._figures import InstanceFigures, Rates, ServiceFigures
-from natsery._cli._rates import HISTORY, ROUNDS_UNTIL_GONE, Meter
+from natsery._cli._top._figures import InstanceFigures, Rates, ServiceFigures
+from natsery._cli._top._rates import HISTORY, ROUNDS_UNTIL_GONE, Meter
 
 from .figures import STARTED, endpoint, stats
 

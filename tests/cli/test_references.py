@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import natsery
-from natsery._cli._references import expand, secret, secret_file
+from natsery._cli._connecting._references import expand, secret, secret_file
 
 SEED = "SU" + "A" * 56
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natsery._cli._exits import Exit
-from natsery._cli._restarts import STEADY_SECONDS, GiveUp, Restart, Restarts, ending
+from natsery._cli._run._restarts import STEADY_SECONDS, GiveUp, Restart, Restarts, ending
 
 CRASH = -9
 

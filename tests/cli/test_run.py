@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from natsery._cli import _reloading, _run
 from natsery._cli._exits import Exit
+from natsery._cli._run import _command as _run
+from natsery._cli._run import _reloading
 
 from ..processes import SECONDS
 from ..server import NatsServer

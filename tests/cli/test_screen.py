@@ -8,13 +8,13 @@ from textwrap import dedent
 
 import pytest
 
-from natsery._cli._cells import Cells
-from natsery._cli._columns import columns_of, lay_out
-from natsery._cli._figures import ServiceFigures
-from natsery._cli._rates import Meter
-from natsery._cli._rows import rows_of
-from natsery._cli._screen import MARGIN, State, draw
-from natsery._cli._view import Level, Sort, View
+from natsery._cli._top._cells import Cells
+from natsery._cli._top._columns import columns_of, lay_out
+from natsery._cli._top._figures import ServiceFigures
+from natsery._cli._top._rates import Meter
+from natsery._cli._top._rows import rows_of
+from natsery._cli._top._screen import MARGIN, State, draw
+from natsery._cli._top._view import Level, Sort, View
 
 from .figures import STARTED, endpoint, stats
 

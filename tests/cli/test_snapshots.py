@@ -11,12 +11,12 @@ import anyio
 import pytest
 
 from natsery import ServiceStats
-from natsery._cli import _snapshots
 from natsery._cli._exits import Exit
-from natsery._cli._polling import Watch
 from natsery._cli._running import run_async
-from natsery._cli._snapshots import print_snapshots
-from natsery._cli._view import Level, View
+from natsery._cli._top import _snapshots
+from natsery._cli._top._polling import Watch
+from natsery._cli._top._snapshots import print_snapshots
+from natsery._cli._top._view import Level, View
 from natsery.abc import Message
 from natsery.testing import MemoryBroker
 

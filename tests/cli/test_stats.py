@@ -13,7 +13,7 @@ import pytest
 
 import natsery
 from natsery import EndpointStats, ServiceStats
-from natsery._cli import _stats
+from natsery._cli._asking import _stats
 from natsery._cli._exits import Exit
 
 from ..server import NatsServer

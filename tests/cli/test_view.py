@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from natsery._cli._view import Level, Sort, View, press
+from natsery._cli._top._view import Level, Sort, View, press
 
 
 def after(view: View, *keys: str, rows: int = 100, page: int = 10) -> View:

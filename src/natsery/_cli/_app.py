@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
+from ._asking._listing import info, ls, ping
+from ._asking._request import request
+from ._asking._stats import stats
 from ._completion import completion
 from ._demo import demo
-from ._listing import info, ls, ping
-from ._request import request
-from ._run import run
+from ._run._command import run
 from ._server import server
-from ._stats import stats
-from ._top import top
+from ._top._command import top
 
 HELP = {"help_option_names": ["-h", "--help"]}
 

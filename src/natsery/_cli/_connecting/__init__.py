@@ -1,0 +1,1 @@
+"""How commands connect: options, environment, contexts, TLS."""

@@ -1,0 +1,88 @@
+"""What stands where a secret or a file is expected: the thing itself, or ``file://``, ``env://`` or ``data:`` for it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ..._errors import ConfigError
+from ..._native._options import FileSecret, Secret
+
+_FOREIGN: Final = ("op://", "nsc://")
+_SEED = re.compile(r"SU[A-Z2-7]{40,}")
+
+
+def secret(field: str, text: str) -> Secret:
+    """A secret that stands there itself, or a reference to one.
+
+    Raises:
+        ConfigError: the reference is of a kind that is not supported.
+    """
+    return _reference(field, text) or text
+
+
+def secret_file(field: str, text: str) -> FileSecret:
+    """A file with a secret, by its path, or a reference to what such a file holds.
+
+    A path may begin with ``~`` and hold variables such as ``$HOME``, as for the ``nats`` command.
+
+    Raises:
+        ConfigError: the reference is of a kind that is not supported.
+    """
+    if _SEED.fullmatch(text):
+        return text
+    if not text.lower().startswith("file://"):
+        reference = _reference(field, text)
+        if reference is not None:
+            return reference
+    return Path(expand(text))
+
+
+def expand(text: str) -> str:
+    """A path without ``file://``, ``~`` and variables."""
+    path = text[len("file://") :] if text.lower().startswith("file://") else text
+    return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111  # a Path would lose a trailing slash
+
+
+def _reference(field: str, text: str) -> Callable[[], str] | None:
+    scheme = text[: text.find(":") + 1].lower()
+    if text.lower().startswith(_FOREIGN):
+        raise ConfigError(field, f"{scheme}//…", "is not supported; file://, env:// and data: are")
+    if text.lower().startswith("file://"):
+        return partial(_from_file, field, Path(expand(text)))
+    if text.lower().startswith("env://"):
+        return partial(_from_environment, field, text[len("env://") :])
+    head, comma, data = text.partition(",")
+    if scheme == "data:" and comma and head.endswith(";base64"):
+        return partial(_from_data, field, data)
+    return None
+
+
+def _from_file(field: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(field, str(path), f"cannot be read ({error.strerror or type(error).__name__})") from None
+    except ValueError:
+        raise ConfigError(field, str(path), "is not a text file") from None
+
+
+def _from_environment(field: str, name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(field, f"env://{name}", "names an environment variable that is not set")
+    return value
+
+
+def _from_data(field: str, data: str) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode().rstrip("\r\n")
+    except ValueError:
+        pass
+    # Not raised while the other error is handled: that one would be its context, and holds the data.
+    raise ConfigError(field, "data:…", "holds no text in base64")

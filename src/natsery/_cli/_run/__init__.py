@@ -1,0 +1,1 @@
+"""``natsery run``: serves a module's services, in one process or under a supervisor."""

@@ -1,0 +1,1 @@
+"""``natsery top``: watches services live."""

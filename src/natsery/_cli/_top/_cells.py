@@ -1,0 +1,116 @@
+"""Text in a terminal's cells: measured, shortened, padded, made visible, and drawn as sparklines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from rich.cells import cell_len
+
+from .._readable import printable
+
+
+@final
+@dataclass(frozen=True)
+class Glyphs:
+    """The characters that a terminal can show beyond ASCII, or what stands for them.
+
+    Attributes:
+        bars: a sparkline's levels, lowest first.
+        ellipsis: marks where a text was shortened.
+        nothing: stands where there is no figure.
+        down: marks a column sorted with the largest first.
+        up: marks one sorted with the smallest first.
+        separator: stands between parts of a line.
+        micro: the prefix of a microsecond.
+    """
+
+    bars: str
+    ellipsis: str
+    nothing: str
+    down: str
+    up: str
+    separator: str
+    micro: str
+
+
+UNICODE: Final = Glyphs(bars="▁▂▃▄▅▆▇█", ellipsis="…", nothing="–", down="▼", up="▲", separator=" · ", micro="µ")
+ASCII: Final = Glyphs(bars="_.-:=+*#", ellipsis="~", nothing="-", down="v", up="^", separator=" | ", micro="u")
+
+
+@final
+class Cells:
+    """What a terminal with an encoding can show.
+
+    Args:
+        encoding: the terminal's, such as ``"utf-8"``.
+    """
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self.glyphs: Glyphs = UNICODE if _can_encode("".join(map(str, vars(UNICODE).values())), encoding) else ASCII
+
+    def printable(self, text: str) -> str:
+        """A text on one line, with its control characters visible, and with ``?`` for what the terminal cannot show."""
+        return printable(text).replace("\n", "\\n").encode(self._encoding, "replace").decode(self._encoding)
+
+    def shorten(self, text: str, width: int, *, keeps_end: bool = True) -> str:
+        """A text that takes at most ``width`` cells, without its middle, or its end, if it is longer."""
+        if cell_len(text) <= width:
+            return text
+        room = width - cell_len(self.glyphs.ellipsis)
+        if room < 0:
+            return ""
+        tail = room // 2 if keeps_end else 0
+        return _first_cells(text, room - tail) + self.glyphs.ellipsis + _last_cells(text, tail)
+
+    def fit(self, text: str, width: int, *, right: bool = False, keeps_end: bool = True) -> str:
+        """A text in exactly ``width`` cells: shortened, or filled up with blanks."""
+        text = self.shorten(text, width, keeps_end=keeps_end)
+        blanks = " " * (width - cell_len(text))
+        return blanks + text if right else text + blanks
+
+    def sparkline(self, values: Sequence[float | None], width: int) -> str:
+        """The last ``width`` values as bars of the height that their part of the largest has, blank where unknown.
+
+        Only zero has the lowest bar. The latest is the last; there are blanks before the first.
+        """
+        shown = values[-width:] if width > 0 else ()
+        largest = max((each for each in shown if each is not None), default=0.0)
+        bars = self.glyphs.bars
+        steps = len(bars) - 1
+        drawn = [
+            " " if each is None else bars[0] if each <= 0 else bars[math.ceil(each / largest * steps)] for each in shown
+        ]
+        return "".join(drawn).rjust(max(width, 0))
+
+
+def _can_encode(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _first_cells(text: str, width: int) -> str:
+    """As many first characters as fit, with the marks that belong to the last of them."""
+    taken = 0
+    for index, each in enumerate(text):
+        taken += cell_len(each)
+        if taken > width:
+            return text[:index]
+    return text
+
+
+def _last_cells(text: str, width: int) -> str:
+    """As many last characters as fit, without marks whose base is left out."""
+    taken, start = 0, len(text)
+    while start > 0 and taken + cell_len(text[start - 1]) <= width:
+        start -= 1
+        taken += cell_len(text[start])
+    while start < len(text) and cell_len(text[start]) == 0:
+        start += 1
+    return text[start:]

@@ -1,0 +1,145 @@
+"""What ``natsery top`` prints where nobody looks on: a table or a line of JSON for each interval."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+import anyio
+from rich.console import Console
+
+from ... import abc
+from ..._wire import format_time
+from .._exits import Exit
+from .._output import Column, complain, say, show_table
+from .._readable import counted, now
+from ._cells import Cells
+from ._columns import columns_of, lay_out
+from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
+from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Link, Poller, Watch
+from ._rates import Meter
+from ._rows import rows_of
+from ._screen import table
+
+
+async def print_snapshots(nc: abc.Connection, watch: Watch, *, as_json: bool) -> Exit:
+    """Print how things are after each interval, until enough has been printed.
+
+    Raises:
+        NatseryError: as for `Poller.ask`.
+    """
+    meter = Meter()
+    printed = 0
+    services: tuple[ServiceFigures, ...] = ()
+    with Link.watch(nc, lambda: None) as link:
+        poller = Poller(nc, link, meter, name=watch.name, prefix=watch.prefix)
+        rounds = 0
+        while watch.count is None or printed < watch.count:
+            if link.is_away:
+                complain(link.message)
+            begun = anyio.current_time()
+            first = max(watch.interval, FIRST_ROUND_SECONDS)
+            if not await poller.ask(min(watch.interval, LAST_ROUND_SECONDS) if rounds else first):
+                continue
+            rounds += 1
+            if rounds == 1:
+                continue
+            services = meter.figures()
+            if as_json:
+                _print_json(services, watch, poller.malformed)
+            else:
+                _print_table(services, watch, is_first=printed == 0)
+            if poller.malformed and not as_json:
+                complain(f"Warning: {counted(poller.malformed, 'answer')} could not be read")
+            printed += 1
+            if printed != watch.count:
+                await anyio.sleep(max(0.0, begun + watch.interval - anyio.current_time()))
+    if services:
+        return Exit.OK
+    if not as_json:
+        complain(f"Error: {watch.nobody.lower().removesuffix('.')}")
+    return Exit.NOBODY
+
+
+def _print_table(services: tuple[ServiceFigures, ...], watch: Watch, *, is_first: bool) -> None:
+    if not services:
+        return
+    if not is_first:
+        say()
+    columns = columns_of(watch.view.level, history=False)
+    cells = Cells(sys.stdout.encoding)
+    rows = rows_of(services, watch.view, cells, now())
+    console = Console(highlight=False)
+    if console.is_terminal:
+        for line in table(rows, lay_out(rows, columns, console.width), watch.view, cells):
+            console.print(line, no_wrap=True)
+        return
+    # An empty cell would be no field to those who split lines at blanks.
+    texts = [[row.texts.get(column.key) or cells.glyphs.nothing for column in columns] for row in rows]
+    show_table([Column(each.title, right=each.right) for each in columns], texts)
+
+
+def _print_json(services: tuple[ServiceFigures, ...], watch: Watch, malformed: int) -> None:
+    value = to_json(services, now(), watch.interval, malformed)
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n")
+    sys.stdout.flush()
+
+
+def to_json(services: tuple[ServiceFigures, ...], moment: datetime, interval: float, malformed: int) -> dict[str, Any]:
+    """The object that ``--json`` prints; rates per second, times in nanoseconds, null for what is not known."""
+    return {
+        "time": format_time(moment),
+        "interval": interval,
+        "malformed": malformed,
+        "services": [
+            {
+                "name": service.name,
+                "versions": list(service.versions),
+                "started": format_time(service.started),
+                **_figures(service),
+                "endpoints": [_endpoint(each) for each in service.endpoints],
+                "instances": [
+                    {
+                        "id": each.id,
+                        "version": each.version,
+                        "metadata": dict(each.metadata),
+                        "started": format_time(each.started),
+                        "stale": each.is_stale,
+                        **_figures(each),
+                        "endpoints": [_endpoint(endpoint) for endpoint in each.endpoints],
+                    }
+                    for each in service.instances
+                ],
+            }
+            for service in services
+        ],
+    }
+
+
+def _endpoint(endpoint: EndpointFigures) -> dict[str, Any]:
+    return {
+        "name": endpoint.name,
+        "subject": endpoint.subject,
+        "queue_group": endpoint.queue_group,
+        **_figures(endpoint),
+    }
+
+
+def _figures(figures: ServiceFigures | InstanceFigures | EndpointFigures) -> dict[str, Any]:
+    return {
+        **_rates(figures.rates),
+        "num_requests": figures.num_requests,
+        "num_errors": figures.num_errors,
+        "last_error": figures.last_error,
+    }
+
+
+def _rates(rates: Rates | None) -> dict[str, float | None]:
+    return {
+        "requests_per_second": None if rates is None else rates.requests,
+        "errors_per_second": None if rates is None else rates.errors,
+        "error_share": None if rates is None else rates.error_share,
+        "mean_processing_time": None if rates is None else rates.mean_time,
+    }
