@@ -71,9 +71,10 @@ def command(peer: Peer, got: _Got) -> list[str]:
 @pytest.fixture
 def nats_cli(got: _Got, nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ``nats`` command, with no configuration of this machine's."""
+    command = got.command(f"nats ({NATS_COMMAND})", nats_command)  # before Go, too, would take HOME for its caches
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    return [*got.command(f"nats ({NATS_COMMAND})", nats_command), "--no-context", "--server", nats_server.url]
+    return [*command, "--no-context", "--server", nats_server.url]
 
 
 @pytest.fixture(params=["native", "adapted"])
