@@ -39,7 +39,7 @@ SECRET = "my-secret"
 CONNECTING = sorted(
     name for name, command in cli.commands.items() if any(each.name == "servers" for each in command.params)
 )
-ARGUMENTS = {"request": ("subject", "data")}
+ARGUMENTS = {"request": ("subject", "data"), "run": (f"{__package__}.conftest:CALC",)}
 
 
 @click.command(cls=ConnectingCommand)
