@@ -57,7 +57,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     for module in ("_crew", "_progress"):
         monkeypatch.setattr(
-            f"natsery._cli.{module}.tell", lambda text: lines.append(re.sub(r"process \d+", "process N", text))
+            f"natsery._cli._run.{module}.tell", lambda text: lines.append(re.sub(r"process \d+", "process N", text))
         )
     return lines
 

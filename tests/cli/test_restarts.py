@@ -31,7 +31,7 @@ def test_a_worker_that_was_well_begins_anew() -> None:
 
 
 def test_the_pause_has_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("natsery._cli._restarts.MAX_FAILURES", 100)
+    monkeypatch.setattr("natsery._cli._run._restarts.MAX_FAILURES", 100)
     assert pauses(Restarts(), 9)[-2:] == [10.0, 10.0]
 
 
