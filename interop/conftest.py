@@ -74,6 +74,7 @@ def nats_cli(got: _Got, nats_server: NatsServer, tmp_path: Path, monkeypatch: py
     command = got.command(f"nats ({NATS_COMMAND})", nats_command)  # before Go, too, would take HOME for its caches
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("NATS_TIMEOUT", f"{processes.SECONDS}s")
     return [*command, "--no-context", "--server", nats_server.url]
 
 

@@ -32,7 +32,7 @@ async def stats_with(
     stats = None
     with anyio.move_on_after(SECONDS):
         while True:
-            (stats,) = await client.stats("interop", instance)
+            (stats,) = await client.stats("interop", instance, wait=SECONDS)
             if wanted(numbers(stats)):
                 break
     assert stats is not None
@@ -60,10 +60,10 @@ async def test_we_find_two_instances(
                 assert {stats.id for stats in all_stats} == {one, other}
                 assert all_stats.malformed == []
 
-            (ping,) = await client.ping(contract.name, one)
+            (ping,) = await client.ping(contract.name, one, wait=SECONDS)
             head = {"name": contract.name, "id": one, "version": contract.version, "metadata": contract.metadata}
             assert ping == natsery.ServicePing(**head)
-            (info,) = await client.info(contract.name, one)
+            (info,) = await client.info(contract.name, one, wait=SECONDS)
             assert info == natsery.ServiceInfo(
                 **head,
                 description=contract.description,
@@ -74,7 +74,7 @@ async def test_we_find_two_instances(
                     natsery.EndpointInfo(name="fail", subject=contract.fail, queue_group=contract.failing_queue_group),
                 ),
             )
-            (stats,) = await client.stats(contract.name, one)
+            (stats,) = await client.stats(contract.name, one, wait=SECONDS)
             assert stats == natsery.ServiceStats(
                 **head,
                 started=stats.started,
@@ -142,6 +142,6 @@ async def test_we_read_their_numbers(
                 assert abs(endpoint.average_processing_time - average) <= 1
 
             await program.do("reset")
-            (stats,) = await client.stats(contract.name, instance)
+            (stats,) = await client.stats(contract.name, instance, wait=SECONDS)
             assert numbers(stats) == (numbers(before) if peer.resets else numbers(counted))
             assert stats.started > before.started
