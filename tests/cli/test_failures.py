@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -19,7 +20,7 @@ from .conftest import Result
 
 Run = Callable[..., Result]
 
-COMMANDS = {
+ASKING = {
     "ls": ("ls", "--wait", "0.1"),
     "ping": ("ping", "--wait", "0.1"),
     "info": ("info", "--wait", "0.1"),
@@ -27,7 +28,14 @@ COMMANDS = {
     "request": ("request", "math.add", "1+2", "--timeout", "0.1"),
 }
 
+COMMANDS = {
+    **ASKING,
+    "top": ("top", "--once", "--interval", "0.1"),
+    "run": ("run", str(Path(__file__).parents[2] / "examples" / "calc.py")),
+}
+
 every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+every_asking_command = pytest.mark.parametrize("command", ASKING.values(), ids=ASKING)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +82,7 @@ def test_a_server_that_is_frozen_already(run: Run, faulty: NatsServer, command: 
     assert result.err.count("\n") == 1
 
 
-@every_command
+@every_asking_command
 @pytest.mark.parametrize(
     ("fault", "status", "line"),
     [
