@@ -91,7 +91,10 @@ def is_unavailable(headers: bytes) -> bool:
 
 
 def run(wire: Wire, subject: str, count: int, outstanding: int, must_stop: list[bool]) -> dict[str, float]:
-    """Keep requests under way until ``count`` of them (0: no limit) or a stop, then wait for the rest."""
+    """Keep requests under way until ``count`` of them (0: no limit) or a stop, then wait for the rest.
+
+    A second stop says that nothing can come any more but what is in the socket: the rest is lost.
+    """
     sent_at: dict[int, int] = {}
     overdue: dict[int, int] = {}
     latencies: list[int] = []
@@ -120,6 +123,9 @@ def run(wire: Wire, subject: str, count: int, outstanding: int, must_stop: list[
                 continue
             outcomes[outcome] += 1
             latencies.append(now - sent)
+        if len(must_stop) > 1 and not replies:
+            lost += len(sent_at) + len(overdue)
+            break
         while sent_at and now - sent_at[oldest := next(iter(sent_at))] > OVERDUE_AFTER_NS:
             overdue[oldest] = sent_at.pop(oldest)
         while overdue and now - overdue[oldest := next(iter(overdue))] > LOST_AFTER_NS:
@@ -151,7 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="such as nats://127.0.0.1:4222")
     parser.add_argument("subject")
-    parser.add_argument("--count", type=int, default=10_000, help="requests to send; 0: until SIGTERM (%(default)s)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=10_000,
+        help="requests to send; 0: until SIGTERM, a second one ends the wait (%(default)s)",
+    )
     parser.add_argument("--outstanding", type=int, default=64, help="requests under way at a time (%(default)s)")
     arguments = parser.parse_args()
     must_stop: list[bool] = []

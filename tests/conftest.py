@@ -22,6 +22,9 @@ from .server import NatsServer
 # A shell has its background jobs ignore Ctrl-C, and they hand that down to the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same goes for the end of a terminal under nohup.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-SECONDS = 30
+SECONDS = 60
 
 
 class Program:

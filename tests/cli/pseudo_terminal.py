@@ -18,7 +18,7 @@ from typing import Any
 
 import pyte
 
-SECONDS = 20
+SECONDS = 60
 
 ALTERNATE_SCREEN = 1049 << 5
 WRAPS = 7 << 5

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 import natsery
+from natsery._cli._asking import _discovery, _listing, _request
 from natsery._cli._connecting import _silence
 from natsery._cli._exits import Exit
 from natsery._native import _connection
@@ -91,8 +94,26 @@ def test_a_server_that_is_frozen_already(run: Run, faulty: NatsServer, command: 
     ],
 )
 def test_a_server_that_fails_while_it_is_asked(
-    run: Run, faulty: NatsServer, command: tuple[str, ...], fault: str, status: Exit, line: str
+    run: Run,
+    faulty: NatsServer,
+    command: tuple[str, ...],
+    fault: str,
+    status: Exit,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    has_failed = threading.Event()
+
+    async def check_when_it_has_failed(nc: natsery.NativeConnection) -> None:
+        """However long the fault takes, it comes before the look at the server."""
+        await anyio.to_thread.run_sync(has_failed.wait)
+        while fault == "kill" and nc.is_connected:
+            await anyio.sleep(0.01)
+        await _silence.check_server(nc)
+
+    for module in (_discovery, _listing, _request):
+        monkeypatch.setattr(module, "check_server", check_when_it_has_failed)
+
     async def fail_when_asked(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with natsery.connect(faulty.url, reconnect=False) as nc:
             async with nc.subscribe("$SRV.>") as discovery, nc.subscribe("math.add") as requests:
@@ -100,6 +121,7 @@ def test_a_server_that_fails_while_it_is_asked(
                 messages = requests if command[0] == "request" else discovery
                 await messages.receive()
                 getattr(faulty, fault)()
+                has_failed.set()
 
     with anyio.from_thread.start_blocking_portal("trio") as portal:
         future, _ = portal.start_task(fail_when_asked)

@@ -121,3 +121,12 @@ def test_completion(run: Run, shell: str) -> None:
     result = run("completion", shell)
     assert result.status == 0
     assert f"_NATSERY_COMPLETE={shell}_complete" in result.out
+
+
+@pytest.mark.parametrize("command", ["request", "run", "completion"])
+def test_help_keeps_examples_line_by_line(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert "\\b" not in result.out
+    assert (
+        sum(line.strip().split()[:1] == ["natsery"] for line in result.out.splitlines()) >= 2 or command == "completion"
+    )

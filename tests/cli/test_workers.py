@@ -50,22 +50,21 @@ def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path
         program.wait_for(f"4 workers ready at {server.url} on trio")
         pids = dict(re.findall(r"^worker (\d) ready, process (\d+)$", program.output, re.MULTILINE))
         assert sorted(pids) == ["1", "2", "3", "4"]
-        with loading(server) as requester, asking(server.url) as asker:
+        with loading(server) as before, asking(server.url) as asker:
             answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
             os.kill(int(pids["3"]), signal.SIGKILL)
             program.wait_for("worker 3 was ended by SIGKILL; it starts again in 0.1 s")
             program.wait_for("worker 3 ready")
-            seen = results(requester)
-        assert answers == {"hello"}
-        assert seen["answered"] + seen["lost"] == seen["requests"] > 0
-        assert seen["lost"] <= OUTSTANDING  # what the killed one held
-        with loading(server) as requester:
-            with asking(server.url) as asker:
-                for _ in range(100):
-                    asker.ask("math.echo", b"hello")
-            program.terminate()
-            assert program.wait() == 0, program.output
-            seen = results(requester)
+            before.terminate()
+            with loading(server) as requester:
+                answers |= {asker.ask("math.echo", b"hello") for _ in range(100)}
+                program.terminate()
+                assert program.wait() == 0, program.output
+                seen = results(requester)
+            seen_before = results(before)  # its second signal: no worker is left that could answer
+    assert answers == {"hello"}
+    assert seen_before["answered"] + seen_before["lost"] == seen_before["requests"] > 0
+    assert seen_before["lost"] <= OUTSTANDING  # what the killed one held
     assert seen["answered"] + seen["refused"] == seen["requests"]
     assert (seen["lost"], seen["failed"], seen["unexpected"]) == (0, 0, 0)
     assert seen["answered"] > 0

@@ -69,7 +69,7 @@ def request(
     verbose: bool,
     as_json: bool,
 ) -> Exit:
-    r"""Send DATA to SUBJECT and print the reply.
+    """Send DATA to SUBJECT and print the reply.
 
     Without DATA, what is piped to stdin is sent; on a terminal, nothing.
 
@@ -79,7 +79,7 @@ def request(
 
     An error reply goes to stderr as "Error: CODE: DESCRIPTION", and the exit status is 1; it is 4 if nobody listens on the
     subject and 5 if no reply comes in time.
-    """
+    """  # noqa: D301  # click wants the character that \\b is
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
     check_subject("SUBJECT", subject, wildcards=False)
