@@ -15,8 +15,9 @@ from anyio.abc import Process, TaskGroup
 
 from ..._service._scope import DEFAULT_GRACE
 from .._output import tell
+from .._readable import counted
 from ._channel import Channel
-from ._progress import Progress, requests
+from ._progress import Progress
 from ._restarts import GiveUp, Restarts, ending
 
 LATE_SECONDS = 10.0
@@ -127,7 +128,7 @@ class Crew:
             self._progress.end_line()
             self._progress.hurry(now)
             pending = self._pending()
-            tell("cutting off" + ("" if pending is None else f" {requests(pending)}"))
+            tell("cutting off" + ("" if pending is None else f" {counted(pending, 'request')}"))
         for member in self._members.values():
             member.cut_off(how)
 
@@ -210,7 +211,7 @@ class Crew:
                 self._keepers.start_soon(self._keep, number, name=f"natsery worker {number}")
         if not self._has_been_complete and len(self._ready()) == self._size:
             self._has_been_complete = True
-            count = f"{self._size} worker{'' if self._size == 1 else 's'} " if self._is_numbered else ""
+            count = f"{counted(self._size, 'worker')} " if self._is_numbered else ""
             tell(f"{count}ready {place}")
 
     def _ready(self) -> list[_Member]:

@@ -10,6 +10,7 @@ import anyio
 from rich.console import Console
 
 from .._output import tell
+from .._readable import counted
 
 SECONDS_BETWEEN = 0.5
 """How often the figures are looked at."""
@@ -48,7 +49,7 @@ class Progress:
         if pending is None or (pending == self._shown and not self._is_rewriting):
             return
         self._shown = pending
-        text = f"draining: {requests(pending)} in flight{self._left()}"
+        text = f"draining: {counted(pending, 'request')} in flight{self._left()}"
         if not self._is_rewriting:
             tell(text)
             return
@@ -69,8 +70,3 @@ class Progress:
     def _left(self) -> str:
         left = self._deadline - anyio.current_time()
         return "" if math.isinf(left) else f", {max(0, math.ceil(left))} s left"
-
-
-def requests(count: int) -> str:
-    """So many requests, in words."""
-    return f"{count:,} request{'' if count == 1 else 's'}"

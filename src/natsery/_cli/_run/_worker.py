@@ -21,8 +21,9 @@ from ..._tasks import background_tasks
 from .._connecting._settings import Settings
 from .._exits import Exit, status_after
 from .._output import tell
+from .._readable import counted
 from ._channel import Channel
-from ._progress import SECONDS_BETWEEN, Progress, requests
+from ._progress import SECONDS_BETWEEN, Progress
 
 
 @final
@@ -140,7 +141,7 @@ class Worker:
             self._progress.end_line()
             self._progress.hurry(anyio.current_time())
             if self._channel is None:
-                self._say(f"cutting off {requests(self._pending())}")
+                self._say(f"cutting off {counted(self._pending(), 'request')}")
         for service in self._services:
             service.stop(grace=0)
 
@@ -182,7 +183,7 @@ class Worker:
             parts.insert(0, f"{cut_off:,} cut off with 503")
         # A handler may have reset the figures meanwhile.
         drained = max(0, ended - cut_off - self._ended_before) if self._stopping.is_set() else 0
-        parts.insert(0, f"{requests(drained)} drained")
+        parts.insert(0, f"{counted(drained, 'request')} drained")
         if self._channel is not None:
             self._channel.tell(stopped=", ".join(parts))
         if self._channel is None or self._is_orphan:
