@@ -47,7 +47,7 @@ CONFIG = ServiceConfig(
 )
 
 
-@click.command
+@click.command(short_help="Serve an example, and show what happens.")
 def demo() -> None:
     """Serve an example on a server of its own, and show what happens.
 

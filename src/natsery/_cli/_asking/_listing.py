@@ -108,7 +108,7 @@ async def _ping(settings: Settings, question: Question, as_json: bool) -> Exit:
     return finish(replies, len(found), question)
 
 
-@click.command(cls=ConnectingCommand)
+@click.command(cls=ConnectingCommand, short_help="Show what services are and offer.")
 @question_options
 @json_option
 @connection_options
