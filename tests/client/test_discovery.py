@@ -14,6 +14,7 @@ import trio.testing
 
 import natsery
 from natsery import Ended, Replies, ServiceClient
+from natsery._client import _replies
 from natsery.abc import Connection, Message
 from natsery.testing import MemoryBroker
 
@@ -209,3 +210,21 @@ def test_two_hundred_instances_are_found_in_one_call(backend: str, transport: st
                 tasks.cancel_scope.cancel()
 
     anyio.run(main, backend=backend)
+
+
+def test_replies_that_were_dropped_are_told_also_when_the_collection_is_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_replies, "MAX_PENDING", 3)
+
+    async def main() -> None:
+        async with answering("$SRV.PING", [(number / 100, ping_of(number)) for number in range(5)]) as (client, _):
+            async with client.discover("PING", count=5) as replies:
+                await anyio.sleep(0.1)
+                assert [(await anext(replies)).id for _ in range(3)] == ["i0", "i1", "i2"]
+                with pytest.raises(natsery.SlowConsumerError):
+                    await anext(replies)
+                assert [each async for each in replies] == []
+                assert replies.ended is Ended.COUNT
+
+    in_virtual_time(main)

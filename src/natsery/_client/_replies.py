@@ -99,6 +99,8 @@ class ReplyStream(Generic[T]):
                     return await messages.receive()
                 window.expire(anyio.current_time())
             else:
+                if messages.dropped:
+                    messages._raise_failure()
                 return None
 
     def _deliver(self, message: abc.Message) -> None:
