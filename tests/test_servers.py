@@ -153,3 +153,17 @@ def test_a_server_that_cannot_start_says_why() -> None:
     with pytest.raises(ServerError, match="nonsense"):
         with NatsServer("nonsense: true"):
             pass
+
+
+def test_a_server_is_frozen_when_the_call_returns() -> None:
+    """Else a client can still connect to it, and then waits for what never comes."""
+    with NatsServer() as server:
+        assert server.process is not None
+        status = Path(f"/proc/{server.process.pid}/status")
+        for _ in range(100):
+            server.freeze()
+            server.freeze()
+            if status.exists():  # not on every system
+                assert "State:\tT" in status.read_text()
+            server.thaw()
+        assert server.monitor("healthz")["status"] == "ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -103,7 +104,10 @@ class NatsServer:
 
     def freeze(self) -> None:
         """Stop it (``SIGSTOP``): its connections stay open and it answers no more."""
-        self._signal(signal.SIGSTOP)
+        process = self._signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):
+            # The signal is on its way: until it has arrived, the server may still answer. What is found stays to be found again.
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after ``freeze``."""
@@ -173,10 +177,11 @@ class NatsServer:
     def _load_time(self) -> str:
         return str(self.monitor("varz")["config_load_time"])
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> subprocess.Popen[bytes]:
         if self.process is None:
             raise ServerError("nats-server does not run")
         self.process.send_signal(number)
+        return self.process
 
 
 def reserve_port() -> socket.socket:
