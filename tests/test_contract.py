@@ -67,6 +67,24 @@ async def nc(network: Network) -> AsyncIterator[Connection]:
         yield connection
 
 
+class Letter(Message):
+    """A message of a subscriber's own kind."""
+
+
+async def test_messages_are_made_as_the_subscriber_says(nc: Connection) -> None:
+    received: list[Message] = []
+    await nc.add_subscription("a", received.append, message_type=Letter)
+    await nc.add_subscription("a", received.append)
+    await nc.publish("a", b"plain", reply="r")
+    await nc.publish("a", b"with headers", headers={"Name": "value"})
+    await nc.flush()
+    kinds: dict[bytes, set[type]] = {b"plain": set(), b"with headers": set()}
+    for message in received:
+        kinds[message.data].add(type(message))
+    assert kinds == {b"plain": {Letter, Message}, b"with headers": {Letter, Message}}
+    assert repr(next(each for each in received if type(each) is Letter)).startswith("Letter(subject='a'")
+
+
 async def test_messages_arrive_whole_and_in_order(nc: Connection) -> None:
     received: list[Message] = []
     await nc.add_subscription("a.*", received.append)

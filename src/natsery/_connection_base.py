@@ -34,10 +34,16 @@ class SubscriptionBase(abc.Subscription):
         queue_group: the queue group, ``""`` for none.
         deliver: takes the messages.
         on_error: hears of what goes wrong with it.
+        message_type: what messages are made as.
     """
 
     def __init__(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
@@ -45,6 +51,7 @@ class SubscriptionBase(abc.Subscription):
         self.dropped = 0
         self._deliver = deliver
         self._on_error = on_error
+        self._message_type = message_type
 
     def _take(self, message: abc.Message) -> None:
         """Deliver a message; what its receiver raises ends nothing."""
@@ -109,17 +116,23 @@ class ConnectionBase(abc.Connection):
         *,
         queue_group: str = "",
         on_error: Callable[[NatseryError], None] | None = None,
+        message_type: type[abc.Message] = abc.Message,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
         check_subject("subject", subject)
         if queue_group:
             check_queue_group("queue_group", queue_group)
         self._raise_if_closed()
-        return await self._subscribe(subject, queue_group, deliver, on_error or self._report)
+        return await self._subscribe(subject, queue_group, deliver, on_error or self._report, message_type)
 
     @abstractmethod
     async def _subscribe(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> abc.Subscription:
         """Subscribe to what has been checked, with `add_subscription`'s promise about cancellation."""
 

@@ -141,7 +141,6 @@ NO_HEADERS = Headers()
 """The headers of a message that has none."""
 
 
-@final
 class Message:
     """One message from a subscription.
 
@@ -177,6 +176,6 @@ class Message:
 
     def __repr__(self) -> str:
         return (
-            f"Message(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, "
+            f"{type(self).__name__}(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, "
             f"headers={self.headers!r}, status={self.status})"
         )

@@ -140,6 +140,7 @@ class Connection(ABC):
         *,
         queue_group: str = "",
         on_error: Callable[[NatseryError], None] | None = None,
+        message_type: type[Message] = Message,
     ) -> Subscription:
         """Subscribe, and hand every message to ``deliver`` in the order of the wire.
 
@@ -147,7 +148,8 @@ class Connection(ABC):
         subscription, synchronously: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or
         later when permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events
         of the connection.
-        The subscription survives reconnects, until ``unsubscribe``.
+        The subscription survives reconnects, until ``unsubscribe``. ``message_type`` is what messages are made as: `Message`
+        or a subclass with no other parameters.
 
         Raises:
             ConfigError: the subject or queue group breaks a rule.

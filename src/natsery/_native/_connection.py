@@ -26,13 +26,14 @@ from .._protocol import _commands
 from .._protocol._complaints import complaint_error
 from .._protocol._messages import read_message
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Signal
-from .._protocol._publication import check_line, publication
+from .._protocol._publication import SIZE_FIELDS, SMALL, check_line, publication
 from .._protocol._server_info import ServerInfo, read_info
 from ._authentication import check_files
 from ._dialling import Pause, dial_again, dial_elsewhere, dial_first
 from ._link import Link
 from ._options import Options
 from ._outbox import Outbox
+from ._plain_stream import PlainStream
 from ._pool import Pool
 from ._session import Fence, Ping, Session
 from ._statistics import ConnectionStatistics
@@ -138,10 +139,14 @@ class NativeConnection(ConnectionBase):
         if outbox.size > outbox.limit or size > self._max_payload:
             return False
         # The reply subject came off the wire as one field, so it needs no check to go back as one.
-        frame = b"PUB %b %d\r\n%b\r\n" % (message.reply.encode(), size, data)
+        size_field = SIZE_FIELDS[size] if size < SMALL else b" %d\r\n" % size
+        frame = b"".join((b"PUB ", message.reply.encode(), size_field, data, b"\r\n"))
         outbox.frames.append(frame)
         outbox.size += len(frame)
-        if outbox.is_waiting:
+        outbox.until_push = until_push = outbox.until_push - 1
+        if not until_push:
+            outbox.push()
+        elif outbox.is_waiting:
             outbox.wake()
         return True
 
@@ -156,10 +161,15 @@ class NativeConnection(ConnectionBase):
     # Subscriptions
 
     async def _subscribe(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> abc.Subscription:
         check_line(subject, queue_group, self._max_subjects)
-        subscription = self._subscriptions.add(subject, queue_group, deliver, on_error, self._unsubscribe)
+        subscription = self._subscriptions.add(subject, queue_group, deliver, on_error, message_type, self._unsubscribe)
         if self._session is not None:
             self._subscriptions.begin(subscription)
             self._outbox.put(subscription.command)
@@ -320,7 +330,8 @@ class NativeConnection(ConnectionBase):
         self._lame_duck = anyio.Event()
         self._take_info(link.info, link)
         outbox = self._outbox
-        outbox.open([subscription.command for subscription in self._subscriptions.begin_all()])
+        send_nowait = link.stream.send_nowait if isinstance(link.stream, PlainStream) else None
+        outbox.open([subscription.command for subscription in self._subscriptions.begin_all()], send_nowait)
         session = self._session = Session(link, outbox, self._options, self._dispatch, self._ping)
         fences, self._fences = self._fences, []
         for fence in fences:
@@ -373,8 +384,11 @@ class NativeConnection(ConnectionBase):
                 continue
             _, subject, reply, header_block, data = event
             try:
-                # Without headers, `read_message` written out: a call less for nearly every message.
-                message = read_message(event) if header_block else abc.Message(subject.decode(), data, reply.decode())
+                if header_block:
+                    message = read_message(event, subscription._message_type)
+                else:
+                    # `read_message`, written out: a call less for nearly every message.
+                    message = subscription._message_type(subject.decode(), data, reply.decode())
             except (MalformedMessageError, UnicodeDecodeError):
                 self._drop(event)
                 continue
@@ -385,6 +399,7 @@ class NativeConnection(ConnectionBase):
             except Exception:
                 logger.exception("delivering a message on %r failed", subscription.subject)
         self._in_messages += count
+        session.outbox.expect_answers(count)
 
     def _drop(self, event: MessageEvent) -> None:
         self._malformed += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, final
 
 import anyio
@@ -29,13 +29,18 @@ class Outbox:
         size: their bytes.
         limit: bytes from which on those who send must look closer.
         is_waiting: whether the task that empties it waits for a frame.
+        until_push: answers after which to ``push``; below 1 if never.
         taken_messages: messages that the task has taken.
         taken_bytes: bytes that it has taken.
     """
 
     __slots__ = (
+        "_is_sending",
         "_low_water",
         "_other_frames",
+        "_rest",
+        "_second_half",
+        "_send_nowait",
         "_wakeup",
         "frames",
         "is_waiting",
@@ -43,6 +48,7 @@ class Outbox:
         "size",
         "taken_bytes",
         "taken_messages",
+        "until_push",
     )
 
     def __init__(self, frames: Iterable[bytes] = ()) -> None:
@@ -52,7 +58,12 @@ class Outbox:
         self.is_waiting: bool = False
         self.taken_messages: int = 0
         self.taken_bytes: int = 0
+        self.until_push: int = 0
+        self._second_half = 0
         self._other_frames = 0
+        self._send_nowait: Callable[[bytes], int] | None = None
+        self._is_sending = False
+        self._rest = b""
         self._wakeup = new_wakeup()
         self._low_water: anyio.Event | None = None
 
@@ -64,8 +75,14 @@ class Outbox:
         if self.is_waiting:
             self.wake()
 
-    def open(self, frames: list[bytes]) -> None:
-        """Let everything pass from now on, these frames, which are no messages, in front."""
+    def open(self, frames: list[bytes], send_nowait: Callable[[bytes], int] | None) -> None:
+        """Let everything pass from now on, these frames, which are no messages, in front.
+
+        Args:
+            frames: the frames.
+            send_nowait: sends what the network takes at once and says how many bytes, if there is a way to do so.
+        """
+        self._send_nowait = send_nowait
         self._other_frames += len(frames)
         self.frames[:0] = frames
         self.size += sum(map(len, frames))
@@ -76,9 +93,32 @@ class Outbox:
         self.is_waiting = False
         self._wakeup.set()
 
+    def expect_answers(self, count: int) -> None:
+        """So many messages have come at once: if each is answered at once, the answers leave in two halves.
+
+        The server begins with the first half while the second is made, and no other task has to have its turn for either.
+        """
+        if self._send_nowait is not None:
+            self._second_half = count // 2
+            self.until_push = count - self._second_half
+
+    def push(self) -> None:
+        """Send what there is from here, if that can be; otherwise, and with what is left, the task goes on."""
+        self.until_push, self._second_half = self._second_half, 0
+        if self._send_nowait is not None and not self._is_sending:
+            frames = self.take()
+            sent = self._send_nowait(frames)
+            if sent == len(frames):
+                self.sent()
+                return
+            self._rest = frames[sent:]
+            self._is_sending = False
+        if self.is_waiting:
+            self.wake()
+
     async def wait_for_frames(self) -> None:
         """Wait until there is something to take. A checkpoint only when it has to wait."""
-        while not self.frames:
+        while not (self.frames or self._rest):
             self.is_waiting = True
             try:
                 await self._wakeup.wait()
@@ -86,7 +126,11 @@ class Outbox:
                 self.is_waiting = False
 
     def take(self) -> bytes:
-        """The next frames, joined."""
+        """The next frames, joined; nothing else may be sent until they are ``sent``."""
+        self._is_sending = True
+        if self._rest:
+            data, self._rest = self._rest, b""
+            return data
         frames = self.frames
         if self.size <= BATCH_BYTES:
             self.frames, rest = [], 0
@@ -114,8 +158,9 @@ class Outbox:
                 self._low_water = anyio.Event()
             await self._low_water.wait()
 
-    def tell_low_water(self) -> None:
-        """Let those go on who wait, if there is room now."""
+    def sent(self) -> None:
+        """The network has what was taken; let those go on who wait, if there is room now."""
+        self._is_sending = False
         if self._low_water is not None and self.size <= HIGH_WATER_BYTES // 2:
             self._low_water.set()
             self._low_water = None
@@ -127,6 +172,8 @@ class Outbox:
         self.frames = []
         self.size = 0
         self.limit = AWAY
+        self._send_nowait = None
+        self.until_push = self._second_half = 0
         if self._low_water is not None:
             self._low_water.set()
             self._low_water = None

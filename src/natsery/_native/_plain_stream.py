@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from typing import final
 
 import anyio
@@ -17,7 +18,9 @@ def plain_stream(stream: ByteStream) -> ByteStream:
     if isinstance(stream, SocketStream):
         raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # no Django
         if isinstance(raw, socket.socket):
-            return PlainStream(stream, raw)
+            from .._backends._trio import wait_readable
+
+            return PlainStream(stream, raw, wait_readable)
     return stream
 
 
@@ -31,9 +34,12 @@ class PlainStream(ByteStream):
     ``send`` is no checkpoint unless the socket takes no more.
     """
 
-    def __init__(self, stream: SocketStream, raw: socket.socket) -> None:
+    def __init__(
+        self, stream: SocketStream, raw: socket.socket, wait_readable: Callable[[socket.socket], Awaitable[None]]
+    ) -> None:
         self._stream = stream
         self._raw = raw
+        self._wait_readable = wait_readable
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """The next bytes. A checkpoint.
@@ -42,7 +48,7 @@ class PlainStream(ByteStream):
             EndOfStream, BrokenResourceError, ClosedResourceError: as for any stream.
         """
         while True:
-            await anyio.wait_readable(self._raw)
+            await self._wait_readable(self._raw)
             try:
                 data = self._raw.recv(max_bytes)
             except BlockingIOError:
@@ -67,6 +73,16 @@ class PlainStream(ByteStream):
                 await anyio.wait_writable(self._raw)
             except OSError as error:
                 raise anyio.BrokenResourceError from error
+
+    def send_nowait(self, item: bytes) -> int:
+        """Send as much of it as the socket takes at once; how many bytes. Not while ``send`` is under way.
+
+        Errors are left for ``send`` to find.
+        """
+        try:
+            return self._raw.send(item)
+        except OSError:
+            return 0
 
     async def send_eof(self) -> None:
         """Send nothing more."""

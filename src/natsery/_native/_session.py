@@ -149,7 +149,7 @@ class Session:
         while True:
             await outbox.wait_for_frames()
             await stream.send(outbox.take())
-            outbox.tell_low_water()
+            outbox.sent()
 
     async def _keep_alive(self) -> None:
         # By what is received, for a PING may be stuck behind a send buffer that a frozen server does not empty.

@@ -25,9 +25,10 @@ class NativeSubscription(SubscriptionBase):
         queue_group: str,
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
         end: Callable[[NativeSubscription], None],
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error)
+        super().__init__(subject, queue_group, deliver, on_error, message_type)
         self.sid = sid
         self.is_ending = False
         self._end = end
@@ -65,12 +66,13 @@ class Subscriptions:
         queue_group: str,
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
         end: Callable[[NativeSubscription], None],
     ) -> NativeSubscription:
         """A new one, that no server knows of."""
         self.last_sid += 1
         sid = b"%d" % self.last_sid
-        subscription = NativeSubscription(sid, subject, queue_group, deliver, on_error, end)
+        subscription = NativeSubscription(sid, subject, queue_group, deliver, on_error, message_type, end)
         self.by_sid[sid] = subscription
         return subscription
 

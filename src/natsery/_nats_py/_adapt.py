@@ -82,9 +82,10 @@ class AdaptedSubscription(SubscriptionBase):
         queue_group: str,
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error)
-        self._inner = ClientSubscription(subject, queue_group, self._take, self._fail)
+        super().__init__(subject, queue_group, deliver, on_error, message_type)
+        self._inner = ClientSubscription(subject, queue_group, self._take, self._fail, message_type)
         self._side = side
 
     async def _begin(self) -> None:
@@ -127,9 +128,14 @@ class AdaptedConnection(ConnectionBase):
         await self._side.publish(frame, 1, len(data))
 
     async def _subscribe(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> abc.Subscription:
-        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error)
+        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error, message_type)
         await subscription._begin()
         return subscription
 

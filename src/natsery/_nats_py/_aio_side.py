@@ -63,7 +63,9 @@ class AioSubscription:
         self.has_told = False
         self._side = side
         self._near = near
-        self._inner = ClientSubscription(near.subject, near.queue_group, self.aio_take, self.aio_on_error)
+        self._inner = ClientSubscription(
+            near.subject, near.queue_group, self.aio_take, self.aio_on_error, near._message_type
+        )
 
     async def aio_subscribe(self) -> None:
         try:

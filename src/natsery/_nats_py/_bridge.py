@@ -86,8 +86,9 @@ class BridgedSubscription(SubscriptionBase):
         queue_group: str,
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error)
+        super().__init__(subject, queue_group, deliver, on_error, message_type)
         self._side = side
         self._far = AioSubscription(side, self)
         side.outbound.put(self._far.aio_subscribe)
@@ -160,9 +161,14 @@ class BridgedConnection(ConnectionBase):
             await self._wait_low_water()
 
     async def _subscribe(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> abc.Subscription:
-        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error)
+        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error, message_type)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""

@@ -58,6 +58,7 @@ class ClientSubscription:
     Args:
         take: is called with every message, and must not raise: that would end nats-py's reader.
         on_error: hears of what goes wrong with this subscription.
+        message_type: what messages are made as.
     """
 
     def __init__(
@@ -66,22 +67,24 @@ class ClientSubscription:
         queue_group: str,
         take: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> None:
         self.subject = subject
         self.queue_group = queue_group
         self.take = take
         self.on_error = on_error
+        self.message_type = message_type
         self.inner: NatsSubscription | None = None
         self.is_ending = False
 
 
-def _converted(msg: Msg) -> abc.Message:
+def _converted(msg: Msg, message_type: type[abc.Message]) -> abc.Message:
     headers = msg.headers
     if headers is None:
-        return abc.Message(msg.subject, msg.data, reply=msg.reply)
+        return message_type(msg.subject, msg.data, msg.reply)
     pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
     status = headers.get("Status", "") if not msg.data else ""
-    return abc.Message(
+    return message_type(
         msg.subject,
         msg.data,
         reply=msg.reply,
@@ -98,12 +101,13 @@ class Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, take: abc.Deliver, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, take: abc.Deliver, message_type: type[abc.Message], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.take = take
+        self.message_type = message_type
 
     def set_result(self, result: Msg, /) -> None:
-        self.take(_converted(result))
+        self.take(_converted(result, self.message_type))
 
 
 @final
@@ -260,7 +264,7 @@ class ClientSide:
     async def subscribe(self, subscription: ClientSubscription) -> None:
         """Subscribe; nothing is left if it raises or is cancelled."""
         self.raise_if_closed()
-        intake = Intake(subscription.take, self._loop)
+        intake = Intake(subscription.take, subscription.message_type, self._loop)
         try:
             inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
         except nats.errors.BadSubjectError:

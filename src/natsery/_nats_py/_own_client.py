@@ -60,7 +60,7 @@ class _Reading:
             count += 1
             size += len(event[4])
             try:
-                message = read_message(event)
+                message = read_message(event, intake.message_type)
             except MalformedMessageError as error:
                 await client._error_cb(error)
             else:

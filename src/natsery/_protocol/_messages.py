@@ -8,7 +8,7 @@ from ._headers import read_headers
 from ._parser import MessageEvent
 
 
-def read_message(event: MessageEvent) -> Message:
+def read_message(event: MessageEvent, message_type: type[Message] = Message) -> Message:
     """The message of an event.
 
     Raises:
@@ -17,9 +17,9 @@ def read_message(event: MessageEvent) -> Message:
     _, subject, reply, header_block, data = event
     try:
         if not header_block:
-            return Message(subject.decode(), data, reply.decode())
+            return message_type(subject.decode(), data, reply.decode())
         headers, status, _ = read_headers(header_block)
-        return Message(subject.decode(), data, reply.decode(), headers, status)
+        return message_type(subject.decode(), data, reply.decode(), headers, status)
     except UnicodeDecodeError:
         reason = "its subject or reply is not UTF-8"
     except MalformedMessageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias, final
@@ -51,6 +52,7 @@ _SIGNALS: Final = {b"PING": Signal.PING, b"PONG": Signal.PONG, b"+OK": Signal.OK
 
 # Most messages are small: a look-up is faster than reading the digits, and as strict.
 _SMALL_SIZES: Final = {b"%d" % size: size for size in range(4096)}
+_SMALL_TEXTS: Final = tuple(_SMALL_SIZES)
 
 
 @final
@@ -105,6 +107,8 @@ class Parser:
             or data.count(b"\r") != count
         )
         index = 0
+        if not (has_odd_space or may_hold_a_long_line):
+            index = _take_plain_messages(pieces, events)
         while index < count:
             line = pieces[index]
             index += 1
@@ -186,6 +190,21 @@ class _Head(NamedTuple):
 
     def message(self, body: bytes) -> MessageEvent:
         return self.sid, self.subject, self.reply, body[: self.header_size], body[self.header_size :]
+
+
+def _take_plain_messages(pieces: list[bytes], events: list[Event]) -> int:
+    """Take the messages at the start that are small and want a reply, as nearly all to services are; how many pieces."""
+    texts = _SMALL_TEXTS
+    append = events.append
+    before = len(events)
+    # Half a message at the end is not taken, and what is no such message ends this in one way or another.
+    with suppress(ValueError, IndexError):
+        for line, payload in zip(pieces[::2], pieces[1::2], strict=False):
+            verb, subject, sid, reply, size = line.split(b" ")
+            if size != texts[len(payload)] or verb != b"MSG" or not (subject and sid and reply):
+                break
+            append((sid, subject, reply, b"", payload))
+    return 2 * (len(events) - before)
 
 
 def _check_start(line: bytes) -> None:

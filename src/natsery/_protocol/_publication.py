@@ -9,6 +9,12 @@ from typing import Final
 from .._errors import ConfigError, MaxPayloadError
 from .._message import Headers, HeadersInput
 
+SMALL: Final = 4096
+"""Bytes from which on a payload is not small any more."""
+
+SIZE_FIELDS: Final = tuple(b" %d\r\n" % size for size in range(SMALL))
+"""How the control lines of small payloads end: a look-up is faster than writing the digits."""
+
 _BLANK: Final = re.compile(r"\s")
 
 _LONG_SUBJECT: Final = 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -66,14 +66,16 @@ class Endpoint:
         self._reports = service._reports
         self._placed = placed
         self._handler = compose(config.handler, (*service.config.middlewares, *config.middlewares))
+        self._concurrency = config.concurrency
         self._clock_ns = service.config.clock.monotonic_ns
         self._max_messages = config.pending_messages or service.config.pending_messages
         self._max_bytes = config.pending_bytes or service.config.pending_bytes
         self._forbidden = forbidden_reply_prefixes(service.config.prefix)
+        self._suspicious = {".", *(prefix[0] for prefix in self._forbidden)}
         self._new_wakeup = wakeup_class()
         self._counters = Counters()
         self._failures = Failures(service, self, self._counters)
-        self._pending: deque[abc.Message] = deque()
+        self._pending: deque[Request] = deque()
         self._pending_bytes = 0
         self._workers: list[_Worker] = []
         self._idle: list[_Worker] = []
@@ -146,7 +148,11 @@ class Endpoint:
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
         self._subscription = await self._connection.add_subscription(
-            self.subject, self._deliver, queue_group=self.queue_group, on_error=self._on_subscription_error
+            self.subject,
+            cast("abc.Deliver", self._deliver),
+            queue_group=self.queue_group,
+            on_error=self._on_subscription_error,
+            message_type=Request,
         )
 
     def _go_live(self) -> None:
@@ -201,30 +207,34 @@ class Endpoint:
 
     # Messages in
 
-    def _deliver(self, message: abc.Message) -> None:
-        reply = message.reply
+    def _deliver(self, request: Request) -> None:
+        reply = request.reply
         if self._is_cut_off:
-            self._refuse(message, FailureCause.STOPPING, STOPPING)
+            self._refuse(request, FailureCause.STOPPING, STOPPING)
             return
-        if reply and not is_answerable(reply, self._forbidden):
+        if (
+            reply
+            and (reply[0] in self._suspicious or reply[-1] == "." or "*" in reply or ">" in reply or ".." in reply)
+            and not is_answerable(reply, self._forbidden)
+        ):
             self._counters.malformed += 1
             self._reports.report(
-                MalformedRequestError(message.subject, f"its reply subject {reply!r:.200} may not be answered"), self
+                MalformedRequestError(request.subject, f"its reply subject {reply!r:.200} may not be answered"), self
             )
             return
         pending = self._pending
-        size = len(message.data)
+        size = len(request.data)
         # A worker that has been woken is about to take a message, so that one does not wait any more.
         waiting = len(pending) - self._waking
         if waiting >= self._max_messages or (waiting > 0 and self._pending_bytes + size > self._max_bytes):
-            self._overload(message)
+            self._overload(request)
             return
-        pending.append(message)
+        pending.append(request)
         self._pending_bytes += size
         if self._idle:
             self._waking += 1
             self._idle.pop().wakeup.set()
-        elif len(self._workers) < self._placed.config.concurrency:
+        elif len(self._workers) < self._concurrency:
             self._start_worker()
 
     def _start_worker(self) -> None:
@@ -234,16 +244,16 @@ class Endpoint:
         self._waking += 1
         self._tasks.start_soon(self._work, worker, name=f"natsery endpoint {self.name}")
 
-    def _overload(self, message: abc.Message) -> None:
+    def _overload(self, request: Request) -> None:
         if not self._is_congested:
             self._is_congested = True
             full = f"{len(self._pending)} requests of {self._pending_bytes} bytes are waiting"
             self._reports.report(EndpointOverloadedError(self.name, full), self)
-        self._refuse(message, FailureCause.OVERLOADED, OVERLOADED)
+        self._refuse(request, FailureCause.OVERLOADED, OVERLOADED)
 
-    def _refuse(self, message: abc.Message, cause: FailureCause, answer: tuple[int, str]) -> None:
+    def _refuse(self, request: Request, cause: FailureCause, answer: tuple[int, str]) -> None:
         self._counters.count_failure(cause, *answer)
-        self._service._refusals.refuse(message.reply, answer)
+        self._service._refusals.refuse(request.reply, answer)
 
     def _on_subscription_error(self, error: NatseryError) -> None:
         if isinstance(error, SlowConsumerError):
@@ -273,6 +283,7 @@ class Endpoint:
         recent_replies = self._recent_replies
         failures = self._failures
         unyielded = 0
+        now = 0  # the end of the last request, if it is the beginning of the next
         self._waking -= 1
         try:
             while True:
@@ -281,13 +292,14 @@ class Endpoint:
                         return
                     self._is_congested = False
                     await self._rest(worker)
-                    unyielded = 0
+                    unyielded = now = 0
                     continue
-                message = pending.popleft()
-                self._pending_bytes -= len(message.data)
-                request = Request(message, connection, self)
+                request = pending.popleft()
+                self._pending_bytes -= len(request.data)
+                request.endpoint = self
                 worker.request = request
-                worker.begun = begun = clock_ns()
+                worker.begun = begun = now or clock_ns()
+                now = 0
                 is_replying = False
                 try:
                     if timeout is None:
@@ -296,14 +308,14 @@ class Endpoint:
                         result = await within(timeout, handler, request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
-                    elif type(result) is bytes and message.reply and request._failure is None:
+                    elif type(result) is bytes and request.reply and request._failure is None:
                         # What `request._send` does, the fast way: this is how nearly every request ends.
                         is_replying = request._has_responded = True
-                        if not answer_nowait(message, result):
-                            await connection.send(message.reply, result)
+                        if not answer_nowait(request, result):
+                            await connection.send(request.reply, result)
                     elif result is not None:
                         await request._send(as_bytes(result), None)
-                    elif not request._has_responded and message.reply:
+                    elif not request._has_responded and request.reply:
                         await request._send(b"", None)
                 except Exception as error:
                     if is_replying:
@@ -315,16 +327,17 @@ class Endpoint:
                 else:
                     if not request._has_ended:
                         request._has_ended = True
+                        now = clock_ns()
                         if request._failure is None:
                             counters.num_requests += 1
-                            counters.processing_time += clock_ns() - begun
-                            recent_replies.append(message.reply)
+                            counters.processing_time += now - begun
+                            recent_replies.append(request.reply)
                         else:
-                            counters.count_failure(*request._failure, clock_ns() - begun)
+                            counters.count_failure(*request._failure, now - begun)
                 worker.request = None
                 unyielded += 1
                 if unyielded >= REQUESTS_BETWEEN_YIELDS:
-                    unyielded = 0
+                    unyielded = now = 0
                     await checkpoint()
         finally:
             self._workers.remove(worker)

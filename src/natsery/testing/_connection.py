@@ -40,8 +40,9 @@ class MemorySubscription(SubscriptionBase):
         queue_group: str,
         deliver: abc.Deliver,
         on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error)
+        super().__init__(subject, queue_group, deliver, on_error, message_type)
         self._is_active = False
         self._connection = connection
 
@@ -59,7 +60,9 @@ class MemorySubscription(SubscriptionBase):
             if self._connection._is_to_drop(self.subject):
                 self._lose(1)
             else:
-                self._take(message)
+                self._take(
+                    self._message_type(message.subject, message.data, message.reply, message.headers, message.status)
+                )
 
         return deliver
 
@@ -110,9 +113,14 @@ class MemoryConnection(ConnectionBase):
             self._waiting_bytes += len(frame)
 
     async def _subscribe(
-        self, subject: str, queue_group: str, deliver: abc.Deliver, on_error: Callable[[NatseryError], None]
+        self,
+        subject: str,
+        queue_group: str,
+        deliver: abc.Deliver,
+        on_error: Callable[[NatseryError], None],
+        message_type: type[abc.Message],
     ) -> abc.Subscription:
-        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error)
+        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error, message_type)
         self._subscriptions.append(subscription)
         if self._back is None:
             self._begin(subscription)

@@ -42,9 +42,10 @@ def make_request(
         raise ConfigError("data", type(data).__name__, "must be bytes")
     check_subject("subject", subject, wildcards=False)
     answers: list[abc.Message] = []
-    message = abc.Message(subject, data, reply, abc.Headers(headers))
-    place = _Place(check_subject("pattern", subject if pattern is None else pattern))
-    return Request(message, cast("abc.Connection", _Recorder(answers)), cast("Endpoint", place)), answers
+    request = Request(subject, data, reply, abc.Headers(headers))
+    place = _Place(check_subject("pattern", subject if pattern is None else pattern), _Recorder(answers))
+    request.endpoint = cast("Endpoint", place)
+    return request, answers
 
 
 @final
@@ -66,3 +67,4 @@ class _Place:
     """As much of an endpoint as a request looks at."""
 
     subject: str
+    _connection: _Recorder

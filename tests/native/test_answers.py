@@ -1,0 +1,165 @@
+"""How the answers to many requests at once leave: in order, whole, none lost, and none waiting for another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import EventKind
+
+from ..test_serve import bounded
+from .scripted import Peer, scripted_server
+
+pytestmark = pytest.mark.anyio
+
+COUNT = 8
+
+
+def burst(count: int = COUNT) -> bytes:
+    """Requests as one chunk, to the first subscription."""
+    return b"".join(b"MSG echo 1 r.%d 1\r\n%d\r\n" % (number, number % 10) for number in range(count))
+
+
+def echo_service(handler: Callable[[natsery.Request], Awaitable[bytes]], concurrency: int = 1) -> natsery.ServiceConfig:
+    return natsery.ServiceConfig(
+        "echo", "1.0.0", endpoints=[natsery.EndpointConfig("echo", handler, concurrency=concurrency)]
+    )
+
+
+async def replies(peer: Peer, count: int) -> list[tuple[int, int]]:
+    """The number and the size of each reply."""
+    found: list[tuple[int, int]] = []
+    while len(found) < count:
+        _, subject, size = (await peer.line_of(b"PUB")).split()
+        await peer.line()
+        found.append((int(subject[2:]), int(size)))
+    return found
+
+
+class Server:
+    """Sends what a test says once the service is live, and takes the answers."""
+
+    def __init__(self, requests: bytes, count: int) -> None:
+        self.may_read = anyio.Event()
+        self.answered = anyio.Event()
+        self.replies: list[tuple[int, int]] = []
+        self._requests = requests
+        self._count = count
+
+    async def script(self, peer: Peer) -> None:
+        await peer.greet(max_payload=1_000_000)
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n" + self._requests)
+        await self.may_read.wait()
+        self.replies = await replies(peer, self._count)
+        self.answered.set()
+        await peer.answer_pings()
+
+
+async def test_answers_to_a_burst_leave_in_order() -> None:
+    async def echo(request: natsery.Request) -> bytes:
+        return request.data
+
+    server = Server(burst(1000), 1000)
+    server.may_read.set()
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(echo)) as service:
+            await server.answered.wait()
+            assert service.stats().endpoints[0].num_requests == 1000
+    assert server.replies == [(number, 1) for number in range(1000)]
+
+
+async def test_answers_wait_for_a_server_that_takes_nothing_and_stay_whole() -> None:
+    async def large(request: natsery.Request) -> bytes:
+        return request.data * 60_000
+
+    server = Server(burst(100), 100)
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(large)):
+            await anyio.wait_all_tasks_blocked()
+            assert nc.pending_bytes > 0
+            server.may_read.set()
+            await server.answered.wait()
+        await nc.flush()
+        assert nc.pending_bytes == 0
+    assert server.replies == [(number, 60_000) for number in range(100)]
+
+
+async def test_an_answer_does_not_wait_for_a_request_that_takes_long() -> None:
+    is_over = anyio.Event()
+
+    async def stall_in_between(request: natsery.Request) -> bytes:
+        if request.reply == "r.5":
+            await is_over.wait()
+        return request.data
+
+    server = Server(burst(), 5)
+    server.may_read.set()
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(stall_in_between)):
+            await server.answered.wait()
+            is_over.set()
+    assert [number for number, _ in server.replies] == [0, 1, 2, 3, 4]
+
+
+async def test_answers_of_several_workers_all_leave() -> None:
+    async def later(request: natsery.Request) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return request.data
+
+    server = Server(burst(100), 100)
+    server.may_read.set()
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(later, concurrency=16)):
+            await server.answered.wait()
+    assert sorted(number for number, _ in server.replies) == list(range(100))
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_on_trio_answers_leave_while_others_are_made() -> None:
+    waiting: list[int] = []
+
+    async def look(request: natsery.Request) -> bytes:
+        waiting.append(nc.pending_bytes)
+        return request.data
+
+    server = Server(burst(), COUNT)
+    server.may_read.set()
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(look)):
+            await server.answered.wait()
+    size = len(b"PUB r.0 1\r\n0\r\n")
+    assert waiting == [number * size for number in (0, 1, 2, 3, 0, 1, 2, 3)]
+
+
+async def test_an_answer_to_a_server_that_has_gone_breaks_nothing() -> None:
+    servers = 0
+    is_gone = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        nonlocal servers
+        servers += 1
+        await peer.greet()
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n")
+        if servers == 1:
+            await peer.send(burst())
+            is_gone.set()
+            return  # closes, with answers on the way
+        await peer.answer_pings()
+
+    async def echo(request: natsery.Request) -> bytes:
+        await is_gone.wait()
+        return request.data
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, reconnect_wait=0.01) as nc:
+        async with nc.events() as events, natsery.serve(nc, echo_service(echo)) as service:
+            async for event in events:
+                if event.kind is EventKind.RECONNECTED:
+                    break
+            await nc.flush()
+            assert service.stats().endpoints[0].num_requests == COUNT
+            assert service.stats().endpoints[0].num_errors == 0
