@@ -138,7 +138,7 @@ class NativeConnection(ConnectionBase):
         size = len(data)
         if outbox.size > outbox.limit or size > self._max_payload:
             return False
-        # The reply subject came off the wire as one field, so it needs no check to go back as one.
+        # `answer`, written out: a call less for every request.
         size_field = SIZE_FIELDS[size] if size < SMALL else b" %d\r\n" % size
         frame = b"".join((b"PUB ", message.reply.encode(), size_field, data, b"\r\n"))
         outbox.frames.append(frame)

@@ -19,7 +19,7 @@ from .._adr32 import new_id
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt, start_task
-from .._protocol._publication import publication
+from .._protocol._publication import answer, publication
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
 from ._aio_side import AioSide, AioSubscription, Inbound, Outbound, Outcome
@@ -159,6 +159,20 @@ class BridgedConnection(ConnectionBase):
         outbound.put(frame)
         if outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES:
             await self._wait_low_water()
+
+    def answer_nowait(self, message: abc.Message, data: bytes) -> bool:
+        """See `abc.Connection`."""
+        outbound = self._outbound
+        size = len(data)
+        if (
+            self._is_closed
+            or size > self._client._max_payload
+            or outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES
+        ):
+            return False
+        outbound.put_bytes += size
+        outbound.put(answer(message.reply, data))
+        return True
 
     async def _subscribe(
         self,

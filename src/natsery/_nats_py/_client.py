@@ -27,6 +27,7 @@ from .._errors import (
     SubscriptionDeniedError,
 )
 from .._protocol._complaints import DeniedSubscription, complaint_error, denied_subscription
+from .._protocol._publication import answer
 
 PRIVATE_NAMES = (
     "_closed_cb",
@@ -338,6 +339,27 @@ class ClientSide:
                 await client._flush_pending(force_flush=is_too_full)
         except (nats.errors.Error, OSError) as error:
             raise PublishError(f"nats-py could not publish: {error}") from error
+
+    def answer_nowait(self, reply: str, data: bytes) -> bool:
+        """Publish to a reply subject off the wire, if that needs no waiting; false if it does, with nothing done."""
+        client = self.client
+        kicks = client._flush_queue
+        size = len(data)
+        if (
+            kicks is None
+            or kicks.empty()  # else the client's flusher is about to look
+            or client._status != Client.CONNECTED
+            or size > client._max_payload
+            or 0 < client._max_pending_size < client._pending_data_size
+        ):
+            return False
+        frame = answer(reply, data)
+        client._pending.append(frame)
+        client._pending_data_size += len(frame)
+        stats = client.stats
+        stats["out_msgs"] += 1
+        stats["out_bytes"] += size
+        return True
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)

@@ -64,6 +64,13 @@ def publication(
     return b"HPUB %b %d %d\r\n%b%b\r\n" % (target, len(block), size, block, data)
 
 
+def answer(reply: str, data: bytes) -> bytes:
+    """One PUB to a reply subject that came off the wire as one field, so that it needs no check to go back as one."""
+    size = len(data)
+    size_field = SIZE_FIELDS[size] if size < SMALL else b" %d\r\n" % size
+    return b"".join((b"PUB ", reply.encode(), size_field, data, b"\r\n"))
+
+
 def check_line(subject: str, other: str, max_subjects: float) -> None:
     """Refuse a subject, and a reply subject or queue group after it, that would break the line that they travel in.
 
