@@ -1,12 +1,10 @@
-"""trio's own means: a re-usable wake-up, waiting for a socket, protection from Ctrl-C, calls from other threads."""
+"""trio's own means: a re-usable wake-up, protection from Ctrl-C, calls from other threads."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any, final
 
-import anyio
 import trio
 
 
@@ -40,20 +38,6 @@ class TrioWakeup:
         else:
             self._task = None
             trio.lowlevel.reschedule(task)
-
-
-async def wait_readable(raw: socket.socket) -> None:
-    """Wait until a socket can be read. A checkpoint.
-
-    As anyio does, but without asking first which backend there is; this is on the way of every lone request.
-
-    Raises:
-        ClosedResourceError: the socket was closed meanwhile.
-    """
-    try:
-        await trio.lowlevel.wait_readable(raw)
-    except trio.ClosedResourceError as error:
-        raise anyio.ClosedResourceError from error
 
 
 def protect_from_interrupt(function: Callable[..., Any]) -> None:

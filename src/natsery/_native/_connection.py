@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from .. import abc
 from .._adr32 import new_id
+from .._backends._plain_stream import PlainStream
 from .._connection_base import ConnectionBase
 from .._errors import (
     ConnectionClosedError,
@@ -33,7 +34,6 @@ from ._dialling import Pause, dial_again, dial_elsewhere, dial_first
 from ._link import Link
 from ._options import Options
 from ._outbox import Outbox
-from ._plain_stream import PlainStream
 from ._pool import Pool
 from ._session import Fence, Ping, Session
 from ._statistics import ConnectionStatistics

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from typing import Any, final
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
+from .._backends import is_trio
+from .._backends._plain_stream import PlainStream
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
 from .._protocol._addresses import Address
@@ -21,7 +23,6 @@ from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
 from ._authentication import authenticate
 from ._options import Options
-from ._plain_stream import plain_stream
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -47,7 +48,7 @@ class Link:
     """A network connection that the server has accepted; who dialled it closes it."""
 
     address: Address
-    stream: ByteStream
+    stream: ByteStream | PlainStream
     parser: Parser
     info: ServerInfo
     events: list[Event]
@@ -105,6 +106,19 @@ async def _connect_tcp(address: Address) -> ByteStream:
         # anyio tries several addresses in tasks; Ctrl-C in one of them is to look like any other Ctrl-C.
         interrupt = lone(group)
     raise interrupt
+
+
+def _plain(stream: ByteStream) -> ByteStream | PlainStream:
+    """A TCP stream as the event loop has it, where that is possible; any other as it is."""
+    if not isinstance(stream, SocketStream):
+        return stream
+    if is_trio():
+        from .._backends._trio_stream import TrioStream
+
+        return TrioStream(stream, stream.extra(SocketAttribute.raw_socket))  # noqa: S610  # no Django
+    from .._backends._asyncio_stream import take_over
+
+    return take_over(stream) or stream
 
 
 @final
@@ -188,7 +202,7 @@ class _Greeting:
                     raise
                 raise complaint from None
             if event is Signal.PONG:
-                return Link(address, plain_stream(self.stream), self._parser, info, self._events)
+                return Link(address, _plain(self.stream), self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 import anyio
 
+from .._backends._plain_stream import PlainStream
 from .._errors import ConnectionLostError, NatseryError
 from .._protocol import _commands
 from .._protocol._parser import Event
@@ -137,12 +138,17 @@ class Session:
             self._break(error)
 
     async def _read(self) -> None:
-        stream, parser, dispatch = self.link.stream, self.link.parser, self._dispatch
-        dispatch(self, self.link.events)
-        while True:
-            chunk = await stream.receive(RECEIVE_BYTES)
-            self.received_bytes += len(chunk)
-            dispatch(self, parser.feed(chunk))
+        self._dispatch(self, self.link.events)
+        stream = self.link.stream
+        if isinstance(stream, PlainStream):
+            await stream.pump(self._take)
+        else:
+            while True:
+                self._take(await stream.receive(RECEIVE_BYTES))
+
+    def _take(self, chunk: bytes) -> None:
+        self.received_bytes += len(chunk)
+        self._dispatch(self, self.link.parser.feed(chunk))
 
     async def _write(self) -> None:
         stream, outbox = self.link.stream, self.outbox

@@ -1,0 +1,69 @@
+"""A TCP stream over trio's own socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import final
+
+import anyio
+import trio
+from anyio.abc import SocketStream
+
+from ._plain_stream import PlainStream
+
+RECEIVE_BYTES = 64 * 1024
+
+
+@final
+class TrioStream(PlainStream):
+    """A TCP stream for one reading and one writing task.
+
+    trio tries a socket before it waits for it and gives way to other tasks after every success. A reader that waits first
+    and a writer that only waits when it must need neither: each piece costs a system call and a turn of the loop less.
+    """
+
+    def __init__(self, stream: SocketStream, raw: socket.socket) -> None:
+        self._stream = stream
+        self._raw = raw
+
+    async def pump(self, take: Callable[[bytes], None]) -> None:
+        """See `PlainStream`."""
+        raw = self._raw
+        # Not anyio's, which asks first which backend there is; this is on the way of every lone request.
+        wait_readable = trio.lowlevel.wait_readable
+        while True:
+            try:
+                await wait_readable(raw)
+                data = raw.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+            except trio.ClosedResourceError as error:
+                raise anyio.ClosedResourceError from error
+            if not data:
+                raise anyio.EndOfStream
+            take(data)
+
+    async def send(self, item: bytes) -> None:
+        """See `PlainStream`."""
+        rest = memoryview(item)
+        while rest:
+            try:
+                rest = rest[self._raw.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._raw)
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+
+    def send_nowait(self, item: bytes) -> int:
+        """See `PlainStream`."""
+        try:
+            return self._raw.send(item)
+        except OSError:
+            return 0
+
+    async def aclose(self) -> None:
+        """Close it. A checkpoint."""
+        await self._stream.aclose()
