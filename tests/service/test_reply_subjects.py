@@ -12,7 +12,7 @@ from ..test_serve import add, bounded, config
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("reply", ["$SRV.PING", "$SYS.x", "$JS.x", "a.*", "a.>"])
+@pytest.mark.parametrize("reply", ["$SRV.PING", "$SYS.x", "$JS.x", "a.*", "a.>", "a..b", ".a", "a."])
 async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> None:
     called = False
     heard: list[tuple[type[Exception], str | None]] = []
@@ -35,3 +35,12 @@ async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> 
     assert heard == [(natsery.MalformedRequestError, "touch"), (natsery.MalformedRequestError, None)]
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.malformed) == (0, 1)
+
+
+async def test_nor_are_those_that_aim_at_control_subjects_of_its_own_prefix(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(add, prefix="mine")) as service:
+        await nc.send("add", b"1+1", reply="mine.PING")
+        await nc.send("add", b"1+1", reply="minerva")
+        await nc.request("add", b"1+1")
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.malformed) == (2, 1)

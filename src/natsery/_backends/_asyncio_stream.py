@@ -14,14 +14,14 @@ from ._plain_stream import PlainStream
 
 RECEIVE_BYTES = 64 * 1024
 
-_ANYIO_STATE = ("read_queue", "is_at_eof", "exception")
+_KNOWN_STATE = ("read_queue", "is_at_eof", "exception")
 
 
 def take_over(stream: SocketStream) -> AsyncioStream | None:
     """The stream's transport with a protocol of ours, if anyio keeps it as we know it; ``stream`` is of no use then."""
     transport = getattr(stream, "_transport", None)
     protocol = getattr(stream, "_protocol", None)
-    if not isinstance(transport, asyncio.Transport) or not all(hasattr(protocol, name) for name in _ANYIO_STATE):
+    if transport is None or not all(hasattr(protocol, name) for name in _KNOWN_STATE):
         return None
     return AsyncioStream(transport, protocol)
 

@@ -212,6 +212,7 @@ class Endpoint:
         if self._is_cut_off:
             self._refuse(request, FailureCause.STOPPING, STOPPING)
             return
+        # The look in the middle is `is_answerable`'s, but quicker: it lets nothing pass that that one refuses.
         if (
             reply
             and (reply[0] in self._suspicious or reply[-1] == "." or "*" in reply or ">" in reply or ".." in reply)

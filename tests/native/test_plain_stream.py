@@ -1,0 +1,191 @@
+"""The streams that connections without TLS work on: all that comes, all that goes, and every end that they can have."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import cast
+
+import anyio
+import pytest
+from anyio.abc import SocketStream
+
+import natsery
+from natsery._backends._asyncio_stream import take_over
+from natsery._backends._plain_stream import PlainStream
+from natsery._native._connection import NativeConnection
+from natsery._native._link import _plain
+
+from ..server import NatsServer
+from ..test_serve import bounded
+
+pytestmark = pytest.mark.anyio
+
+
+class Pair:
+    """The two ends of a connection; ours has read one byte already, as after a handshake."""
+
+    def __init__(self, near: SocketStream, far: socket.socket) -> None:
+        self.near = cast("PlainStream", _plain(near))
+        self.far = far
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        far, _ = listener.accept()
+        with far:
+            far.sendall(b"!and what came with it;")
+            assert await near.receive(1) == b"!"
+            pair = Pair(near, far)
+            yield pair
+            await pair.near.aclose()
+
+
+async def pump(stream: PlainStream, received: list[bytes]) -> Exception:
+    """Take what comes until the end; how that looked."""
+    try:
+        await stream.pump(received.append)
+    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        return error
+    raise AssertionError("it has no end")
+
+
+async def test_connections_without_tls_have_one(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        assert isinstance(nc, NativeConnection)
+        assert nc._session is not None
+        assert isinstance(nc._session.link.stream, PlainStream)
+
+
+def test_a_stream_of_anyio_that_is_not_as_known_is_left_as_it_is() -> None:
+    assert take_over(cast("SocketStream", SimpleNamespace())) is None
+
+
+async def test_what_was_received_before_comes_first_and_the_end_is_told(pair: Pair) -> None:
+    received: list[bytes] = []
+    pair.far.sendall(b"more")
+    pair.far.shutdown(socket.SHUT_WR)
+    async with bounded():
+        end = await pump(pair.near, received)
+    assert isinstance(end, anyio.EndOfStream)
+    assert b"".join(received) == b"and what came with it;more"
+
+
+async def test_a_piece_larger_than_the_buffer_comes_whole(pair: Pair) -> None:
+    received: list[bytes] = []
+    data = bytes(range(256)) * 4096
+
+    def send() -> None:
+        pair.far.sendall(data)
+        pair.far.shutdown(socket.SHUT_WR)
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, send)
+        await pump(pair.near, received)
+    assert b"".join(received) == b"and what came with it;" + data
+
+
+async def test_a_reset_is_told(pair: Pair) -> None:
+    received: list[bytes] = []
+    pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.far.close()
+    async with bounded():
+        end = await pump(pair.near, received)
+        assert isinstance(end, anyio.BrokenResourceError)
+        assert isinstance(end.__cause__, ConnectionResetError)
+        with pytest.raises(anyio.BrokenResourceError):
+            await pair.near.send(b"x")
+        assert pair.near.send_nowait(b"x") == 0
+
+
+async def test_what_the_receiver_raises_ends_it_and_is_raised(pair: Pair) -> None:
+    class RefusedError(Exception):
+        pass
+
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        taken.append(data)
+        if data == b"bad":
+            raise RefusedError
+
+    async with bounded(), anyio.create_task_group() as tasks:
+
+        async def send() -> None:
+            while not taken:
+                await anyio.sleep(0)
+            pair.far.sendall(b"bad")
+
+        tasks.start_soon(send)
+        with pytest.raises(RefusedError):
+            await pair.near.pump(take)
+    assert taken == [b"and what came with it;", b"bad"]
+
+
+async def test_it_can_be_closed_while_it_is_read(pair: Pair) -> None:
+    ends: list[Exception] = []
+
+    async def read() -> None:
+        ends.append(await pump(pair.near, []))
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        await pair.near.aclose()
+    assert isinstance(ends[0], anyio.ClosedResourceError)
+
+
+async def test_nothing_is_taken_after_a_cancellation(pair: Pair) -> None:
+    received: list[bytes] = []
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(pump, pair.near, received)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    pair.far.sendall(b"late")
+    await anyio.wait_all_tasks_blocked()
+    assert b"".join(received) == b"and what came with it;"
+
+
+async def test_a_receiver_that_takes_nothing_has_senders_wait_and_gets_all(pair: Pair) -> None:
+    sent = bytearray()
+    while (count := pair.near.send_nowait(bytes(1_000_000))) == 1_000_000:
+        sent += bytes(count)
+    sent += bytes(count)
+    received = bytearray()
+    is_done = False
+
+    async def send() -> None:
+        nonlocal is_done
+        await pair.near.send(b"x" * 10_000_000)
+        is_done = True
+
+    def receive() -> None:
+        while not received.endswith(b"x" * 10) or len(received) < len(sent) + 10_000_000:
+            received.extend(pair.far.recv(1_000_000))
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        assert not is_done
+        await anyio.to_thread.run_sync(receive)
+    assert received == sent + b"x" * 10_000_000
+
+
+async def test_a_sender_that_waits_hears_that_the_receiver_has_gone(pair: Pair) -> None:
+    while pair.near.send_nowait(bytes(1_000_000)) == 1_000_000:
+        pass
+    async with bounded():
+        async with anyio.create_task_group() as tasks:
+
+            async def send() -> None:
+                with pytest.raises(anyio.BrokenResourceError):
+                    await pair.near.send(b"x")
+
+            tasks.start_soon(pump, pair.near, [])
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            pair.far.close()
