@@ -46,6 +46,10 @@ def _nats_js(folder: Path) -> list[str]:
     return [node, str(HERE / "others" / "nats_js.mjs"), str(modules)]
 
 
+def _bare_socket(_: Path) -> list[str]:
+    return [sys.executable, str(HERE / "others" / "bare_socket.py")]
+
+
 BASELINE = "nats-py"
 
 PEERS = {
@@ -59,4 +63,5 @@ PEERS = {
     "nats-micro": Peer("nats-micro, asyncio", _nats_micro),
     "natsio": Peer("natsio micro, asyncio", _natsio),
     "nats-js": Peer("@nats-io/services, Node", _nats_js),
+    "bare-socket": Peer("(no service: a bare socket)", _bare_socket),
 }
