@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, final
 
 import anyio
@@ -11,6 +12,12 @@ from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 
 from ._plain_stream import PlainStream
+
+_library_name: ContextVar[str | None] | None
+try:
+    from sniffio import current_async_library_cvar as _library_name
+except ImportError:  # then anyio does without, too
+    _library_name = None
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -24,6 +31,14 @@ def take_over(stream: SocketStream) -> AsyncioStream | None:
     if transport is None or not all(hasattr(protocol, name) for name in _KNOWN_STATE):
         return None
     return AsyncioStream(transport, protocol)
+
+
+def _context_of_callbacks() -> Context:
+    """The running task's context, in which anyio knows also where no task runs that it is on asyncio."""
+    context = copy_context()
+    if _library_name is not None:
+        context.run(_library_name.set, "asyncio")
+    return context
 
 
 @final
@@ -41,6 +56,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         self._transport = transport
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._take: Callable[[bytes], None] | None = None
+        self._context = _context_of_callbacks()
         self._over: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._unread: list[bytes] = list(previous.read_queue)
@@ -60,7 +76,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         """So many bytes have come."""
         if self._take is not None:
             try:
-                self._take(bytes(self._buffer[:nbytes]))
+                self._context.run(self._take, bytes(self._buffer[:nbytes]))
             except BaseException as error:  # raised by `pump`, in its task
                 self._end(error)
 
