@@ -30,9 +30,24 @@ def test_the_demo_tells_what_a_service_does(tmp_path: Path) -> None:
     assert "by zero" not in output
 
 
+STOPPING_HALFWAY = """
+import runpy, sys
+import anyio
+from natsery._cli import _demo
+
+async def wait(client):
+    print("halfway", flush=True)
+    await anyio.sleep_forever()
+
+_demo._show_requests = wait
+sys.argv = ["natsery", "demo"]
+runpy.run_module("natsery", run_name="__main__")
+"""
+
+
 def test_ctrl_c_ends_the_demo_with_one_line(tmp_path: Path) -> None:
-    with running("-m", "natsery", "demo", cwd=tmp_path) as program:
-        program.wait_for("nats-server")
+    with running("-c", STOPPING_HALFWAY, cwd=tmp_path) as program:
+        program.wait_for("halfway")
         program.interrupt()
         assert program.wait() == 130, program.output
     assert program.output.endswith("natsery: interrupted\n")

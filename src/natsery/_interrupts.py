@@ -6,14 +6,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVarTuple
 
 from anyio.abc import TaskGroup
-from anyio.lowlevel import current_token
+
+from ._backends import is_trio
 
 ArgsT = TypeVarTuple("ArgsT")
 
 
 def protect_from_interrupt(*functions: Callable[..., Any]) -> None:
     """On trio, have Ctrl-C raise in the main task instead of inside these functions or what they call."""
-    if "trio" in current_token().backend_class.__module__:
+    if is_trio():
         from ._backends._trio import protect_from_interrupt as protect
 
         for function in functions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from anyio.lowlevel import current_token
+from ._backends import is_trio
 
 
 class Wakeup(Protocol):
@@ -24,7 +24,7 @@ class Wakeup(Protocol):
 
 def wakeup_class() -> Callable[[], Wakeup]:
     """What makes wake-ups for the running event loop; itself it may be called in that loop's plain callbacks too."""
-    if "trio" in current_token().backend_class.__module__:
+    if is_trio():
         from ._backends._trio import TrioWakeup
 
         return TrioWakeup

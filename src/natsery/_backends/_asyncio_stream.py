@@ -77,7 +77,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         if self._take is not None:
             try:
                 self._context.run(self._take, bytes(self._buffer[:nbytes]))
-            except BaseException as error:  # raised by `pump`, in its task
+            except BaseException as error:  # noqa: ASYNC103  # raised by `pump`, in its task
                 self._end(error)
 
     def eof_received(self) -> bool:

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import final
 
 from anyio import move_on_after
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint
 from nats.aio.client import Client
 
 from .. import abc
+from .._backends import is_trio
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
 from .._interrupts import start_task
@@ -54,7 +55,7 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
 def _check_loop(client: Client) -> None:
     if not isinstance(client, Client):
         raise BackendMismatchError(f"adapt needs a nats-py client, not {type(client).__name__}")
-    if "trio" in current_token().backend_class.__module__:
+    if is_trio():
         raise BackendMismatchError(
             "a nats-py client needs asyncio and this is trio; "
             "write 'async with natsery.bridge(\"nats://...\") as nc' and give it the options of nats.connect"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, final
 
-from anyio.lowlevel import current_token
+from .._backends import is_trio
 
 ItemT = TypeVar("ItemT")
 
@@ -17,7 +17,7 @@ class _ForeignCalls(Protocol):
 
 def calls_into_this_loop() -> _ForeignCalls:
     """A way for other threads to have something called in the running event loop."""
-    if "trio" in current_token().backend_class.__module__:
+    if is_trio():
         from .._backends import _trio
 
         return _trio.ForeignCalls()
