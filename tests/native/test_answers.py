@@ -88,6 +88,35 @@ async def test_answers_wait_for_a_server_that_takes_nothing_and_stay_whole() -> 
     assert server.replies == [(number, 60_000) for number in range(100)]
 
 
+async def test_answers_stay_whole_when_the_network_takes_parts_of_them() -> None:
+    found: list[tuple[int, bytes]] = []
+    is_over = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet(max_payload=1_000_000)
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n")
+        for _ in range(30):  # so that what is on the way fills what the network holds, from one half or another on
+            await peer.send(burst(100))
+            await anyio.wait_all_tasks_blocked()
+        assert nc.pending_bytes > 0
+        while len(found) < 3000:
+            _, subject, size = (await peer.line_of(b"PUB")).split()
+            data = await peer.line()
+            assert len(data) == int(size)
+            found.append((int(subject[2:]), data))
+        is_over.set()
+        await peer.answer_pings()
+
+    async def large(request: natsery.Request) -> bytes:
+        return request.data * 5_000
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, echo_service(large)):
+            await is_over.wait()
+    assert found == [(number, b"%d" % (number % 10) * 5_000) for number in range(100)] * 30
+
+
 async def test_an_answer_does_not_wait_for_a_request_that_takes_long() -> None:
     is_over = anyio.Event()
 
