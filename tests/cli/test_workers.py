@@ -49,7 +49,7 @@ def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path
     with serving(tmp_path, "--workers", "4", url=server.url) as program:
         program.wait_for(f"4 workers ready at {server.url} on trio")
         pids = dict(re.findall(r"^worker (\d) ready, process (\d+)$", program.output, re.MULTILINE))
-        assert sorted(pids) == ["1", "2", "3", "4"]
+        assert sorted(pids) == ["1", "2", "3", "4"], program.output
         with loading(server) as before, asking(server.url) as asker:
             answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
             os.kill(int(pids["3"]), signal.SIGKILL)

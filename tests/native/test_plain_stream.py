@@ -88,6 +88,33 @@ async def test_a_piece_larger_than_the_buffer_comes_whole(pair: Pair) -> None:
     assert b"".join(received) == b"and what came with it;" + data
 
 
+async def test_tasks_have_their_turns_while_much_comes(pair: Pair) -> None:
+    pair.far.setblocking(False)
+    size = pair.far.send(bytes(10_000_000))
+    assert size > 1_000_000
+    turns = 0
+    seen: list[int] = []
+    received = 0
+
+    def take(data: bytes) -> None:
+        nonlocal received
+        received += len(data)
+        seen.append(turns)
+        if received >= size:
+            tasks.cancel_scope.cancel()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.sleep(0)
+            turns += 1
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(count_turns)
+        await pair.near.pump(take)
+    assert max(seen.count(turn) for turn in seen) <= 3
+
+
 async def test_a_reset_is_told(pair: Pair) -> None:
     received: list[bytes] = []
     pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._native import _connection
 from natsery.abc import EventKind, Message
 
 from ..server import NatsServer, cluster
@@ -370,3 +371,80 @@ async def test_what_waits_is_sent_when_the_server_is_back_in_time_for_the_end() 
                 await nc.publish("last", b"words")
                 server.start()
             assert server.monitor("varz")["in_msgs"] == 1
+
+
+class Taker:
+    """Two servers: one that takes nothing and is then left in some way, and one that takes all."""
+
+    def __init__(self) -> None:
+        self.must_leave = anyio.Event()
+        self.taken: list[int] = []
+        self.is_first = True
+
+    async def publish(self, nc: natsery.abc.Connection, count: int) -> None:
+        """More than the first server can be sent."""
+
+        async def publish() -> None:
+            for number in range(count):
+                await nc.publish(f"a.{number}", bytes(60_000))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publish)
+            await anyio.wait_all_tasks_blocked()
+            self.must_leave.set()
+
+    async def take(self, peer: Peer) -> None:
+        await peer.greet(max_payload=100_000)
+        while True:
+            verb, *fields = (await peer.line()).split()
+            if verb == b"PING":
+                await peer.send(b"PONG\r\n")
+            elif verb == b"PUB":
+                self.taken.append(int(fields[0][2:]))
+                await peer.line()
+
+
+async def test_messages_that_a_broken_server_has_not_taken_go_to_the_next_and_are_counted_once() -> None:
+    taker = Taker()
+
+    async def script(peer: Peer) -> None:
+        if not taker.is_first:
+            await taker.take(peer)
+        taker.is_first = False
+        await peer.greet(max_payload=100_000)
+        await taker.must_leave.wait()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, max_pending_bytes=10**8, **QUICK) as nc:
+        await taker.publish(nc, 300)
+        await nc.flush()
+        assert taker.taken
+        assert taker.taken == sorted(taker.taken)
+        assert taker.taken[-1] == 299
+        statistics = nc.statistics()
+        assert statistics.out_messages == 300
+        assert nc.pending_bytes == 0
+
+
+async def test_messages_that_a_lame_duck_does_not_take_go_to_the_next_and_are_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_connection, "MOVE_SECONDS", 0.1)
+    taker = Taker()
+
+    async def lame_duck(peer: Peer) -> None:
+        await peer.greet(max_payload=100_000)
+        await taker.must_leave.wait()
+        await peer.send_info(ldm=True, max_payload=100_000)
+        await anyio.sleep_forever()
+
+    async with bounded(), scripted_server(lame_duck) as first, scripted_server(taker.take) as second:
+        async with natsery.connect([first, second], shuffle=False, max_pending_bytes=10**8) as nc:
+            await taker.publish(nc, 300)
+            await nc.flush()
+            assert nc.servers[0] == first
+            assert taker.taken
+            assert taker.taken == list(range(taker.taken[0], 300))
+            statistics = nc.statistics()
+            assert statistics.out_messages == 300
+            assert statistics.reconnects == 1
+            assert nc.pending_bytes == 0

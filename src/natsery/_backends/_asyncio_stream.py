@@ -75,10 +75,18 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
         if self._take is not None:
+            if nbytes == RECEIVE_BYTES:
+                # There is more. uvloop would give up to two megabytes of it before any task has its turn.
+                self._transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._read_on)
             try:
                 self._context.run(self._take, bytes(self._buffer[:nbytes]))
             except BaseException as error:  # noqa: ASYNC103  # raised by `pump`, in its task
                 self._end(error)
+
+    def _read_on(self) -> None:
+        if self._take is not None:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Nothing more comes, but there may be somebody who reads."""

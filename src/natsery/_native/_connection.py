@@ -61,6 +61,8 @@ class NativeConnection(ConnectionBase):
         self._pool = Pool(options.addresses, shuffle=options.shuffle)
         self._info = ServerInfo()
         self._outbox = Outbox()
+        self._leaving: Outbox | None = None
+        """What is still being sent to a server that is being left."""
         self._session: Session | None = None
         self._subscriptions = Subscriptions()
         self._fences: list[Fence] = []
@@ -109,7 +111,7 @@ class NativeConnection(ConnectionBase):
             in_messages=self._in_messages,
             in_bytes=self._in_bytes + (0 if self._session is None else self._session.received_bytes),
             out_messages=self._out_messages + self._outbox.messages,
-            out_bytes=self._out_bytes + self._outbox.taken_bytes,
+            out_bytes=self._out_bytes + self._outbox.taken_bytes + (self._leaving.taken_bytes if self._leaving else 0),
             malformed=self._malformed,
             reconnects=self._reconnects,
         )
@@ -250,6 +252,7 @@ class NativeConnection(ConnectionBase):
     def _close(self, reason: Exception | None = None) -> None:
         if self._is_closed:
             return
+        self._take_back()
         self._replace_outbox(self._outbox.retire())
         fences = self._fences
         if self._session is not None:
@@ -296,6 +299,7 @@ class NativeConnection(ConnectionBase):
                     return error
             else:
                 self._fences += session.open_fences()
+                self._take_back()
             self._reconnects += 1
             session = self._attach(successor)
             logger.info("reconnected to NATS at %s", successor.address)
@@ -341,8 +345,8 @@ class NativeConnection(ConnectionBase):
     def _replace_outbox(self, left: list[bytes]) -> None:
         """Collect what is sent from now on, behind what is left, for the next link."""
         old = self._outbox
-        # What is left is counted by the new one.
-        self._out_messages += old.messages - len(left)
+        # What is left is counted by the new one, and not by this one any more.
+        self._out_messages += old.messages
         self._out_bytes += old.taken_bytes
         self._outbox = Outbox(left)
 
@@ -361,12 +365,23 @@ class NativeConnection(ConnectionBase):
         fence = Fence()
         self._ping(session, fence)
         self._session = None
-        self._replace_outbox([])
+        self._out_messages += session.outbox.messages
+        self._leaving, self._outbox = session.outbox, Outbox()
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.address)
         self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
             await fence.done.wait()
         session.end()
+
+    def _take_back(self) -> None:
+        """Have the next server get what the one that has been left has not taken, before everything newer."""
+        if self._leaving is None:
+            return
+        left = self._leaving.retire()
+        self._out_messages -= len(left)
+        self._out_bytes += self._leaving.taken_bytes
+        self._leaving = None
+        self._outbox.put_first(left)
 
     # What the server says
 

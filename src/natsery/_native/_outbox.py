@@ -84,9 +84,13 @@ class Outbox:
         """
         self._send_nowait = send_nowait
         self._other_frames += len(frames)
+        self.put_first(frames)
+        self.limit = HIGH_WATER_BYTES
+
+    def put_first(self, frames: list[bytes]) -> None:
+        """Add frames before all others; nobody waits for them yet."""
         self.frames[:0] = frames
         self.size += sum(map(len, frames))
-        self.limit = HIGH_WATER_BYTES
 
     def wake(self) -> None:
         """Have the task that empties it go on."""
