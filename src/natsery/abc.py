@@ -123,8 +123,10 @@ class Connection(ABC):
         taken: cancelled there, the message is sent all the same. Otherwise it is no checkpoint.
         """
 
-    def answer_nowait(self, message: Message, data: bytes) -> bool:  # noqa: ARG002  # for those who override it
-        """Publish an answer to a message that this connection has delivered, if that needs no waiting and no second look.
+    def answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # for those who override it
+        """Publish to the ``reply`` of a message that this connection has delivered, if that needs no waiting.
+
+        As it came off the wire as one field, the subject is not looked at.
 
         Returns:
             False if nothing was sent; ``send`` then does it, or says what is in the way. That is all that a connection

@@ -10,6 +10,7 @@ import pytest
 import natsery
 from natsery.abc import EventKind
 
+from ..server import NatsServer
 from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 
@@ -192,3 +193,23 @@ async def test_an_answer_to_a_server_that_has_gone_breaks_nothing() -> None:
             await nc.flush()
             assert service.stats().endpoints[0].num_requests == COUNT
             assert service.stats().endpoints[0].num_errors == 0
+
+
+async def test_what_a_handler_makes_of_the_reply_subject_is_no_other_command(nats_server: NatsServer) -> None:
+    async def forge(request: natsery.Request) -> bytes:
+        request.reply = "x 0\r\n\r\nPUB forged"
+        return b"1"
+
+    async def forge_and_respond(request: natsery.Request) -> None:
+        request.reply = "x 0\r\n\r\nPUB forged"
+        await request.respond(b"1")
+
+    config = natsery.ServiceConfig("forger", "1.0.0", endpoints=[forge, forge_and_respond])
+    async with bounded(), natsery.connect(nats_server.url) as nc, nc.subscribe("forged") as forged:
+        async with natsery.serve(nc, config) as service:
+            assert (await nc.request("forge")).data == b"1"
+            await nc.publish("forge_and_respond", reply="nobody")
+            await nc.flush()
+            await nc.publish("forged", b"the only one")
+            assert (await forged.receive()).data == b"the only one"
+            assert [each.num_errors for each in service.stats().endpoints] == [0, 1]

@@ -128,9 +128,9 @@ class AdaptedConnection(ConnectionBase):
         frame = publication(subject, data, reply, headers, self._client._max_payload)
         await self._side.publish(frame, 1, len(data))
 
-    def answer_nowait(self, message: abc.Message, data: bytes) -> bool:
+    def answer_nowait(self, reply: str, data: bytes) -> bool:
         """See `abc.Connection`."""
-        return self._side.answer_nowait(message.reply, data)
+        return self._side.answer_nowait(reply, data)
 
     async def _subscribe(
         self,

@@ -160,7 +160,7 @@ class BridgedConnection(ConnectionBase):
         if outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES:
             await self._wait_low_water()
 
-    def answer_nowait(self, message: abc.Message, data: bytes) -> bool:
+    def answer_nowait(self, reply: str, data: bytes) -> bool:
         """See `abc.Connection`."""
         outbound = self._outbound
         size = len(data)
@@ -171,7 +171,7 @@ class BridgedConnection(ConnectionBase):
         ):
             return False
         outbound.put_bytes += size
-        outbound.put(answer(message.reply, data))
+        outbound.put(answer(reply, data))
         return True
 
     async def _subscribe(

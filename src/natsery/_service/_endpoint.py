@@ -298,6 +298,7 @@ class Endpoint:
                 request = pending.popleft()
                 self._pending_bytes -= len(request.data)
                 request.endpoint = self
+                reply = request.reply  # a handler may change the request's
                 worker.request = request
                 worker.begun = begun = now or clock_ns()
                 now = 0
@@ -309,14 +310,14 @@ class Endpoint:
                         result = await within(timeout, handler, request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
-                    elif type(result) is bytes and request.reply and request._failure is None:
+                    elif type(result) is bytes and reply and request._failure is None:
                         # What `request._send` does, the fast way: this is how nearly every request ends.
                         is_replying = request._has_responded = True
-                        if not answer_nowait(request, result):
-                            await connection.send(request.reply, result)
+                        if not answer_nowait(reply, result):
+                            await connection.send(reply, result)
                     elif result is not None:
                         await request._send(as_bytes(result), None)
-                    elif not request._has_responded and request.reply:
+                    elif not request._has_responded and reply:
                         await request._send(b"", None)
                 except Exception as error:
                     if is_replying:
@@ -332,7 +333,7 @@ class Endpoint:
                         if request._failure is None:
                             counters.num_requests += 1
                             counters.processing_time += now - begun
-                            recent_replies.append(request.reply)
+                            recent_replies.append(reply)
                         else:
                             counters.count_failure(*request._failure, now - begun)
                 worker.request = None
