@@ -22,16 +22,16 @@ AWAY: Final = -1
 
 @final
 class Outbox:
-    """Frames in the order of sending, filled from synchronous code and emptied by one task.
+    """Frames in the order of sending, filled from synchronous code; one task empties it, and now and then who fills it.
 
     Attributes:
         frames: the frames.
         size: their bytes.
         limit: bytes from which on those who send must look closer.
-        is_waiting: whether the task that empties it waits for a frame.
+        is_waiting: whether that task waits for a frame.
         until_push: answers after which to ``push``; below 1 if never.
-        taken_messages: messages that the task has taken.
-        taken_bytes: bytes that it has taken.
+        taken_messages: messages that were taken to be sent.
+        taken_bytes: bytes that were.
     """
 
     __slots__ = (
