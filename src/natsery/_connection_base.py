@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -26,32 +26,32 @@ logger = logging.getLogger("natsery")
 _NO_RESPONDERS = 503
 
 
+@final
+class Interest(NamedTuple):
+    """What somebody wants to hear, and how."""
+
+    subject: str
+    queue_group: str
+    """``""`` for none."""
+    deliver: abc.Deliver
+    """Takes the messages."""
+    on_error: Callable[[NatseryError], None]
+    """Hears of what goes wrong with the subscription."""
+    message_type: type[abc.Message]
+    """What messages are made as."""
+
+
 class SubscriptionBase(abc.Subscription):
-    """The parts of `abc.Subscription` that do not depend on how bytes travel.
+    """The parts of `abc.Subscription` that do not depend on how bytes travel."""
 
-    Args:
-        subject: the subject.
-        queue_group: the queue group, ``""`` for none.
-        deliver: takes the messages.
-        on_error: hears of what goes wrong with it.
-        message_type: what messages are made as.
-    """
-
-    def __init__(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
+    def __init__(self, interest: Interest) -> None:
+        self.subject = interest.subject
+        self.queue_group = interest.queue_group
         self.delivered = 0
         self.dropped = 0
-        self._deliver = deliver
-        self._on_error = on_error
-        self._message_type = message_type
+        self._deliver = interest.deliver
+        self._on_error = interest.on_error
+        self._message_type = interest.message_type
 
     def _take(self, message: abc.Message) -> None:
         """Deliver a message; what its receiver raises ends nothing."""
@@ -123,17 +123,10 @@ class ConnectionBase(abc.Connection):
         if queue_group:
             check_queue_group("queue_group", queue_group)
         self._raise_if_closed()
-        return await self._subscribe(subject, queue_group, deliver, on_error or self._report, message_type)
+        return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report, message_type))
 
     @abstractmethod
-    async def _subscribe(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> abc.Subscription:
+    async def _subscribe(self, interest: Interest) -> abc.Subscription:
         """Subscribe to what has been checked, with `add_subscription`'s promise about cancellation."""
 
     async def request(self, subject: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> abc.Message:

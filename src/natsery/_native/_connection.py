@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 from typing import final
@@ -15,11 +14,10 @@ from anyio.lowlevel import checkpoint
 from .. import abc
 from .._adr32 import new_id
 from .._backends._plain_stream import PlainStream
-from .._connection_base import ConnectionBase
+from .._connection_base import ConnectionBase, Interest
 from .._errors import (
     ConnectionClosedError,
     MalformedMessageError,
-    NatseryError,
     OutboundBufferError,
     ProtocolError,
 )
@@ -162,16 +160,9 @@ class NativeConnection(ConnectionBase):
 
     # Subscriptions
 
-    async def _subscribe(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> abc.Subscription:
-        check_line(subject, queue_group, self._max_subjects)
-        subscription = self._subscriptions.add(subject, queue_group, deliver, on_error, message_type, self._unsubscribe)
+    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+        check_line(interest.subject, interest.queue_group, self._max_subjects)
+        subscription = self._subscriptions.add(interest, self._unsubscribe)
         if self._session is not None:
             self._subscriptions.begin(subscription)
             self._outbox.put(subscription.command)

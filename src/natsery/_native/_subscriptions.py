@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import final
 
-from .. import abc
-from .._connection_base import SubscriptionBase
-from .._errors import NatseryError
+from .._connection_base import Interest, SubscriptionBase
 from .._protocol import _commands
 from .._protocol._complaints import denied_subscription, is_too_many_subscriptions
 
@@ -21,14 +19,10 @@ class NativeSubscription(SubscriptionBase):
     def __init__(
         self,
         sid: bytes,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
+        interest: Interest,
         end: Callable[[NativeSubscription], None],
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error, message_type)
+        super().__init__(interest)
         self.sid = sid
         self.is_ending = False
         self._end = end
@@ -62,17 +56,13 @@ class Subscriptions:
 
     def add(
         self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
+        interest: Interest,
         end: Callable[[NativeSubscription], None],
     ) -> NativeSubscription:
         """A new one, that no server knows of."""
         self.last_sid += 1
         sid = b"%d" % self.last_sid
-        subscription = NativeSubscription(sid, subject, queue_group, deliver, on_error, message_type, end)
+        subscription = NativeSubscription(sid, interest, end)
         self.by_sid[sid] = subscription
         return subscription
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import final
 
@@ -13,8 +13,8 @@ from nats.aio.client import Client
 
 from .. import abc
 from .._backends import is_trio
-from .._connection_base import ConnectionBase, SubscriptionBase
-from .._errors import BackendMismatchError, ConnectionClosedError, NatseryError
+from .._connection_base import ConnectionBase, Interest, SubscriptionBase
+from .._errors import BackendMismatchError, ConnectionClosedError
 from .._interrupts import start_task
 from .._protocol._publication import publication
 from .._tasks import background_tasks
@@ -79,14 +79,10 @@ class AdaptedSubscription(SubscriptionBase):
     def __init__(
         self,
         side: ClientSide,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
+        interest: Interest,
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error, message_type)
-        self._inner = ClientSubscription(subject, queue_group, self._take, self._fail, message_type)
+        super().__init__(interest)
+        self._inner = ClientSubscription(interest._replace(deliver=self._take, on_error=self._fail))
         self._side = side
 
     async def _begin(self) -> None:
@@ -132,15 +128,8 @@ class AdaptedConnection(ConnectionBase):
         """See `abc.Connection`."""
         return self._side.answer_nowait(reply, data)
 
-    async def _subscribe(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> abc.Subscription:
-        subscription = AdaptedSubscription(self._side, subject, queue_group, deliver, on_error, message_type)
+    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+        subscription = AdaptedSubscription(self._side, interest)
         await subscription._begin()
         return subscription
 

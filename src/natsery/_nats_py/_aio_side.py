@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from .. import abc
 from .._backends._asyncio import AsyncioWakeup
+from .._connection_base import Interest
 from .._errors import ConnectionClosedError, NatseryError
 from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
 from ._crossing import Lane
@@ -64,7 +65,7 @@ class AioSubscription:
         self._side = side
         self._near = near
         self._inner = ClientSubscription(
-            near.subject, near.queue_group, self.aio_take, self.aio_on_error, near._message_type
+            Interest(near.subject, near.queue_group, self.aio_take, self.aio_on_error, near._message_type)
         )
 
     async def aio_subscribe(self) -> None:

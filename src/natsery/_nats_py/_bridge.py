@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from .. import abc
 from .._adr32 import new_id
-from .._connection_base import ConnectionBase, SubscriptionBase
+from .._connection_base import ConnectionBase, Interest, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt, start_task
 from .._protocol._publication import answer, publication
@@ -82,13 +82,9 @@ class BridgedSubscription(SubscriptionBase):
     def __init__(
         self,
         side: AioSide,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
+        interest: Interest,
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error, message_type)
+        super().__init__(interest)
         self._side = side
         self._far = AioSubscription(side, self)
         side.outbound.put(self._far.aio_subscribe)
@@ -174,15 +170,8 @@ class BridgedConnection(ConnectionBase):
         outbound.put(answer(reply, data))
         return True
 
-    async def _subscribe(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> abc.Subscription:
-        return BridgedSubscription(self._side, subject, queue_group, deliver, on_error, message_type)
+    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+        return BridgedSubscription(self._side, interest)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from .. import abc
+from .._connection_base import Interest
 from .._errors import (
     ConfigError,
     ConnectionClosedError,
@@ -57,24 +58,15 @@ class ClientSubscription:
     """A subscription as nats-py's client keeps it.
 
     Args:
-        take: is called with every message, and must not raise: that would end nats-py's reader.
-        on_error: hears of what goes wrong with this subscription.
-        message_type: what messages are made as.
+        interest: its ``deliver`` must not raise: that would end nats-py's reader.
     """
 
-    def __init__(
-        self,
-        subject: str,
-        queue_group: str,
-        take: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> None:
-        self.subject = subject
-        self.queue_group = queue_group
-        self.take = take
-        self.on_error = on_error
-        self.message_type = message_type
+    def __init__(self, interest: Interest) -> None:
+        self.subject = interest.subject
+        self.queue_group = interest.queue_group
+        self.take = interest.deliver
+        self.on_error = interest.on_error
+        self.message_type = interest.message_type
         self.inner: NatsSubscription | None = None
         self.is_ending = False
 

@@ -11,10 +11,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._connection_base import ConnectionBase, SubscriptionBase
+from .._connection_base import ConnectionBase, Interest, SubscriptionBase
 from .._errors import (
     ConnectionLostError,
-    NatseryError,
     OutboundBufferError,
 )
 from .._protocol._publication import publication
@@ -36,13 +35,9 @@ class MemorySubscription(SubscriptionBase):
     def __init__(
         self,
         connection: MemoryConnection,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
+        interest: Interest,
     ) -> None:
-        super().__init__(subject, queue_group, deliver, on_error, message_type)
+        super().__init__(interest)
         self._is_active = False
         self._connection = connection
 
@@ -112,15 +107,8 @@ class MemoryConnection(ConnectionBase):
             self._waiting.append(message)
             self._waiting_bytes += len(frame)
 
-    async def _subscribe(
-        self,
-        subject: str,
-        queue_group: str,
-        deliver: abc.Deliver,
-        on_error: Callable[[NatseryError], None],
-        message_type: type[abc.Message],
-    ) -> abc.Subscription:
-        subscription = MemorySubscription(self, subject, queue_group, deliver, on_error, message_type)
+    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+        subscription = MemorySubscription(self, interest)
         self._subscriptions.append(subscription)
         if self._back is None:
             self._begin(subscription)
