@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import anyio
+import anyio.to_thread
 import nats
 import nats.errors
 import pytest
@@ -214,29 +216,47 @@ async def test_ctrl_c_does_not_strike_in_what_is_delivered(nats_server: NatsServ
 
 PROGRAM = """
 import sys
+import time
 import trio
 import natsery
+
+clients = []
 
 async def hello(request):
     return b"hello"
 
 async def main():
     async with natsery.bridge(sys.argv[1]) as nc:
+        clients.append(nc.client)
         config = natsery.ServiceConfig("hello", "1.0.0", endpoints=[hello])
         async with natsery.serve(nc, config) as service:
             print("ready", flush=True)
             if sys.argv[2] == "crash":
                 trio.lowlevel.current_trio_token().run_sync_soon(crash)
+            if sys.argv[2] == "die":
+                trio.lowlevel.spawn_system_task(die)
             await service.wait_stopped()
 
-def crash():
+def crash(*args):
     raise RuntimeError("trio itself dies of this")
+
+async def die():
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await trio.lowlevel.wait_task_rescheduled(crash)
 
 try:
     trio.run(main)
 except KeyboardInterrupt:
     print("interrupted")
     sys.exit(130)
+except trio.TrioInternalError:
+    if sys.argv[2] != "die":
+        raise
+    print("dead", flush=True)
+    while not clients[0].is_closed:
+        time.sleep(0.01)
+    print("gone", flush=True)
 """
 
 
@@ -255,6 +275,21 @@ def test_a_trio_loop_that_dies_does_not_hang_on_the_thread(nats_server: NatsServ
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "TrioInternalError" in err
+
+
+async def test_the_client_goes_when_the_trio_loop_has_died(nats_server: NatsServer) -> None:
+    """The service is dead: another member of its queue group must get the requests."""
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        with _start(nats_server, "die") as process:
+            assert process.stdout is not None
+            next_line = partial(anyio.to_thread.run_sync, process.stdout.readline, abandon_on_cancel=True)
+            try:
+                assert await next_line() == "ready\n"
+                assert await next_line() == "dead\n"
+                await nc.publish("hello")
+                assert await next_line() == "gone\n"
+            finally:
+                process.kill()
 
 
 def _start(server: NatsServer, how: str) -> subprocess.Popen[str]:

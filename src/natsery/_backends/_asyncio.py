@@ -1,4 +1,4 @@
-"""asyncio's own means: a re-usable wake-up, and calls from other threads that do not block them."""
+"""asyncio's own means: a re-usable wake-up, what other threads may know."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from asyncio import CancelledError as AsyncioCancelledError
 from collections.abc import Callable
 from typing import final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "ForeignCalls")
+__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "liveness")
 
 
 @final
@@ -41,16 +41,7 @@ class AsyncioWakeup:
             future.set_result(None)
 
 
-class ForeignCalls:
-    """Lets other threads have something called in this asyncio loop, without waiting for it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def call_soon(self, function: Callable[[], None]) -> bool:
-        """Call it soon in the loop; false when the loop has ended."""
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:
-            return False
-        return True
+def liveness() -> Callable[[], bool]:
+    """What tells other threads whether this asyncio loop may still run."""
+    loop = asyncio.get_running_loop()
+    return lambda: not loop.is_closed()

@@ -1,4 +1,4 @@
-"""trio's own means: a re-usable wake-up, protection from Ctrl-C, calls from other threads."""
+"""trio's own means: a re-usable wake-up, protection from Ctrl-C, what other threads may know."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ def protect_from_interrupt(function: Callable[..., Any]) -> None:
     trio.lowlevel.enable_ki_protection(function)
 
 
-class ForeignCalls:
-    """Lets other threads have something called in this trio loop, without waiting for it."""
+def liveness() -> Callable[[], bool]:
+    """What tells other threads whether this trio loop still runs; it wakes the loop to find out."""
+    token = trio.lowlevel.current_trio_token()
 
-    def __init__(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-
-    def call_soon(self, function: Callable[[], None]) -> bool:
-        """Call it soon in the loop; false when the loop has ended."""
+    def runs() -> bool:
         try:
-            self._token.run_sync_soon(function, idempotent=True)
-        except trio.RunFinishedError:
+            token.run_sync_soon(lambda: None)
+        except (trio.RunFinishedError, OSError):  # an OSError if trio itself failed
             return False
         return True
+
+    return runs

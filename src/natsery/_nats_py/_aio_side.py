@@ -33,6 +33,9 @@ MAX_CROSSING_MESSAGES = 65_536
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
 """Bytes of payload that may wait on their way to the caller's loop; more are dropped, counted and reported."""
 
+DEAF_SECONDS = 1.0
+"""How long the caller's loop may leave a call unheard before this side looks whether it still runs."""
+
 Inbound: TypeAlias = "tuple[BridgedSubscription, abc.Message] | Callable[[], None]"
 """What goes to the caller's loop: a message, or what is to be called there."""
 
@@ -103,7 +106,8 @@ class AioSide:
         emit: hears of what happens to the connection, in the caller's loop.
         ready: finished, in the caller's loop, when the client is connected or cannot be.
         outbound: what the caller's loop sends.
-        wake_near: has the caller's loop look at ``inbound``; false when that loop has ended.
+        wake_near: has the caller's loop look at ``inbound``.
+        near_lives: whether the caller's loop still runs.
 
     Attributes:
         client: the client, connected or not.
@@ -121,7 +125,8 @@ class AioSide:
         emit: abc.Listener,
         ready: Outcome[None],
         outbound: Lane[Outbound],
-        wake_near: Callable[[], bool],
+        wake_near: Callable[[], None],
+        near_lives: Callable[[], bool],
     ) -> None:
         self.client: Client = OwnClient()
         self.inbound: Lane[Inbound] = Lane(self.aio_wake_near)
@@ -134,6 +139,8 @@ class AioSide:
         self._emit = emit
         self._ready = ready
         self._wake_near = wake_near
+        self._near_lives = near_lives
+        self._look: asyncio.TimerHandle | None = None
         self._is_ending = False
         self._main_task: asyncio.Task[None] | None = None
 
@@ -149,8 +156,18 @@ class AioSide:
             self._main_task.cancel()
 
     def aio_wake_near(self) -> None:
-        if not self._wake_near():
-            # Nobody is left to be told, and the client must go too.
+        self._wake_near()
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(DEAF_SECONDS, self.aio_look)
+
+    def aio_look(self) -> None:
+        """See to it that the client goes too when the caller's loop has died without a word."""
+        self._look = None
+        if not self.inbound.is_woken:
+            return
+        if self._near_lives():
+            self._look = asyncio.get_running_loop().call_later(DEAF_SECONDS, self.aio_look)
+        else:
             self.aio_end()
 
     def aio_emit(self, event: abc.ConnectionEvent) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, final
 
@@ -21,10 +21,9 @@ from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt, start_task
 from .._protocol._publication import answer, publication
 from .._tasks import background_tasks
-from .._wakeup import new_wakeup
 from ._aio_side import AioSide, AioSubscription, Inbound, Outbound, Outcome
 from ._client import CLOSE_SECONDS
-from ._crossing import Lane, calls_into_this_loop
+from ._crossing import Lane, Waker, liveness_of_this_loop
 
 logger = logging.getLogger("natsery")
 
@@ -63,16 +62,17 @@ async def bridge(
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
-    connection = BridgedConnection(urls, options)
     protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread)
-    async with background_tasks() as tasks:
-        start_task(tasks, connection._receive, name="natsery bridge intake")
-        start_task(tasks, connection._run_thread, name="natsery bridge thread")
-        try:
-            await connection._wait_ready()
-            yield connection
-        finally:
-            connection._end()
+    with closing(Waker()) as waker:
+        connection = BridgedConnection(urls, options, waker)
+        async with background_tasks() as tasks:
+            start_task(tasks, connection._receive, name="natsery bridge intake")
+            start_task(tasks, connection._run_thread, name="natsery bridge thread")
+            try:
+                await connection._wait_ready()
+                yield connection
+            finally:
+                connection._end()
 
 
 @final
@@ -109,10 +109,10 @@ class BridgedSubscription(SubscriptionBase):
 class BridgedConnection(ConnectionBase):
     """A nats-py client in an asyncio loop in a worker thread; made by ``bridge``."""
 
-    def __init__(self, servers: str | list[str], options: dict[str, Any]) -> None:
+    def __init__(self, servers: str | list[str], options: dict[str, Any], waker: Waker) -> None:
         prefix = options.get("inbox_prefix", "_INBOX")
         super().__init__(f"{prefix.decode() if isinstance(prefix, bytes) else prefix}.{new_id()}")
-        self._wakeup = new_wakeup()
+        self._waker = waker
         self._ready: Outcome[None] = Outcome()
         self._outcomes: set[Outcome[Any]] = set()
         self._low_water: anyio.Event | None = None
@@ -122,7 +122,8 @@ class BridgedConnection(ConnectionBase):
             emit=self._emit,
             ready=self._ready,
             outbound=Lane(self._wake_there),
-            wake_near=partial(calls_into_this_loop().call_soon, self._wakeup.set),
+            wake_near=waker.wake,
+            near_lives=liveness_of_this_loop(),
         )
         self._client = self._side.client
         self._inbound: Lane[Inbound] = self._side.inbound
@@ -244,7 +245,7 @@ class BridgedConnection(ConnectionBase):
         """Hand over what comes from the other thread, until cancelled."""
         inbound = self._inbound
         while True:
-            await self._wakeup.wait()
+            await self._waker.wait()
             items = inbound.gathered()
             while items:
                 for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, final
+from contextlib import suppress
+from typing import Generic, TypeVar, final
+
+import anyio
 
 from .._backends import is_trio
 
 ItemT = TypeVar("ItemT")
 
 
-class _ForeignCalls(Protocol):
-    def call_soon(self, function: Callable[[], None]) -> bool: ...
-
-
-def calls_into_this_loop() -> _ForeignCalls:
-    """A way for other threads to have something called in the running event loop."""
+def liveness_of_this_loop() -> Callable[[], bool]:
+    """What tells other threads whether the running event loop still runs."""
     if is_trio():
         from .._backends import _trio
 
-        return _trio.ForeignCalls()
+        return _trio.liveness()
     from .._backends import _asyncio
 
-    return _asyncio.ForeignCalls()
+    return _asyncio.liveness()
+
+
+@final
+class Waker:
+    """Lets another thread wake a task of this event loop.
+
+    trio's own way to be called from a thread takes two turns of its loop more.
+    """
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._far.setblocking(False)
+
+    async def wait(self) -> None:
+        """Wait for ``wake``, however often it was called since the last wait. A checkpoint."""
+        await anyio.wait_readable(self._near)
+        with suppress(BlockingIOError):
+            self._near.recv(4096)
+
+    def wake(self) -> None:
+        """Wake the waiting task, or the next one to wait. From any thread."""
+        with suppress(OSError):  # too full to take more, which wakes it all the same, or closed, with nobody to wake
+            self._far.send(b"\0")
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._near.close()
+        self._far.close()
 
 
 @final
@@ -38,14 +67,15 @@ class Lane(Generic[ItemT]):
     Attributes:
         put_bytes: what the sending thread, and it alone, counts of what it has sent.
         taken_bytes: what the receiving thread, and it alone, counts of what it has taken.
+        is_woken: whether something was sent that the receiving thread has not begun to take.
     """
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.put_bytes = 0
         self.taken_bytes = 0
+        self.is_woken = False
         self._wake = wake
         self._items: deque[ItemT] = deque()
-        self._is_woken = False
 
     def __len__(self) -> int:
         return len(self._items)
@@ -53,11 +83,11 @@ class Lane(Generic[ItemT]):
     def put(self, item: ItemT) -> None:
         """Send an item across."""
         self._items.append(item)
-        if not self._is_woken:
-            self._is_woken = True
+        if not self.is_woken:
+            self.is_woken = True
             self._wake()
 
     def gathered(self) -> deque[ItemT]:
         """What has gathered, to be emptied now; what is added after the last look wakes the receiver again."""
-        self._is_woken = False
+        self.is_woken = False
         return self._items
