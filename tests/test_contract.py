@@ -326,6 +326,20 @@ async def test_everything_ends_with_the_connection(network: Network) -> None:
                 pass
 
 
+@pytest.mark.parametrize("must_close", [False, True], ids=["leave", "aclose"])
+async def test_what_was_published_before_the_end_of_a_connection_is_sent(
+    nc: Connection, network: Network, must_close: bool
+) -> None:
+    async with bounded(), nc.subscribe("last") as messages:
+        for _ in range(20):
+            async with network.connect() as other:
+                for number in range(3):
+                    await other.publish("last", b"%d" % number)
+                if must_close:
+                    await other.aclose()
+            assert [(await messages.receive()).data for _ in range(3)] == [b"0", b"1", b"2"]
+
+
 async def test_inboxes_are_the_connections_own(nc: Connection, network: Network) -> None:
     async with bounded(), network.connect() as other:
         inboxes = [nc.new_inbox(), nc.new_inbox(), other.new_inbox()]

@@ -213,6 +213,10 @@ class AioSide:
                     await self.aio_work(self.outbound.gathered())
                     await self.wakeup.wait()
         finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    # What was sent before the end; what was called for is cancelled.
+                    await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
             self.client_side.detach()
             await self.client_side.close()  # noqa: ASYNC102  # bounded by itself
 
