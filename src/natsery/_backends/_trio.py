@@ -7,6 +7,8 @@ from typing import Any, final
 
 import trio
 
+wait_readable = trio.lowlevel.wait_readable
+
 
 @final
 class TrioWakeup:

@@ -128,7 +128,7 @@ class AioSide:
         wake_near: Callable[[], None],
         near_lives: Callable[[], bool],
     ) -> None:
-        self.client: Client = OwnClient()
+        self.client = OwnClient()
         self.inbound: Lane[Inbound] = Lane(self.aio_wake_near)
         self.outbound = outbound
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -211,6 +211,7 @@ class AioSide:
                 self.inbound.put(self._ready.finish)
                 while True:
                     await self.aio_work(self.outbound.gathered())
+                    self.outbound.is_at_work = False
                     await self.wakeup.wait()
         finally:
             with suppress(TimeoutError):

@@ -21,9 +21,10 @@ from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt, start_task
 from .._protocol._publication import answer, publication
 from .._tasks import background_tasks
-from ._aio_side import AioSide, AioSubscription, Inbound, Outbound, Outcome
+from ._aio_side import AioSide, AioSubscription, Inbound, Outcome
 from ._client import CLOSE_SECONDS
 from ._crossing import Lane, Waker, liveness_of_this_loop
+from ._outlet import Outlet
 
 logger = logging.getLogger("natsery")
 
@@ -32,9 +33,6 @@ ArgsT = TypeVarTuple("ArgsT")
 
 ITEMS_BETWEEN_YIELDS = 256
 """Items that are handed over here before other tasks get their turn."""
-
-HIGH_WATER_BYTES = 8 * 1024 * 1024
-"""Bytes of payload on their way to nats-py over which ``send`` waits."""
 
 CALL_CANCEL_SECONDS = 5.0
 """How long a cancelled ``call`` is given to end over there."""
@@ -62,11 +60,12 @@ async def bridge(
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
-    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread)
+    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread, Outlet.run)
     with closing(Waker()) as waker:
         connection = BridgedConnection(urls, options, waker)
         async with background_tasks() as tasks:
             start_task(tasks, connection._receive, name="natsery bridge intake")
+            start_task(tasks, connection._outlet.run, name="natsery bridge outlet")
             start_task(tasks, connection._run_thread, name="natsery bridge thread")
             try:
                 await connection._wait_ready()
@@ -82,16 +81,17 @@ class BridgedSubscription(SubscriptionBase):
     def __init__(
         self,
         side: AioSide,
+        outlet: Outlet,
         interest: Interest,
     ) -> None:
         super().__init__(interest)
-        self._side = side
+        self._outlet = outlet
         self._far = AioSubscription(side, self)
-        side.outbound.put(self._far.aio_subscribe)
+        outlet.put(self._far.aio_subscribe)
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
-        self._side.outbound.put(self._far.aio_unsubscribe)
+        self._outlet.put(self._far.aio_unsubscribe)
 
     def take_error(self, error: NatseryError) -> None:
         """Hear of what went wrong in the other thread."""
@@ -127,7 +127,7 @@ class BridgedConnection(ConnectionBase):
         )
         self._client = self._side.client
         self._inbound: Lane[Inbound] = self._side.inbound
-        self._outbound: Lane[Outbound] = self._side.outbound
+        self._outlet = Outlet(self._client, self._side.outbound)
 
     @property
     def client(self) -> Client:
@@ -151,28 +151,20 @@ class BridgedConnection(ConnectionBase):
         if self._is_closed:
             self._raise_if_closed()
         frame = publication(subject, data, reply, headers, self._client._max_payload)
-        outbound = self._outbound
-        outbound.put_bytes += len(data)
-        outbound.put(frame)
-        if outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES:
+        self._outlet.send(frame, len(data))
+        if self._outlet.is_full:
             await self._wait_low_water()
 
     def answer_nowait(self, reply: str, data: bytes) -> bool:
         """See `abc.Connection`."""
-        outbound = self._outbound
         size = len(data)
-        if (
-            self._is_closed
-            or size > self._client._max_payload
-            or outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES
-        ):
+        if self._is_closed or size > self._client._max_payload or self._outlet.is_full:
             return False
-        outbound.put_bytes += size
-        outbound.put(answer(reply, data))
+        self._outlet.answer(answer(reply, data), size)
         return True
 
     async def _subscribe(self, interest: Interest) -> abc.Subscription:
-        return BridgedSubscription(self._side, interest)
+        return BridgedSubscription(self._side, self._outlet, interest)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
@@ -215,11 +207,11 @@ class BridgedConnection(ConnectionBase):
             side.aio_start_call(outcome, aio_function)
 
         self._outcomes.add(outcome)
-        self._outbound.put(aio_start)
+        self._outlet.put(aio_start)
         try:
             await outcome.done.wait()
         except get_cancelled_exc_class():
-            self._outbound.put(partial(side.aio_cancel_call, outcome))
+            self._outlet.put(partial(side.aio_cancel_call, outcome))
             # Protects the far side from being abandoned half way; it is bounded because its code may refuse to end.
             with anyio.move_on_after(CALL_CANCEL_SECONDS, shield=True):
                 await outcome.done.wait()
@@ -231,11 +223,10 @@ class BridgedConnection(ConnectionBase):
         return outcome.value  # type: ignore[return-value]  # set whenever there is no error
 
     async def _wait_low_water(self) -> None:
-        outbound = self._outbound
-        while outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES and not self._is_closed:
+        while self._outlet.is_full and not self._is_closed:
             if self._low_water is None:
                 self._low_water = anyio.Event()
-                outbound.put(partial(self._side.aio_tell, self._low_water.set))
+                self._outlet.put(partial(self._side.aio_tell, self._low_water.set))
             low_water = self._low_water
             await low_water.wait()
             if self._low_water is low_water:
@@ -248,7 +239,9 @@ class BridgedConnection(ConnectionBase):
             await self._waker.wait()
             items = inbound.gathered()
             while items:
-                for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):
+                count = min(len(items), ITEMS_BETWEEN_YIELDS)
+                self._outlet.expect_answers(count)
+                for _ in range(count):
                     item = items.popleft()
                     try:
                         if isinstance(item, tuple):
@@ -287,6 +280,7 @@ class BridgedConnection(ConnectionBase):
                 loop.call_soon_threadsafe(wakeup.set)
 
     def _end(self) -> None:
+        self._outlet.push()
         side = self._side
         side.must_end = True
         if side.loop is not None:

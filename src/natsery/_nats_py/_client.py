@@ -300,8 +300,9 @@ class ClientSide:
         except TimeoutError:
             # It waits for a server that takes nothing any more.
             writer = getattr(transport, "_io_writer", None)
-            if writer is not None:
+            if transport is not None and writer is not None:
                 writer.transport.abort()
+                transport.close()  # type: ignore[no-untyped-call]
         self._on_closed()
 
     async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar, final
 
 import anyio
@@ -37,17 +36,27 @@ class Waker:
         self._near, self._far = socket.socketpair()
         self._near.setblocking(False)
         self._far.setblocking(False)
+        self._wait_readable: Callable[[socket.socket], Awaitable[None]] = anyio.wait_readable
+        if is_trio():
+            # anyio's asks first which loop there is, and this is on the way of every lone request.
+            from .._backends._trio import wait_readable
+
+            self._wait_readable = wait_readable
 
     async def wait(self) -> None:
         """Wait for ``wake``, however often it was called since the last wait. A checkpoint."""
-        await anyio.wait_readable(self._near)
-        with suppress(BlockingIOError):
+        await self._wait_readable(self._near)
+        try:
             self._near.recv(4096)
+        except BlockingIOError:
+            pass
 
     def wake(self) -> None:
         """Wake the waiting task, or the next one to wait. From any thread."""
-        with suppress(OSError):  # too full to take more, which wakes it all the same, or closed, with nobody to wake
+        try:
             self._far.send(b"\0")
+        except OSError:
+            pass  # too full to take more, which wakes it all the same, or closed, with nobody to wake
 
     def close(self) -> None:
         """Give the sockets back."""
@@ -68,12 +77,14 @@ class Lane(Generic[ItemT]):
         put_bytes: what the sending thread, and it alone, counts of what it has sent.
         taken_bytes: what the receiving thread, and it alone, counts of what it has taken.
         is_woken: whether something was sent that the receiving thread has not begun to take.
+        is_at_work: whether the receiving thread may still be at work on what it has taken; it says so itself.
     """
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.put_bytes = 0
         self.taken_bytes = 0
         self.is_woken = False
+        self.is_at_work = False
         self._wake = wake
         self._items: deque[ItemT] = deque()
 
@@ -87,7 +98,15 @@ class Lane(Generic[ItemT]):
             self.is_woken = True
             self._wake()
 
+    def put_all(self, items: Iterable[ItemT]) -> None:
+        """Send several."""
+        self._items.extend(items)
+        if not self.is_woken:
+            self.is_woken = True
+            self._wake()
+
     def gathered(self) -> deque[ItemT]:
         """What has gathered, to be emptied now; what is added after the last look wakes the receiver again."""
+        self.is_at_work = True  # first, so that the sending thread never sees neither
         self.is_woken = False
         return self._items

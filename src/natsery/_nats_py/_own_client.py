@@ -1,17 +1,14 @@
-"""The client of a bridge: nats-py's, but for how it reads messages."""
+"""The client of a bridge: nats-py's, but for how it reads messages and for answers that other threads send."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, final
+from typing import final
 
 from nats.aio.client import Client
-from nats.errors import ProtocolError as NatsProtocolError
+from nats.aio.transport import TcpTransport, Transport
 
-from .._errors import MalformedMessageError, ProtocolError
-from .._protocol._messages import read_message
-from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
-from ._client import Intake
+from ._own_reading import Reading
+from ._own_transport import OwnTransport
 
 
 @final
@@ -23,61 +20,49 @@ class OwnClient(Client):
     """
 
     def __init__(self) -> None:
+        self._line: Transport | None = None
+        self._counters: dict[str, int] = {}
+        self._sent_messages = self._sent_bytes = 0  # by `send_nowait`
+        self._counted_messages = self._counted_bytes = 0  # of those
         super().__init__()
-        self._ps: _Reading = _Reading(self)  # type: ignore[assignment]  # has all that the client uses of a parser
+        self._ps: Reading = Reading(self)  # type: ignore[assignment]  # has all that the client uses of a parser
 
+    @property
+    def _transport(self) -> Transport | None:
+        return self._line
 
-@final
-class _Reading:
-    """What nats-py takes for its parser."""
+    @_transport.setter
+    def _transport(self, transport: Transport | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._line = OwnTransport(self._ps) if type(transport) is TcpTransport else transport
 
-    def __init__(self, client: OwnClient) -> None:
-        self._client = client
-        self.reset()
+    @property
+    def stats(self) -> dict[str, int]:
+        """nats-py's counters, for the client's own thread."""
+        messages, size = self._sent_messages, self._sent_bytes
+        counters = self._counters
+        counters["out_msgs"] += messages - self._counted_messages
+        counters["out_bytes"] += size - self._counted_bytes
+        self._counted_messages, self._counted_bytes = messages, size
+        return counters
 
-    def reset(self) -> None:
-        """Begin a new stream."""
-        self._parser = Parser()
+    @stats.setter
+    def stats(self, counters: dict[str, int]) -> None:
+        self._counters = counters
 
-    async def parse(self, data: bytes = b"") -> None:
-        """Take what was read, and have all that it completes handled."""
-        parser = self._parser
-        client = self._client
-        subscriptions = client._subs
-        count = size = 0
-        for event in parser.feed(data):
-            if type(event) is not tuple:
-                await self._handle(event)
-                if self._parser is not parser:
-                    break  # that was the end of this stream
-                continue
-            subscription = subscriptions.get(int(event[0]))
-            intake = None if subscription is None else subscription._future
-            if type(intake) is not Intake:
-                sid, subject, reply, headers, payload = event
-                await client._process_msg(int(sid), subject, reply, payload, headers or None)  # type: ignore[arg-type]
-                continue
-            count += 1
-            size += len(event[4])
-            try:
-                message = read_message(event, intake.message_type)
-            except MalformedMessageError as error:
-                await client._error_cb(error)
-            else:
-                intake.take(message)
-        client.stats["in_msgs"] += count
-        client.stats["in_bytes"] += size
+    def send_nowait(self, frames: list[bytes], payload_bytes: int) -> bool:
+        """Send messages from the one other thread that may, if nothing waits here to be sent before them.
 
-    async def _handle(self, event: Event) -> None:
-        client = self._client
-        if event is Signal.PING:
-            await client._process_ping()
-        elif event is Signal.PONG:
-            await client._process_pong()
-        elif isinstance(event, InfoEvent):
-            info: dict[str, Any] = json.loads(event.text)
-            await client._process_info(info)
-        elif isinstance(event, ErrorEvent):
-            await client._process_err(f"'{event.text.lower()}'")
-        elif isinstance(event, ProtocolError):
-            raise NatsProtocolError(str(event)) from event
+        Returns:
+            False where that would need a wait; nothing has happened then.
+        """
+        line = self._line
+        if (
+            type(line) is not OwnTransport
+            or self._status != Client.CONNECTED
+            or self._pending_data_size  # nats-py sets it to zero when all has been written
+            or not line.send_nowait(b"".join(frames))
+        ):
+            return False
+        self._sent_messages += len(frames)
+        self._sent_bytes += payload_bytes
+        return True

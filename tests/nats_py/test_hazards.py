@@ -15,9 +15,9 @@ import natsery
 from natsery._nats_py._client import PRIVATE_NAMES
 from natsery.abc import Connection
 
-from .conftest import open_connection
-from .server import NatsServer
-from .test_serve import add, bounded, config, error_of
+from ..conftest import open_connection
+from ..server import NatsServer
+from ..test_serve import add, bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 

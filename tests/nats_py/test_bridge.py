@@ -20,8 +20,8 @@ import trio
 import natsery
 from natsery._nats_py import _aio_side, _bridge
 
-from .server import NatsServer
-from .test_serve import add, bounded, config
+from ..server import NatsServer
+from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +124,7 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
         await nc._side.aio_fence()
         done.set()
 
-    nc._outbound.put(lambda: burst(nc.client))
+    nc._outlet.put(lambda: burst(nc.client))
     done.wait(10)
 
 
