@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import nats
 import nats.errors
@@ -20,6 +22,7 @@ import trio
 import natsery
 from natsery._nats_py import _aio_side, _bridge
 
+from ..certificates import Certificates
 from ..server import NatsServer
 from ..test_serve import add, bounded, config
 
@@ -187,6 +190,106 @@ async def test_the_client_s_own_subscriptions_work_beside(nats_server: NatsServe
         assert await nc.call(ask) == (b"data", {"A": "b"})
         assert nc.client.stats["in_msgs"] == nc.client.stats["out_msgs"] == 1
         assert nc.client.stats["in_bytes"] == nc.client.stats["out_bytes"] == 4
+
+
+def sent_from_here(nc: _bridge.BridgedConnection) -> int:
+    """Messages that went into the socket from the caller's thread."""
+    return nc._side.client._sent_messages
+
+
+async def test_answers_to_what_came_together_leave_together_from_the_caller_s_thread(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc, natsery.serve(nc, config(add)):
+        async with natsery.connect(nats_server.url) as caller:
+            before = sent_from_here(nc)
+            assert (await caller.request("add", b"1+1")).data == b"2"
+            assert sent_from_here(nc) == before + 1
+            async with caller.subscribe("answers") as answers:
+                for number in range(300):
+                    await caller.publish("add", b"%d+1" % number, reply="answers")
+                assert sorted([int((await answers.receive()).data) for _ in range(300)]) == list(range(1, 301))
+            assert sent_from_here(nc) == before + 301
+            assert nc.client.stats["out_msgs"] == before + 301
+
+
+async def test_over_tls_everything_is_sent_by_nats_py(certificates: Certificates) -> None:
+    with NatsServer(certificates.server_config()) as server:
+        options = {"tls": certificates.client_context()}
+        async with bounded(), natsery.bridge(server.url, **options) as nc, natsery.serve(nc, config(add)):
+            async with natsery.connect(server.url, tls=certificates.client_context()) as caller:
+                for _ in range(10):
+                    assert (await caller.request("add", b"1+1")).data == b"2"
+            assert sent_from_here(nc) == 0
+
+
+async def test_all_ways_out_keep_the_order(nats_server: NatsServer) -> None:
+    """A publish of the program's, one of nats-py's own in its loop, and an answer."""
+
+    async def progress(request: natsery.Request) -> bytes:
+        await nc.publish(request.reply, b"0")
+        await nc.call(lambda client: client.publish(request.reply, b"1"))
+        await nc.publish(request.reply, b"2")
+        await nc.publish(request.reply, b"3")
+        await nc.call(lambda client: client.publish(request.reply, b"4"))
+        return b"5"
+
+    async with bounded(), natsery.bridge(nats_server.url) as nc, natsery.serve(nc, config(progress)):
+        async with natsery.connect(nats_server.url) as caller, caller.subscribe("answers") as answers:
+            for _ in range(50):
+                await caller.publish("progress", reply="answers")
+                assert [(await answers.receive()).data for _ in range(6)] == [b"%d" % number for number in range(6)]
+
+
+async def test_what_a_frozen_server_does_not_take_comes_whole_and_in_order() -> None:
+    count, size = 400, 100_000
+    with NatsServer() as server:
+        async with bounded(), natsery.bridge(server.url) as nc, natsery.connect(server.url) as reader:
+            async with reader.subscribe("x") as messages:
+                await reader.flush()
+                server.freeze()
+                async with anyio.create_task_group() as tasks:
+
+                    async def publish() -> None:
+                        for number in range(count):
+                            await nc.publish("x", b"%0*d" % (size, number))
+
+                    tasks.start_soon(publish)
+                    while not nc._outlet.is_full:
+                        await anyio.lowlevel.checkpoint()
+                    server.thaw()
+                    for number in range(count):
+                        assert (await messages.receive()).data == b"%0*d" % (size, number)
+
+
+async def test_answers_leave_from_the_caller_s_thread_again_after_a_reconnect() -> None:
+    with NatsServer() as server:
+        options = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+        async with bounded(), natsery.bridge(server.url, **options) as nc, natsery.serve(nc, config(add)):
+            for _ in range(2):
+                async with nc.events() as events:
+                    server.kill()
+                    server.restart()
+                    async for event in events:
+                        if event.kind is natsery.abc.EventKind.RECONNECTED:
+                            break
+                await nc.flush()
+                before = sent_from_here(nc)
+                async with natsery.connect(server.url) as caller:
+                    assert (await caller.request("add", b"1+1")).data == b"2"
+                assert sent_from_here(nc) == before + 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where the system tells them")
+async def test_nothing_is_left_open(nats_server: NatsServer) -> None:
+    async def open_one() -> None:
+        async with natsery.bridge(nats_server.url) as nc, natsery.serve(nc, config(add)):
+            assert (await nc.request("add", b"1+1")).data == b"2"
+
+    async with bounded():
+        await open_one()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(5):
+            await open_one()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 0", "\ud800"])

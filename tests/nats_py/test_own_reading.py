@@ -158,3 +158,26 @@ async def test_a_stream_that_ends_while_it_is_handled_says_nothing_more() -> Non
     await reading.parse(b"-ERR 'Stale Connection'\r\nMSG subject 1 3\r\nold\r\n")
     assert reading.take(b"MSG subject 1 3\r\nnew\r\n")
     assert client.heard == ["'stale connection'", "ours b'new'"]
+
+
+async def test_the_end_of_the_old_stream_does_not_let_the_new_one_be_overtaken() -> None:
+    client = Client()
+    reading = Reading(cast("OwnClient", client))
+    gates = [anyio.Event(), anyio.Event()]
+    waiting = iter(gates)
+
+    async def wait() -> None:
+        await next(waiting).wait()
+
+    client._process_ping = wait  # type: ignore[method-assign]
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(reading.parse, b"PING\r\n")
+        await anyio.lowlevel.checkpoint()
+        reading.reset()
+        tasks.start_soon(reading.parse, b"PING\r\nMSG subject 1 5\r\nfirst\r\n")
+        await anyio.lowlevel.checkpoint()
+        gates[0].set()
+        await anyio.lowlevel.checkpoint()
+        assert not reading.take(b"MSG subject 1 6\r\nsecond\r\n")
+        gates[1].set()
+    assert client.heard == ["ours b'first'"]
