@@ -147,3 +147,17 @@ async def test_two_services_share_a_connection(nc: Connection) -> None:
             pass
         assert (await nc.request("add", b"1+1")).data == b"2"
     assert first.stats().endpoints[0].num_requests == 1
+
+
+async def test_what_a_handler_publishes_comes_before_its_answer(nc: Connection, nats_server: NatsServer) -> None:
+    async def progress(request: natsery.Request) -> bytes:
+        for step in range(int(request.data)):
+            await nc.publish(request.reply, b"%d" % step)
+        return b"done"
+
+    async with bounded(), natsery.serve(nc, config(progress)), natsery.connect(nats_server.url) as caller:
+        async with caller.subscribe("answers") as answers:
+            for steps in (0, 1, 3, 0, 0, 2, 300, 0):
+                await caller.publish("progress", b"%d" % steps, reply="answers")
+                expected = [*(b"%d" % step for step in range(steps)), b"done"]
+                assert [(await answers.receive()).data for _ in expected] == expected

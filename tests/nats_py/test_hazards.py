@@ -216,3 +216,30 @@ def test_a_client_in_a_trio_program_is_refused_with_what_to_write() -> None:
                 pass
 
     trio.run(main)
+
+
+async def test_a_lone_answer_leaves_at_once_and_others_together(nc: Connection, nats_server: NatsServer) -> None:
+    """nats-py's own flusher is woken for each, a turn of the loop later."""
+    client = nc.client
+    flushes = 0
+    flush = client._flush_pending
+
+    async def count_flush(force_flush: bool = False) -> object:
+        nonlocal flushes
+        flushes += 1
+        return await flush(force_flush)
+
+    client._flush_pending = count_flush
+    async with bounded(), natsery.serve(nc, config(add)), natsery.connect(nats_server.url) as caller:
+        await nc.flush()
+        async with caller.subscribe("answers") as answers:
+            flushes, before = 0, client.stats["out_msgs"]
+            for number in range(10):
+                await caller.publish("add", b"%d+1" % number, reply="answers")
+                assert (await answers.receive()).data == b"%d" % (number + 1)
+            assert flushes == 0
+            for number in range(100):
+                await caller.publish("add", b"%d+1" % number, reply="answers")
+            assert sorted([int((await answers.receive()).data) for _ in range(100)]) == list(range(1, 101))
+            assert 0 < flushes < 100
+            assert client.stats["out_msgs"] == before + 110

@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
+from nats.aio.transport import TcpTransport, Transport
 
 from .. import abc
 from .._connection_base import Interest
@@ -86,6 +87,12 @@ def _converted(msg: Msg, message_type: type[abc.Message]) -> abc.Message:
     )
 
 
+def _is_clear(transport: Transport) -> bool:
+    """Whether the operating system has all that was written."""
+    writer = transport._io_writer if type(transport) is TcpTransport else None
+    return writer is not None and not writer.transport.get_write_buffer_size()
+
+
 @final
 class Intake(asyncio.Future[Msg]):
     """What nats-py takes for the future of a single reply, and what takes every message synchronously instead.
@@ -94,12 +101,14 @@ class Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, take: abc.Deliver, message_type: type[abc.Message], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, take: abc.Deliver, message_type: type[abc.Message], side: ClientSide) -> None:
+        super().__init__(loop=side.loop)
         self.take = take
         self.message_type = message_type
+        self._side = side
 
     def set_result(self, result: Msg, /) -> None:
+        self._side.unanswered += 1
         self.take(_converted(result, self.message_type))
 
 
@@ -125,19 +134,23 @@ class ClientSide:
     Args:
         client: a connected client of the running loop.
         emit: hears of everything that happens to the connection; must not raise.
+
+    Attributes:
+        unanswered: messages since the last answer that did not follow another at once.
     """
 
     def __init__(self, client: Client, emit: abc.Listener) -> None:
         self.client = client
         self._emit = emit
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
         self._fences: set[asyncio.Future[bool]] = set()
-        self._changed: asyncio.Future[None] = self._loop.create_future()
+        self._changed: asyncio.Future[None] = self.loop.create_future()
         self._reader: asyncio.Task[Any] | None = None
         self._deaf = asyncio.Event()
         self._is_attached = False
         self._is_closed = False
+        self.unanswered = 0
 
     # The slots of the client
 
@@ -257,7 +270,7 @@ class ClientSide:
     async def subscribe(self, subscription: ClientSubscription) -> None:
         """Subscribe; nothing is left if it raises or is cancelled."""
         self.raise_if_closed()
-        intake = Intake(subscription.take, subscription.message_type, self._loop)
+        intake = Intake(subscription.take, subscription.message_type, self)
         try:
             inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
         except nats.errors.BadSubjectError:
@@ -340,15 +353,21 @@ class ClientSide:
         size = len(data)
         if (
             kicks is None
-            or kicks.empty()  # else the client's flusher is about to look
             or client._status != Client.CONNECTED
             or size > client._max_payload
             or 0 < client._max_pending_size < client._pending_data_size
         ):
             return False
         frame = answer(reply, data)
-        client._pending.append(frame)
-        client._pending_data_size += len(frame)
+        if not kicks.empty():  # the client's flusher is about to look
+            client._pending.append(frame)
+            client._pending_data_size += len(frame)
+        else:
+            is_lone, self.unanswered = self.unanswered == 1, 0
+            transport = client._transport if is_lone and not client._pending_data_size else None
+            if transport is None or not _is_clear(transport):
+                return False
+            transport.write(frame)  # what the flusher would do, a turn of the loop later
         stats = client.stats
         stats["out_msgs"] += 1
         stats["out_bytes"] += size
@@ -376,8 +395,8 @@ class ClientSide:
         """One round trip; false if the connection went away meanwhile."""
         # nats-py sets the result of `pong` unasked, and its reader dies if somebody has cancelled it. So nobody waits for
         # `pong` itself, and `passed` is the one that a cancellation reaches.
-        pong: asyncio.Future[bool] = self._loop.create_future()
-        passed: asyncio.Future[bool] = self._loop.create_future()
+        pong: asyncio.Future[bool] = self.loop.create_future()
+        passed: asyncio.Future[bool] = self.loop.create_future()
         pong.add_done_callback(lambda _: None if passed.done() else passed.set_result(True))
         self._fences.add(passed)
         try:
@@ -393,5 +412,5 @@ class ClientSide:
         for passed in self._fences:
             if not passed.done():
                 passed.set_result(False)
-        changed, self._changed = self._changed, self._loop.create_future()
+        changed, self._changed = self._changed, self.loop.create_future()
         changed.set_result(None)
