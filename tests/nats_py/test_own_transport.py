@@ -20,9 +20,9 @@ pytestmark = pytest.mark.anyio
 SMALL_BUFFER = 4096
 
 
-@pytest.fixture
-def setting() -> object:
-    return ("asyncio", {"debug": True}), "bridged"
+@pytest.fixture(params=[{"debug": True}, {"use_uvloop": True}], ids=["asyncio", "uvloop"])
+def setting(request: pytest.FixtureRequest) -> object:
+    return ("asyncio", request.param), "bridged"
 
 
 class Reading:

@@ -214,12 +214,15 @@ class AioSide:
                     self.outbound.is_at_work = False
                     await self.wakeup.wait()
         finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    # What was sent before the end; what was called for is cancelled.
-                    await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
-            self.client_side.detach()
-            await self.client_side.close()  # noqa: ASYNC102  # bounded by itself
+            await self.aio_finish()  # noqa: ASYNC102  # bounded by itself
+
+    async def aio_finish(self) -> None:
+        """Send what was sent before the end; what was called for is cancelled. Then close the client."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
+        self.client_side.detach()
+        await self.client_side.close()
 
     async def aio_work(self, items: deque[Outbound]) -> None:
         frames: list[bytes] = []

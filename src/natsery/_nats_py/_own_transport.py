@@ -173,6 +173,9 @@ class _Protocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
-        data = bytes(self._buffer[:nbytes])
+        self.data_received(bytes(self._buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """These have; uvloop takes this for a protocol that has no buffer of its own."""
         if not self._take(data):
-            self.data_received(data)
+            super().data_received(data)
