@@ -46,8 +46,8 @@ async def _thread_of(client: object) -> int:
     return threading.get_ident()
 
 
-async def test_jetstream_and_key_value_work_through_call() -> None:
-    with NatsServer("jetstream { }") as server:
+async def test_jetstream_and_key_value_work_through_call(tmp_path: Path) -> None:
+    with NatsServer(f'jetstream {{ store_dir: "{tmp_path}" }}') as server:
         async with bounded(), natsery.bridge(server.url) as nc:
 
             async def put_and_get(client: nats.aio.client.Client, value: bytes) -> bytes:
