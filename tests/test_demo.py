@@ -10,7 +10,7 @@ import pytest
 
 from natsery import __main__ as command
 from natsery import _server
-from natsery._server import ServerError, open_server
+from natsery._server import ServerProcessError, open_server
 
 from .processes import running
 
@@ -110,5 +110,5 @@ def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatc
         async with open_server():
             pytest.fail("it started")
 
-    with pytest.raises(ServerError, match="did not start: it wrote no log"):
+    with pytest.raises(ServerProcessError, match="did not start: it wrote no log"):
         anyio.run(main)

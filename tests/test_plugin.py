@@ -74,7 +74,7 @@ def test_a_real_server_and_faults(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mark: str, fault: str
 ) -> None:
     # How long the connection waits for the server that a test has left dead.
-    monkeypatch.setattr("natsery._native._connection.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("natsery._native._native_connection.CLOSE_SECONDS", 0.1)
     pytester.makepyfile(ON_A_SERVER.format(mark=mark, fault=fault))
     run(pytester).assert_outcomes(passed=3 if "trio" in mark else 5)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from natsery.testing import ServerError
+from natsery.testing import ServerProcessError
 from natsery.testing._nats_server import port_of, reserve_port
 
 from .certificates import Certificates
@@ -150,7 +150,7 @@ def test_a_port_is_reserved_while_its_server_is_away(monkeypatch: pytest.MonkeyP
 
 
 def test_a_server_that_cannot_start_says_why() -> None:
-    with pytest.raises(ServerError, match="nonsense"):
+    with pytest.raises(ServerProcessError, match="nonsense"):
         with NatsServer("nonsense: true"):
             pass
 

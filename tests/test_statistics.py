@@ -7,8 +7,8 @@ from datetime import UTC
 import pytest
 
 from natsery import Clock, FailureCause
+from natsery._responses import check_json
 from natsery._statistics import LAST_ERROR_LENGTH, Counters
-from natsery._wire import check_json
 
 
 def snapshot(counters, data=None):

@@ -10,8 +10,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from .test_scope import ask
 from .test_serve import add, bounded, config
+from .test_service_scope import ask
 
 pytestmark = pytest.mark.anyio
 

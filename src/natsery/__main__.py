@@ -26,7 +26,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         sys.stderr.write(NEEDS_CLI)
         return 1
     from ._cli._app import cli
-    from ._cli._exits import CommandError, Exit, line_of, status_of
+    from ._cli._exit_codes import CommandError, Exit, line_of, status_of
     from ._errors import NatseryError
 
     for stream in (sys.stdout, sys.stderr):

@@ -15,9 +15,9 @@ from ._errors import ConfigError
 from ._statistics import Clock
 
 if TYPE_CHECKING:
+    from ._responses import EndpointStats
     from ._service._endpoint import Endpoint
     from ._service._request import Request
-    from ._wire import EndpointStats
 
 Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
 """Answers one request: returns the reply, or ``None`` after ``request.respond…`` (or for an empty reply)."""

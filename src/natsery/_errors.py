@@ -202,7 +202,7 @@ class MalformedMessageError(NatseryError):
 
 
 @final
-class ServerComplaintError(NatseryError):
+class ServerError(NatseryError):
     """A server complained with ``-ERR``.
 
     Attributes:

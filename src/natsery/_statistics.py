@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, final
 
-from ._wire import EndpointStats
+from ._responses import EndpointStats
 
 
 @final

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import natsery
-from natsery._cli._connecting._contexts import contexts_folder, read_context
-from natsery._cli._connecting._sources import Source
-from natsery._cli._exits import CommandError, Exit
+from natsery._cli._connection_options._contexts import contexts_folder, read_context
+from natsery._cli._connection_options._sources import Source
+from natsery._cli._exit_codes import CommandError, Exit
 
 # As `nats context add` of natscli 0.5.1 writes it, with nothing in it.
 EMPTY: dict[str, Any] = {

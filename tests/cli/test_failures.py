@@ -13,9 +13,9 @@ import anyio.to_thread
 import pytest
 
 import natsery
-from natsery._cli._asking import _discovery, _listing, _request
-from natsery._cli._connecting import _silence
-from natsery._cli._exits import Exit
+from natsery._cli._connection_options import _server_check
+from natsery._cli._discovery import _discovery, _listing, _request
+from natsery._cli._exit_codes import Exit
 from natsery._native import _connection
 
 from ..server import NatsServer
@@ -43,7 +43,7 @@ every_asking_command = pytest.mark.parametrize("command", ASKING.values(), ids=A
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_silence, "SERVER_SECONDS", 0.1)
+    monkeypatch.setattr(_server_check, "SERVER_SECONDS", 0.1)
     monkeypatch.setattr(_connection, "CLOSE_SECONDS", 0.1)
 
 
@@ -109,7 +109,7 @@ def test_a_server_that_fails_while_it_is_asked(
         await anyio.to_thread.run_sync(has_failed.wait)
         while fault == "kill" and nc.is_connected:
             await anyio.sleep(0.01)
-        await _silence.check_server(nc)
+        await _server_check.check_server(nc)
 
     for module in (_discovery, _listing, _request):
         monkeypatch.setattr(module, "check_server", check_when_it_has_failed)

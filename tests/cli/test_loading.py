@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import natsery
-from natsery._cli._exits import CommandError, Exit
+from natsery._cli._exit_codes import CommandError, Exit
 from natsery._cli._run._loading import load, split
 
 Write = Callable[[str, str], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from natsery._cli._exits import Exit
+from natsery._cli._exit_codes import Exit
 from natsery._cli._run._restarts import STEADY_SECONDS, GiveUp, Restart, Restarts, ending
 
 CRASH = -9

@@ -16,7 +16,7 @@ import pytest
 
 import natsery
 from natsery import _server
-from natsery._server import ServerError, open_server
+from natsery._server import ServerProcessError, open_server
 from natsery.testing._nats_server import port_of, reserve_port
 
 from ..certificates import Certificates
@@ -249,6 +249,6 @@ def test_a_log_that_is_shown_is_referred_to(tmp_path: Path, capfd: pytest.Captur
         async with open_server(config=path, show_log=True):
             pytest.fail("it started")
 
-    with pytest.raises(ServerError, match=r"^nats-server did not start: its log says why$"):
+    with pytest.raises(ServerProcessError, match=r"^nats-server did not start: its log says why$"):
         anyio.run(main)
     assert "Parse error" in capfd.readouterr().err

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from natsery._cli._app import cli
-from natsery._cli._connecting._help import ConnectingCommand
-from natsery._cli._connecting._settings import Settings, connection_options
-from natsery._cli._connecting._sources import FIELDS
-from natsery._cli._exits import Exit
-from natsery._cli._running import run_async
+from natsery._cli._connection_options._help import ConnectingCommand
+from natsery._cli._connection_options._settings import Settings, connection_options
+from natsery._cli._connection_options._sources import FIELDS
+from natsery._cli._exit_codes import Exit
+from natsery._cli._runner import run_async
 
 from ..certificates import Certificates
 from ..operator_mode import USER, Key, Operator, nkey_config

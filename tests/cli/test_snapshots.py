@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from natsery import ServiceStats
-from natsery._cli._exits import Exit
-from natsery._cli._running import run_async
+from natsery._cli._exit_codes import Exit
+from natsery._cli._runner import run_async
 from natsery._cli._top import _snapshots
 from natsery._cli._top._polling import Watch
 from natsery._cli._top._snapshots import print_snapshots
@@ -20,7 +20,7 @@ from natsery._cli._top._view import Level, View
 from natsery.abc import Message
 from natsery.testing import MemoryBroker
 
-from ..test_memory import in_virtual_time
+from ..test_memory_broker import in_virtual_time
 from .conftest import Result
 from .figures import STARTED, endpoint, stats
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import natsery
-from natsery._cli._connecting._sources import Source, context_source, environment_source, merge, options_source
-from natsery._cli._exits import CommandError, Exit
+from natsery._cli._connection_options._sources import Source, context_source, environment_source, merge, options_source
+from natsery._cli._exit_codes import CommandError, Exit
 
 WHERE = "the context 'c.json'"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from natsery._cli._asking._totals import LARGEST_COUNT, EndpointTotals, ServiceTotals, sum_stats
+from natsery._cli._discovery._totals import LARGEST_COUNT, EndpointTotals, ServiceTotals, sum_stats
 
 from .figures import STARTED, endpoint, stats
 

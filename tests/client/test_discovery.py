@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 import natsery
-from natsery import Ended, Replies, ServiceClient
+from natsery import EndReason, Replies, ServiceClient
 from natsery._client import _replies
 from natsery.abc import Connection, Message
 from natsery.testing import MemoryBroker
@@ -60,19 +60,19 @@ async def collect(script: Script, **options: Any) -> tuple[Replies[natsery.Servi
 @pytest.mark.parametrize(
     ("delays", "options", "ended", "seconds"),
     [
-        ([], {}, Ended.WAIT, 2),
-        ([], {"wait": 7, "stall": 1}, Ended.WAIT, 7),
-        ([0.5], {}, Ended.STALL, 1),
-        ([1.75], {}, Ended.WAIT, 2),
-        ([0, 0.25, 0.5], {}, Ended.STALL, 1),
-        ([0, 0.25, 0.5], {"stall": None}, Ended.WAIT, 2),
-        ([0, 0.25, 0.5], {"count": 3}, Ended.COUNT, 0.5),
-        ([0, 0.25, 0.5], {"count": 4}, Ended.STALL, 1),
-        ([3600], {"wait": math.inf, "stall": 60}, Ended.STALL, 3660),
+        ([], {}, EndReason.WAIT, 2),
+        ([], {"wait": 7, "stall": 1}, EndReason.WAIT, 7),
+        ([0.5], {}, EndReason.STALL, 1),
+        ([1.75], {}, EndReason.WAIT, 2),
+        ([0, 0.25, 0.5], {}, EndReason.STALL, 1),
+        ([0, 0.25, 0.5], {"stall": None}, EndReason.WAIT, 2),
+        ([0, 0.25, 0.5], {"count": 3}, EndReason.COUNT, 0.5),
+        ([0, 0.25, 0.5], {"count": 4}, EndReason.STALL, 1),
+        ([3600], {"wait": math.inf, "stall": 60}, EndReason.STALL, 3660),
     ],
 )
 def test_each_end_comes_when_it_should(
-    delays: list[float], options: dict[str, Any], ended: Ended, seconds: float
+    delays: list[float], options: dict[str, Any], ended: EndReason, seconds: float
 ) -> None:
     async def main() -> None:
         found, took = await collect([(delay, ping_of(index)) for index, delay in enumerate(delays)], **options)
@@ -85,7 +85,7 @@ def test_each_end_comes_when_it_should(
 def test_what_comes_after_a_stall_is_not_waited_for() -> None:
     async def main() -> None:
         found, took = await collect([(0, ping_of(0)), (0.6, ping_of(1))])
-        assert (len(found), found.ended, took) == (1, Ended.STALL, pytest.approx(0.5))
+        assert (len(found), found.ended, took) == (1, EndReason.STALL, pytest.approx(0.5))
 
     in_virtual_time(main)
 
@@ -96,7 +96,7 @@ def test_a_sentinel_ends_it_when_it_comes() -> None:
             begun = trio.current_time()
             async with client.request_many("count", wait=60, sentinel=b"") as replies:
                 assert [each.data async for each in replies] == [b"a", b"b"]
-            assert (replies.ended, trio.current_time() - begun) == (Ended.SENTINEL, pytest.approx(3))
+            assert (replies.ended, trio.current_time() - begun) == (EndReason.SENTINEL, pytest.approx(3))
 
     in_virtual_time(main)
 
@@ -105,7 +105,7 @@ def test_nobody_there_is_known_at_once() -> None:
     async def main() -> None:
         async with MemoryBroker() as broker, broker.connect() as nc:
             found = await ServiceClient(nc).stats()
-            assert (found, found.ended) == ([], Ended.NO_RESPONDERS)
+            assert (found, found.ended) == ([], EndReason.NO_RESPONDERS)
 
     assert in_virtual_time(main) == 0
 
@@ -134,7 +134,7 @@ def test_a_slow_loop_loses_nothing_that_came_in_time() -> None:
                     ids.append(each.id)
             # Up to the wait of two seconds by the time of arrival, however long the loop takes.
             assert ids == [f"i{index}" for index in range(20)]
-            assert replies.ended is Ended.WAIT
+            assert replies.ended is EndReason.WAIT
 
     in_virtual_time(main)
 
@@ -206,7 +206,7 @@ def test_two_hundred_instances_are_found_in_one_call(backend: str, transport: st
                 await nc.flush()
                 found = await ServiceClient(client).stats("calc", wait=30, stall=None, count=201)
                 assert sorted(each.id for each in found) == sorted(f"instance{number}" for number in range(200))
-                assert (found.ended, len(found.malformed)) == (Ended.COUNT, 1)
+                assert (found.ended, len(found.malformed)) == (EndReason.COUNT, 1)
                 tasks.cancel_scope.cancel()
 
     anyio.run(main, backend=backend)
@@ -225,6 +225,6 @@ def test_replies_that_were_dropped_are_told_also_when_the_collection_is_complete
                 with pytest.raises(natsery.SlowConsumerError):
                     await anext(replies)
                 assert [each async for each in replies] == []
-                assert replies.ended is Ended.COUNT
+                assert replies.ended is EndReason.COUNT
 
     in_virtual_time(main)

@@ -14,8 +14,8 @@ from anyio.abc import SocketStream
 import natsery
 from natsery._backends._asyncio_stream import take_over
 from natsery._backends._plain_stream import PlainStream
-from natsery._native._connection import NativeConnection
-from natsery._native._link import _plain
+from natsery._native._handshake import _plain
+from natsery._native._native_connection import NativeConnection
 
 from ..server import NatsServer
 from ..test_serve import bounded
@@ -44,10 +44,10 @@ async def pair() -> AsyncIterator[Pair]:
             await pair.near.aclose()
 
 
-async def pump(stream: PlainStream, received: list[bytes]) -> Exception:
+async def receive_until_end(stream: PlainStream, received: list[bytes]) -> Exception:
     """Take what comes until the end; how that looked."""
     try:
-        await stream.pump(received.append)
+        await stream.receive_into(received.append)
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
         return error
     raise AssertionError("it has no end")
@@ -69,7 +69,7 @@ async def test_what_was_received_before_comes_first_and_the_end_is_told(pair: Pa
     pair.far.sendall(b"more")
     pair.far.shutdown(socket.SHUT_WR)
     async with bounded():
-        end = await pump(pair.near, received)
+        end = await receive_until_end(pair.near, received)
     assert isinstance(end, anyio.EndOfStream)
     assert b"".join(received) == b"and what came with it;more"
 
@@ -84,7 +84,7 @@ async def test_a_piece_larger_than_the_buffer_comes_whole(pair: Pair) -> None:
 
     async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, send)
-        await pump(pair.near, received)
+        await receive_until_end(pair.near, received)
     assert b"".join(received) == b"and what came with it;" + data
 
 
@@ -111,7 +111,7 @@ async def test_tasks_have_their_turns_while_much_comes(pair: Pair) -> None:
 
     async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(count_turns)
-        await pair.near.pump(take)
+        await pair.near.receive_into(take)
     assert max(seen.count(turn) for turn in seen) <= 3
 
 
@@ -120,7 +120,7 @@ async def test_a_reset_is_told(pair: Pair) -> None:
     pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     pair.far.close()
     async with bounded():
-        end = await pump(pair.near, received)
+        end = await receive_until_end(pair.near, received)
         assert isinstance(end, anyio.BrokenResourceError)
         assert isinstance(end.__cause__, ConnectionResetError)
         with pytest.raises(anyio.BrokenResourceError):
@@ -148,7 +148,7 @@ async def test_what_the_receiver_raises_ends_it_and_is_raised(pair: Pair) -> Non
 
         tasks.start_soon(send)
         with pytest.raises(RefusedError):
-            await pair.near.pump(take)
+            await pair.near.receive_into(take)
     assert taken == [b"and what came with it;", b"bad"]
 
 
@@ -156,7 +156,7 @@ async def test_it_can_be_closed_while_it_is_read(pair: Pair) -> None:
     ends: list[Exception] = []
 
     async def read() -> None:
-        ends.append(await pump(pair.near, []))
+        ends.append(await receive_until_end(pair.near, []))
 
     async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(read)
@@ -168,7 +168,7 @@ async def test_it_can_be_closed_while_it_is_read(pair: Pair) -> None:
 async def test_nothing_is_taken_after_a_cancellation(pair: Pair) -> None:
     received: list[bytes] = []
     async with bounded(), anyio.create_task_group() as tasks:
-        tasks.start_soon(pump, pair.near, received)
+        tasks.start_soon(receive_until_end, pair.near, received)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     pair.far.sendall(b"late")
@@ -211,7 +211,7 @@ async def test_a_sender_that_waits_hears_that_the_receiver_has_gone(pair: Pair) 
                 with pytest.raises(anyio.BrokenResourceError):
                     await pair.near.send(b"x")
 
-            tasks.start_soon(pump, pair.near, [])
+            tasks.start_soon(receive_until_end, pair.near, [])
             tasks.start_soon(send)
             await anyio.wait_all_tasks_blocked()
             pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

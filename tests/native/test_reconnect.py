@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery._native import _connection
+from natsery._native import _native_connection
 from natsery.abc import EventKind, Message
 
 from ..server import NatsServer, cluster
@@ -177,7 +177,7 @@ async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> 
 
 
 async def test_a_scope_is_left_while_the_server_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("natsery._native._connection.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("natsery._native._native_connection.CLOSE_SECONDS", 0.1)
     with NatsServer() as server:
         async with bounded():
             async with natsery.connect(server.url) as nc:
@@ -428,7 +428,7 @@ async def test_messages_that_a_broken_server_has_not_taken_go_to_the_next_and_ar
 async def test_messages_that_a_lame_duck_does_not_take_go_to_the_next_and_are_counted_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_connection, "MOVE_SECONDS", 0.1)
+    monkeypatch.setattr(_native_connection, "MOVE_SECONDS", 0.1)
     taker = Taker()
 
     async def lame_duck(peer: Peer) -> None:

@@ -20,7 +20,7 @@ import sniffio
 import trio
 
 import natsery
-from natsery._nats_py import _aio_side, _bridge
+from natsery._nats_py import _bridge, _worker_thread
 
 from ..certificates import Certificates
 from ..server import NatsServer
@@ -101,7 +101,7 @@ async def test_a_failed_connect_raises_what_nats_py_raises() -> None:
 async def test_the_queue_between_the_loops_is_bounded_and_says_so(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_aio_side, "MAX_CROSSING_MESSAGES", 10)
+    monkeypatch.setattr(_worker_thread, "MAX_CROSSING_MESSAGES", 10)
     heard: list[natsery.NatseryError] = []
     delivered: list[object] = []
     async with bounded(), natsery.bridge(nats_server.url) as nc:

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import natsery
-from natsery._nats_py._client import PRIVATE_NAMES
+from natsery._nats_py._safe_client import PRIVATE_NAMES
 from natsery.abc import Connection
 
 from ..conftest import open_connection

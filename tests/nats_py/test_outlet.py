@@ -11,10 +11,10 @@ import pytest
 
 import natsery
 from natsery._nats_py import _outlet
-from natsery._nats_py._aio_side import Outbound
-from natsery._nats_py._crossing import Lane
 from natsery._nats_py._outlet import Outlet
 from natsery._nats_py._own_client import OwnClient
+from natsery._nats_py._thread_queue import ThreadQueue
+from natsery._nats_py._worker_thread import Outbound
 
 from ..server import NatsServer
 from ..test_serve import bounded
@@ -34,7 +34,7 @@ class Setting:
         self.here: list[list[bytes]] = []
         self.is_open = True
         self.wakes = 0
-        self.lane: Lane[Outbound] = Lane(self._wake)
+        self.lane: ThreadQueue[Outbound] = ThreadQueue(self._wake)
         self.outlet = Outlet(cast("OwnClient", self), self.lane)
 
     def _wake(self) -> None:

@@ -12,9 +12,9 @@ import anyio.lowlevel
 import pytest
 
 from natsery._errors import MalformedMessageError
-from natsery._nats_py._client import ClientSide, Intake
 from natsery._nats_py._own_client import OwnClient
 from natsery._nats_py._own_reading import Reading
+from natsery._nats_py._safe_client import Intake, SafeClient
 from natsery.abc import Message
 
 from ..test_serve import bounded
@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
-        side = cast("ClientSide", SimpleNamespace(loop=asyncio.get_running_loop()))
+        side = cast("SafeClient", SimpleNamespace(loop=asyncio.get_running_loop()))
         intake = Intake(lambda message: self.heard.append(f"ours {message.data!r}"), Message, side)
         self._subs = {OURS: SimpleNamespace(_future=intake), THEIRS: SimpleNamespace(_future=None)}
         self._counters = {"in_msgs": 0, "in_bytes": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_type
 
 import natsery
-from natsery import Ended, Replies, ReplyStream, ServiceClient, ServiceInfo, ServicePing, ServiceStats, Verb
+from natsery import EndReason, Replies, ReplyStream, ServiceClient, ServiceInfo, ServicePing, ServiceStats, Verb
 
 
 async def lists(client: ServiceClient) -> None:
@@ -14,7 +14,7 @@ async def lists(client: ServiceClient) -> None:
     stats = await client.stats("calc", "id", wait=1, stall=None, count=1)
     assert_type(stats, Replies[ServiceStats])
     assert_type(stats[0], ServiceStats)
-    assert_type(stats.ended, Ended)
+    assert_type(stats.ended, EndReason)
 
 
 async def streams(client: ServiceClient) -> None:
@@ -26,6 +26,6 @@ async def streams(client: ServiceClient) -> None:
         assert_type(infos, ReplyStream[ServiceInfo])
     async with client.discover("STATS", "calc", "id") as stats:
         assert_type(stats, ReplyStream[ServiceStats])
-        assert_type(stats.ended, Ended | None)
+        assert_type(stats.ended, EndReason | None)
     async with client.request_many("subject", sentinel=b"") as replies:
         assert_type(replies, ReplyStream[natsery.abc.Message])

@@ -81,7 +81,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
                 asyncio.get_running_loop().call_soon(self._read_on)
             try:
                 self._context.run(self._take, bytes(self._buffer[:nbytes]))
-            except BaseException as error:  # noqa: ASYNC103  # raised by `pump`, in its task
+            except BaseException as error:  # noqa: ASYNC103  # raised by `receive_into`, in its task
                 self._end(error)
 
     def _read_on(self) -> None:
@@ -113,7 +113,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
 
     # What its users call
 
-    async def pump(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Callable[[bytes], None]) -> None:
         """See `PlainStream`."""
         await checkpoint()
         while self._unread:
@@ -130,7 +130,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _end(self, error: BaseException) -> None:
-        """Have ``pump`` raise."""
+        """Have ``receive_into`` raise."""
         self._take = None
         if self._over is not None and not self._over.done():
             self._over.set_exception(error)

@@ -12,7 +12,7 @@ class PlainStream(AsyncResource):
     """A TCP stream for one reading and one writing task, with fewer turns of the loop for each piece than anyio's own."""
 
     @abstractmethod
-    async def pump(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Callable[[bytes], None]) -> None:
         """Give all that comes to ``take``, in the event loop but not always in this task; ends with an error. Not twice.
 
         Raises:

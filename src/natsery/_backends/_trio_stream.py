@@ -27,7 +27,7 @@ class TrioStream(PlainStream):
         self._stream = stream
         self._raw = raw
 
-    async def pump(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Callable[[bytes], None]) -> None:
         """See `PlainStream`."""
         raw = self._raw
         # Not anyio's, which asks first which backend there is; this is on the way of every lone request.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from ._asking._listing import info, ls, ping
-from ._asking._request import request
-from ._asking._stats import stats
-from ._completion import completion
-from ._demo import demo
-from ._run._command import run
-from ._server import server
-from ._top._command import top
+from ._completion_command import completion
+from ._demo_command import demo
+from ._discovery._list_commands import info, ls, ping
+from ._discovery._request_command import request
+from ._discovery._stats_command import stats
+from ._run._run_command import run
+from ._server_command import server
+from ._top._top_command import top
 
 HELP = {"help_option_names": ["-h", "--help"]}
 

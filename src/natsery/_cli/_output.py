@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ._readable import printable
+from ._format import printable
 
 
 @final

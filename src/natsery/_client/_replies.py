@@ -10,7 +10,7 @@ import anyio
 
 from .. import abc
 from .._errors import ConfigError, MalformedReplyError, PublishDeniedError
-from ._window import Ended, Window
+from ._collection import Collection, EndReason
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Replies(list[T]):
         malformed: an error for each reply that could not be read.
     """
 
-    ended: Ended
+    ended: EndReason
     malformed: list[MalformedReplyError]
 
 
@@ -42,13 +42,13 @@ class ReplyStream(Generic[T]):
         malformed: an error for each reply so far that could not be read.
     """
 
-    ended: Ended | None
+    ended: EndReason | None
     malformed: list[MalformedReplyError]
 
     def __init__(
         self,
         subject: str,
-        window: Window,
+        window: Collection,
         read: Callable[[abc.Message], T],
         is_sentinel: Callable[[abc.Message], bool] | None,
     ) -> None:
@@ -79,9 +79,9 @@ class ReplyStream(Generic[T]):
             if message is None:
                 self.ended = self._window.ended
             elif message.status == _NO_RESPONDERS:
-                self.ended = Ended.NO_RESPONDERS
+                self.ended = EndReason.NO_RESPONDERS
             elif self._is_sentinel is not None and self._is_sentinel(message):
-                self.ended = Ended.SENTINEL
+                self.ended = EndReason.SENTINEL
             else:
                 try:
                     return self._read(message)
@@ -136,7 +136,7 @@ async def open_replies(
 ) -> AsyncIterator[ReplyStream[T]]:
     """Send a request and collect the replies to it for the length of a block."""
     is_sentinel = _check_sentinel(sentinel)
-    window = Window(anyio.current_time(), wait=wait, stall=stall, count=count)
+    window = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
     replies = ReplyStream(subject, window, read, is_sentinel)
     inbox = nc.new_inbox()
     stop_listening = nc.add_listener(replies._on_event)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
 from .._tasks import background_tasks
-from ._connection import NativeConnection
+from ._native_connection import NativeConnection
 from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign
 from ._session import Session
 

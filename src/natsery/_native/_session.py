@@ -14,9 +14,9 @@ from .._backends._plain_stream import PlainStream
 from .._errors import ConnectionLostError, NatseryError
 from .._protocol import _commands
 from .._protocol._parser import Event
-from ._link import RECEIVE_BYTES, Link
+from ._handshake import RECEIVE_BYTES, Link
 from ._options import Options
-from ._outbox import Outbox
+from ._write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from ._subscriptions import NativeSubscription
@@ -55,7 +55,7 @@ class Session:
 
     Args:
         link: what to run; it is closed at the end.
-        outbox: what to send.
+        write_buffer: what to send.
         options: how long the server may be silent.
         dispatch: takes events in the order of the wire; raises only if the link is to break for it.
         ping: has this session send a PING.
@@ -68,13 +68,13 @@ class Session:
     def __init__(
         self,
         link: Link,
-        outbox: Outbox,
+        write_buffer: WriteBuffer,
         options: Options,
         dispatch: Callable[[Session, list[Event]], None],
         ping: Callable[[Session, Fence | None], None],
     ) -> None:
         self.link = link
-        self.outbox = outbox
+        self.write_buffer = write_buffer
         self.complaint: NatseryError | None = None
         self._dispatch = dispatch
         self._send_ping = ping
@@ -106,7 +106,7 @@ class Session:
     def ping(self, ping: Ping) -> None:
         """Send a PING."""
         self._pings.append(ping)
-        self.outbox.put(_commands.PING)
+        self.write_buffer.put(_commands.PING)
 
     def take_pong(self) -> Ping | None:
         """The PING that a PONG answers; an answer to no question harms nobody."""
@@ -141,7 +141,7 @@ class Session:
         self._dispatch(self, self.link.events)
         stream = self.link.stream
         if isinstance(stream, PlainStream):
-            await stream.pump(self._take)
+            await stream.receive_into(self._take)
         else:
             while True:
                 self._take(await stream.receive(RECEIVE_BYTES))
@@ -151,11 +151,11 @@ class Session:
         self._dispatch(self, self.link.parser.feed(chunk))
 
     async def _write(self) -> None:
-        stream, outbox = self.link.stream, self.outbox
+        stream, write_buffer = self.link.stream, self.write_buffer
         while True:
-            await outbox.wait_for_frames()
-            await stream.send(outbox.take())
-            outbox.sent()
+            await write_buffer.wait_for_frames()
+            await stream.send(write_buffer.take())
+            write_buffer.sent()
 
     async def _keep_alive(self) -> None:
         # By what is received, for a PING may be stuck behind a send buffer that a frozen server does not empty.

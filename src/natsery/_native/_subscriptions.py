@@ -7,7 +7,7 @@ from typing import final
 
 from .._connection_base import Interest, SubscriptionBase
 from .._protocol import _commands
-from .._protocol._complaints import denied_subscription, is_too_many_subscriptions
+from .._protocol._server_errors import denied_subscription, is_too_many_subscriptions
 
 
 @final
@@ -100,7 +100,7 @@ class Subscriptions:
         """The server has taken all that it has not refused, up to this one."""
         self._unconfirmed = [each for each in self._unconfirmed if int(each.sid) > last_sid]
 
-    def take_complaint(self, text: str) -> bool:
+    def take_error(self, text: str) -> bool:
         """Tell the subscriptions that a complaint is about; false if it is about something else."""
         denied = denied_subscription(text)
         if denied is not None:

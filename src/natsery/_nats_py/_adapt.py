@@ -18,7 +18,7 @@ from .._errors import BackendMismatchError, ConnectionClosedError
 from .._interrupts import start_task
 from .._protocol._publication import publication
 from .._tasks import background_tasks
-from ._client import CLOSE_SECONDS, ClientSide, ClientSubscription
+from ._safe_client import CLOSE_SECONDS, ClientSubscription, SafeClient
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ class AdaptedSubscription(SubscriptionBase):
 
     def __init__(
         self,
-        side: ClientSide,
+        side: SafeClient,
         interest: Interest,
     ) -> None:
         super().__init__(interest)
@@ -99,7 +99,7 @@ class AdaptedConnection(ConnectionBase):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client.new_inbox())
-        self._side = ClientSide(client, self._emit)
+        self._side = SafeClient(client, self._emit)
         self._client = client
 
     @property

@@ -21,10 +21,10 @@ from .._errors import ConnectionClosedError, NatseryError
 from .._interrupts import protect_from_interrupt, start_task
 from .._protocol._publication import answer, publication
 from .._tasks import background_tasks
-from ._aio_side import AioSide, AioSubscription, Inbound, Outcome
-from ._client import CLOSE_SECONDS
-from ._crossing import Lane, Waker, liveness_of_this_loop
 from ._outlet import Outlet
+from ._safe_client import CLOSE_SECONDS
+from ._thread_queue import ThreadQueue, Waker, liveness_of_this_loop
+from ._worker_thread import AioSubscription, Inbound, Outcome, WorkerThread
 
 logger = logging.getLogger("natsery")
 
@@ -80,7 +80,7 @@ class BridgedSubscription(SubscriptionBase):
 
     def __init__(
         self,
-        side: AioSide,
+        side: WorkerThread,
         outlet: Outlet,
         interest: Interest,
     ) -> None:
@@ -116,17 +116,17 @@ class BridgedConnection(ConnectionBase):
         self._ready: Outcome[None] = Outcome()
         self._outcomes: set[Outcome[Any]] = set()
         self._low_water: anyio.Event | None = None
-        self._side = AioSide(
+        self._side = WorkerThread(
             servers,
             options,
             emit=self._emit,
             ready=self._ready,
-            outbound=Lane(self._wake_there),
+            outbound=ThreadQueue(self._wake_there),
             wake_near=waker.wake,
             near_lives=liveness_of_this_loop(),
         )
         self._client = self._side.client
-        self._inbound: Lane[Inbound] = self._side.inbound
+        self._inbound: ThreadQueue[Inbound] = self._side.inbound
         self._outlet = Outlet(self._client, self._side.outbound)
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, final
 
 from .._wakeup import new_wakeup
-from ._aio_side import Outbound
-from ._crossing import Lane
 from ._own_client import OwnClient
+from ._thread_queue import ThreadQueue
+from ._worker_thread import Outbound
 
 HIGH_WATER_BYTES: Final = 8 * 1024 * 1024
 """Bytes of payload on their way to nats-py over which those who send wait."""
@@ -31,7 +31,7 @@ class Outlet:
         lane: the way to its thread.
     """
 
-    def __init__(self, client: OwnClient, lane: Lane[Outbound]) -> None:
+    def __init__(self, client: OwnClient, lane: ThreadQueue[Outbound]) -> None:
         self._client = client
         self._lane = lane
         self._frames: list[bytes] = []

@@ -11,7 +11,7 @@ from .. import abc
 from .._errors import MalformedMessageError, ProtocolError
 from .._protocol._messages import read_message
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Parser, Signal
-from ._client import Intake
+from ._safe_client import Intake
 
 if TYPE_CHECKING:
     from ._own_client import OwnClient

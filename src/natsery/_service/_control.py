@@ -19,8 +19,8 @@ from .._adr32 import (
     is_answerable,
 )
 from .._errors import MalformedRequestError, MaxPayloadError, NatseryError
-from .._wire import check_json
-from ._mailbox import Mailbox
+from .._responses import check_json
+from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
     from ._service import Service
@@ -47,8 +47,8 @@ class ControlPlane:
         self._subscriptions: list[abc.Subscription] = []
         self._denied: NatseryError | None = None
         self._is_live = False
-        self._quick: Mailbox[tuple[Verb, str]] = Mailbox(self._answer, MAX_WAITING)
-        self._slow: Mailbox[tuple[Verb, str]] = Mailbox(self._answer, MAX_WAITING)
+        self._quick: WorkQueue[tuple[Verb, str]] = WorkQueue(self._answer, MAX_WAITING)
+        self._slow: WorkQueue[tuple[Verb, str]] = WorkQueue(self._answer, MAX_WAITING)
         self.runners = (self._quick.run, self._slow.run)
 
     async def subscribe(self) -> None:

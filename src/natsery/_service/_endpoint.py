@@ -26,11 +26,11 @@ from .._errors import (
     SlowConsumerError,
     SubscriptionDeniedError,
 )
+from .._responses import EndpointInfo, EndpointStats
 from .._statistics import Counters, FailureCause
 from .._wakeup import Wakeup, wakeup_class
-from .._wire import EndpointInfo, EndpointStats
-from ._failures import Failures
-from ._handling import compose, within
+from ._error_replies import Failures
+from ._invoke import compose, within
 from ._request import Request, as_bytes
 
 if TYPE_CHECKING:

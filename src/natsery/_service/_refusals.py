@@ -7,8 +7,8 @@ from typing import final
 from .. import abc
 from .._adr32 import error_headers
 from .._errors import NatseryError
-from ._mailbox import Mailbox
-from ._reports import Reports
+from ._error_reporting import ErrorReporter
+from ._work_queue import WorkQueue
 
 MAX_WAITING_REFUSALS = 65_536
 """Refusals that may wait for the connection to take them; beyond that requesters see a time-out."""
@@ -18,16 +18,16 @@ MAX_WAITING_REFUSALS = 65_536
 class Refusals:
     """Answers requests that no handler will see."""
 
-    def __init__(self, connection: abc.Connection, reports: Reports) -> None:
+    def __init__(self, connection: abc.Connection, reports: ErrorReporter) -> None:
         self._connection = connection
         self._reports = reports
-        self._mailbox: Mailbox[tuple[str, tuple[int, str]]] = Mailbox(self._send, MAX_WAITING_REFUSALS)
-        self.run = self._mailbox.run
-        self.wait_sent = self._mailbox.wait_empty
+        self._work_queue: WorkQueue[tuple[str, tuple[int, str]]] = WorkQueue(self._send, MAX_WAITING_REFUSALS)
+        self.run = self._work_queue.run
+        self.wait_sent = self._work_queue.wait_empty
 
     def refuse(self, reply: str, answer: tuple[int, str]) -> None:
         """Answer a request, soon, with an error code and description."""
-        if reply and not self._mailbox.put((reply, answer)):
+        if reply and not self._work_queue.put((reply, answer)):
             self._reports.report(NatseryError(f"too many refusals are waiting; {reply!r} gets none"))
 
     async def _send(self, item: tuple[str, tuple[int, str]]) -> None:

@@ -25,11 +25,11 @@ from .._config import (
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._interrupts import start_task
-from .._wire import ServiceInfo, ServicePing, ServiceStats
+from .._responses import ServiceInfo, ServicePing, ServiceStats
 from ._control import ControlPlane
 from ._endpoint import Endpoint
+from ._error_reporting import ErrorReporter
 from ._refusals import Refusals
-from ._reports import Reports
 
 FENCE_SECONDS = 1.0
 """How long each fence and flush of a stopping service may take before the server counts as unresponsive."""
@@ -55,7 +55,7 @@ class Service:
         self.started = config.clock.now()
         self._connection = connection
         self._grace = grace
-        self._reports = Reports(config.name, config.error_handler)
+        self._reports = ErrorReporter(config.name, config.error_handler)
         self._refusals = Refusals(connection, self._reports)
         self._control = ControlPlane(self)
         self._endpoints: list[Endpoint] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
-from .._server import ServerError, find_program
+from .._server import ServerProcessError, find_program
 
 SECONDS = 10
 """How long a server may take for what it is told to do."""
@@ -46,7 +46,7 @@ class NatsServer:
         process: the process, ``None`` while it does not run.
 
     Raises:
-        ServerError: nats-server is not installed, or does not do what it is told within ten seconds.
+        ServerProcessError: nats-server is not installed, or does not do what it is told within ten seconds.
     """
 
     def __init__(self, config: str = "", *, port: int | None = None) -> None:
@@ -146,14 +146,14 @@ class NatsServer:
         deadline = time.monotonic() + SECONDS
         while True:
             if self.process is None or self.process.poll() is not None:
-                raise ServerError(f"nats-server has ended:\n{self.log()}")
+                raise ServerProcessError(f"nats-server has ended:\n{self.log()}")
             try:
                 if condition():
                     return
             except OSError:
                 pass
             if time.monotonic() >= deadline:
-                raise ServerError(f"{otherwise}:\n{self.log()}")
+                raise ServerProcessError(f"{otherwise}:\n{self.log()}")
             time.sleep(POLL_SECONDS)
 
     def monitor(self, path: str) -> Any:
@@ -179,7 +179,7 @@ class NatsServer:
 
     def _signal(self, number: signal.Signals) -> subprocess.Popen[bytes]:
         if self.process is None:
-            raise ServerError("nats-server does not run")
+            raise ServerProcessError("nats-server does not run")
         self.process.send_signal(number)
         return self.process
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .._native._connect import connect
-from .._native._connection import NativeConnection
-from ._broker import MemoryBroker
+from .._native._native_connection import NativeConnection
+from ._memory_broker import MemoryBroker
 from ._nats_server import NatsServer
 
 if TYPE_CHECKING:

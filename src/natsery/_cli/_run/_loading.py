@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ..._config import ServiceConfig
-from .._exits import CommandError, Exit
+from .._exit_codes import CommandError, Exit
 
 DEFAULT_ATTRIBUTE = "config"
 """Where a module has its configuration, unless the command line says otherwise."""

@@ -9,8 +9,8 @@ from typing import final
 import anyio
 from rich.console import Console
 
+from .._format import counted
 from .._output import tell
-from .._readable import counted
 
 SECONDS_BETWEEN = 0.5
 """How often the figures are looked at."""

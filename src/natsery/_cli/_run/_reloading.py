@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from .._exits import CommandError
+from .._exit_codes import CommandError
 
 
 def check_installed() -> None:

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import final
 
-from .._exits import Exit
+from .._exit_codes import Exit
 
 FIRST_PAUSE = 0.1
 """Seconds before the first restart; they double with each failure in a row."""

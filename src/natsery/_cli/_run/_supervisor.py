@@ -12,10 +12,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ..._tasks import background_tasks
-from .._connecting._settings import Settings
-from .._exits import Exit, status_after
+from .._connection_options._settings import Settings
+from .._exit_codes import Exit, status_after
 from .._output import tell
-from ._crew import Crew
+from ._multiprocess import WorkerProcesses
 from ._reloading import watch
 
 
@@ -35,7 +35,7 @@ class Supervisor:
         self._workers = workers
         self._grace = grace
         self._reload = reload
-        self._crew: Crew | None = None
+        self._multiprocess: WorkerProcesses | None = None
         self._signals: list[signal.Signals] = []
         self._has_changed = False
         self._news = anyio.Event()
@@ -60,11 +60,11 @@ class Supervisor:
         # With ``--reload``, one that was given up was waited for to change, until the user had enough of that.
         return Exit.OK if crew.is_clean and (self._reload or not crew.given_up) else Exit.FAILED
 
-    async def _run_crew(self, environment: dict[str, str]) -> Crew:
+    async def _run_crew(self, environment: dict[str, str]) -> WorkerProcesses:
         """Run workers until they are to be replaced by others, or to end; returns when that is to happen."""
         self._has_changed = False
         self._news = anyio.Event()
-        crew = self._crew = Crew(
+        crew = self._multiprocess = WorkerProcesses(
             self._command,
             environment,
             size=self._workers or 1,
@@ -74,7 +74,7 @@ class Supervisor:
         if self._signals:
             crew.stop()
         await crew.run()
-        self._crew = None
+        self._multiprocess = None
         if self._reload and not self._signals and not self._has_changed:
             tell("waiting for a Python file to change")
             await self._news.wait()
@@ -84,12 +84,12 @@ class Supervisor:
         async for each in signals:
             self._signals.append(each)
             self._news.set()
-            if self._crew is None:
+            if self._multiprocess is None:
                 continue
             if len(self._signals) == 1:
-                self._crew.stop()
+                self._multiprocess.stop()
             else:
-                self._crew.cut_off(each)
+                self._multiprocess.cut_off(each)
 
     def _note_change(self, names: list[str]) -> None:
         if self._signals:
@@ -98,5 +98,5 @@ class Supervisor:
         tell(f"{names[0]}{more} changed: reloading")
         self._has_changed = True
         self._news.set()
-        if self._crew is not None:
-            self._crew.stop()
+        if self._multiprocess is not None:
+            self._multiprocess.stop()

@@ -13,15 +13,15 @@ import anyio
 from rich.cells import cell_len
 
 from ..._config import ServiceConfig
-from ..._native._connection import NativeConnection
-from ..._service._scope import serve
+from ..._native._native_connection import NativeConnection
+from ..._service._serve import serve
 from ..._service._service import Service
 from ..._statistics import FailureCause
 from ..._tasks import background_tasks
-from .._connecting._settings import Settings
-from .._exits import Exit, status_after
+from .._connection_options._settings import Settings
+from .._exit_codes import Exit, status_after
+from .._format import counted
 from .._output import tell
-from .._readable import counted
 from ._channel import Channel
 from ._progress import SECONDS_BETWEEN, Progress
 

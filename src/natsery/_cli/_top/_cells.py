@@ -9,7 +9,7 @@ from typing import Final, final
 
 from rich.cells import cell_len
 
-from .._readable import printable
+from .._format import printable
 
 
 @final

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .._readable import readable_count, readable_duration
+from .._format import format_count, format_duration
 
 
 def compact_count(count: int, width: int) -> str:
     """A whole number, in a narrow column: with its thousands apart if that fits, else as `compact` has it."""
-    text = readable_count(count)
+    text = format_count(count)
     return text if len(text) <= width else compact(count)
 
 
@@ -29,7 +29,7 @@ def compact(number: float) -> str:
 
 def compact_duration(nanoseconds: float) -> str:
     """A duration in at most eight characters."""
-    text = readable_duration(nanoseconds)
+    text = format_duration(nanoseconds)
     return text if len(text) <= 8 else f"{nanoseconds / 1e9:.0e} s"
 
 

@@ -12,10 +12,10 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
-from ..._native._connection import NativeConnection
+from ..._native._native_connection import NativeConnection
 from ..._tasks import background_tasks
 from ..._wakeup import Wakeup, new_wakeup
-from .._readable import now
+from .._format import now
 from ._cells import Cells
 from ._figures import ServiceFigures
 from ._keys import KeyReader

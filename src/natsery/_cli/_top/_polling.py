@@ -11,8 +11,8 @@ import anyio
 
 from ... import abc
 from ..._adr32 import Verb
-from ..._client._client import ServiceClient
-from .._exits import line_of
+from ..._client._service_client import ServiceClient
+from .._exit_codes import line_of
 from ._rates import Meter
 from ._view import View
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from ..._wire import EndpointStats, ServiceStats
-from .._asking._totals import EndpointKey, count_of, endpoint_key, sum_stats
+from ..._responses import EndpointStats, ServiceStats
+from .._discovery._totals import EndpointKey, count_of, endpoint_key, sum_stats
 from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceFigures
 
 HISTORY: Final = 60

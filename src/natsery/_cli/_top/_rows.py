@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar, final
 
-from .._readable import readable_age
+from .._format import format_age
 from ._cells import Cells
 from ._compact import compact, compact_count, compact_duration, compact_share
 from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceFigures
@@ -83,7 +83,7 @@ def _service_row(service: ServiceFigures, cells: Cells, now: datetime) -> Row:
         "name": cells.printable(service.name),
         "instances": str(there) if answering == there else f"{answering}/{there}",
         "version": cells.printable(", ".join(service.versions)),
-        "up": readable_age(service.started, now),
+        "up": format_age(service.started, now),
     }
     return _row(service, texts, cells, is_service=True, is_stale=answering == 0)
 
@@ -92,7 +92,7 @@ def _instance_row(instance: InstanceFigures, cells: Cells, now: datetime) -> Row
     texts = {
         "name": INDENT + cells.printable(instance.id),
         "version": cells.printable(instance.version),
-        "up": readable_age(instance.started, now),
+        "up": format_age(instance.started, now),
         "metadata": cells.printable(", ".join(f"{key}={value}" for key, value in instance.metadata.items())),
     }
     return _row(instance, texts, cells, is_stale=instance.is_stale)

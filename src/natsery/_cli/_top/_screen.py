@@ -10,7 +10,7 @@ from typing import Final, final
 from rich.cells import cell_len
 from rich.text import Text
 
-from .._readable import counted
+from .._format import counted
 from ._cells import Cells
 from ._columns import GAP, HISTORY, TopColumn, columns_of, lay_out
 from ._figures import ServiceFigures

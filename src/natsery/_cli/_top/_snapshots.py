@@ -11,10 +11,10 @@ import anyio
 from rich.console import Console
 
 from ... import abc
-from ..._wire import format_time
-from .._exits import Exit
+from ..._responses import format_time
+from .._exit_codes import Exit
+from .._format import counted, now
 from .._output import Column, complain, say, show_table
-from .._readable import counted, now
 from ._cells import Cells
 from ._columns import columns_of, lay_out
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures

@@ -1,0 +1,211 @@
+"""Where and how a command connects: the options that all of them share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, final
+
+import click
+
+from ..._adr32 import DEFAULT_PREFIX
+from ..._native._connect import connect
+from ..._native._native_connection import NativeConnection
+from .._exit_codes import CommandError, Exit
+from ._contexts import contexts_folder, read_context
+from ._help import ConnectionOption
+from ._secrets import secret, secret_file
+from ._sources import FIELDS, environment_source, merge, options_source
+from ._tls import tls_context
+
+DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
+
+NO_CONTEXT: Final = "NATSERY_NO_CONTEXT"
+"""The environment variable that has the selected context left alone."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to connect, and which control prefix the services have.
+
+    Attributes:
+        servers: URLs, each of one server.
+        user: a user's name, with ``password``.
+        password: the password, or a reference to it such as ``env://NAME``; so is the token.
+        token: a token.
+        credentials: the path of a credentials file, or a reference to what it holds.
+        nkey: the same with the file of an nkey's seed.
+        tls: whether TLS is a must even if nothing else says so.
+        tls_ca: the file of the authorities that are trusted.
+        tls_cert: the file of this client's certificate.
+        tls_key: the file of its key, if that is another one.
+        tls_first: whether the TLS handshake comes before all else.
+        connect_timeout: seconds that each server gets.
+        inbox_prefix: how reply subjects begin.
+        prefix: how the services' control subjects begin.
+    """
+
+    servers: tuple[str, ...] = field(default=(DEFAULT_SERVER,), repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    credentials: str | None = field(default=None, repr=False)
+    nkey: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_first: bool = False
+    connect_timeout: float = 2.0
+    inbox_prefix: str = "_INBOX"
+    prefix: str = DEFAULT_PREFIX
+
+    def connect(self, name: str, **options: Any) -> AbstractAsyncContextManager[NativeConnection]:
+        """A connection for the length of a block; ``options`` are further ones of `natsery.connect`.
+
+        Without a server it fails soon; once connected, it reconnects for as long as the block lasts.
+
+        Raises:
+            ConfigError: a file for TLS cannot be used, or a reference is not supported. As for `natsery.connect` else,
+                when the block is entered.
+        """
+        own: dict[str, Any] = {
+            "name": name,
+            "user": self.user,
+            "password": None if self.password is None else secret("password", self.password),
+            "token": None if self.token is None else secret("token", self.token),
+            "credentials": None if self.credentials is None else secret_file("credentials", self.credentials),
+            "nkey_seed": None if self.nkey is None else secret_file("nkey", self.nkey),
+            "tls": self._tls(),
+            "tls_first": self.tls_first,
+            "connect_timeout": self.connect_timeout,
+            "inbox_prefix": self.inbox_prefix,
+        }
+        return connect(self.servers, **own, **options)
+
+    def as_environment(self) -> dict[str, str]:
+        """Environment variables that give a ``natsery`` command without options exactly these settings.
+
+        They go on top of those of this process, some of which they empty. Secrets are among them, which is why they are
+        not arguments: everybody can see those.
+        """
+        variables = {each.variable: "" for each in FIELDS if each.variable}
+        for each in FIELDS:
+            value = getattr(self, each.key, None)
+            if value is not None:
+                variables[each.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return {**variables, "NATS_CONTEXT": "", NO_CONTEXT: "1"}
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if self.tls_ca is None and self.tls_cert is None:
+            return self.tls
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key)
+
+
+def read_settings(
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    context: str | None = None,
+    no_context: bool = False,
+) -> Settings:
+    """The settings that options, the environment and a context give together, in this order.
+
+    Args:
+        arguments: options, by the fields of `Settings`.
+        environment: environment variables.
+        context: the context that an option names.
+        no_context: whether an option says to leave contexts alone.
+
+    Raises:
+        CommandError: they cannot be combined, or the context cannot be read.
+        ConfigError: a value breaks a rule.
+    """
+    if context and no_context:
+        raise CommandError("--context and --no-context cannot be given together", Exit.USAGE)
+    sources = [options_source(arguments), environment_source(environment)]
+    if context or not (no_context or environment.get(NO_CONTEXT)):
+        found = read_context(context or environment.get("NATS_CONTEXT"), contexts_folder(environment))
+        if found is not None:
+            sources.append(found)
+    return Settings(**merge(sources))
+
+
+def connection_options(command: Command) -> Command:
+    """Give a command the options of a connection; it gets them as one argument, ``settings``.
+
+    With `ConnectingCommand` as its class, its help lists them apart.
+    """
+
+    @functools.wraps(command)
+    def with_settings(**arguments: Any) -> Any:
+        given = {key: arguments.pop(key) for key in _OPTION_KEYS}
+        settings = read_settings(
+            given, os.environ, context=arguments.pop("context_name"), no_context=arguments.pop("no_context")
+        )
+        return command(settings=settings, **arguments)
+
+    result: Any = with_settings
+    for option in reversed(_options()):
+        result = option(result)
+    return result  # type: ignore[no-any-return]  # click's decorators return what they are given
+
+
+_OPTION_KEYS: Final = tuple(each.key for each in FIELDS if each.option)
+
+
+def _options() -> list[Callable[[Any], Any]]:
+    option = functools.partial(click.option, cls=ConnectionOption)
+    return [
+        option(
+            "-s",
+            "--server",
+            "servers",
+            multiple=True,
+            metavar="URL",
+            help=f"A server; repeatable ($NATS_URL). [default: {DEFAULT_SERVER}]",
+        ),
+        option("--user", metavar="NAME", help="User, or token if without password ($NATS_USER)."),
+        option("--password", metavar="TEXT", help="Its password; safer in $NATS_PASSWORD."),
+        option("--token", metavar="TEXT", help="Token; safer in $NATS_TOKEN."),
+        option("--creds", "credentials", metavar="FILE", help="Credentials file ($NATS_CREDS)."),
+        option("--nkey", metavar="FILE", help="File with an nkey's seed ($NATS_NKEY)."),
+        option("--tls", is_flag=True, help="Connect with TLS only ($NATSERY_TLS)."),
+        option("--tls-ca", "--tlsca", "tls_ca", metavar="FILE", help="Authority to trust, and TLS only ($NATS_CA)."),
+        option("--tls-cert", "--tlscert", "tls_cert", metavar="FILE", help="Certificate to show ($NATS_CERT)."),
+        option("--tls-key", "--tlskey", "tls_key", metavar="FILE", help="Its key ($NATS_KEY)."),
+        option(
+            "--tls-first",
+            "--tlsfirst",
+            "tls_first",
+            is_flag=True,
+            help="TLS from the first byte ($NATSERY_TLS_FIRST).",
+        ),
+        option(
+            "--connect-timeout",
+            type=float,
+            metavar="SECONDS",
+            help=f"For each server ($NATSERY_CONNECT_TIMEOUT). [default: {Settings.connect_timeout:g}]",
+        ),
+        option(
+            "--inbox-prefix",
+            metavar="SUBJECT",
+            help=f"Reply subjects ($NATSERY_INBOX_PREFIX). [default: {Settings.inbox_prefix}]",
+        ),
+        option(
+            "--prefix",
+            metavar="SUBJECT",
+            help=f"Control subjects of services ($NATSERY_PREFIX). [default: {DEFAULT_PREFIX}]",
+        ),
+        option(
+            "--context", "context_name", metavar="NAME", help="Context of the nats command, or a file ($NATS_CONTEXT)."
+        ),
+        option("--no-context", is_flag=True, help="Leave the selected context alone."),
+    ]

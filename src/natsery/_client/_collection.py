@@ -1,0 +1,78 @@
+"""When a collection of replies is complete: decided from arrival times alone, without a clock or I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import final
+
+from .._config import check_seconds
+from .._errors import ConfigError
+
+
+@final
+class EndReason(StrEnum):
+    """Why a collection of replies ended."""
+
+    WAIT = "wait"
+    """The total wait was over."""
+    STALL = "stall"
+    """Nothing came for the length of the stall, after at least one reply."""
+    COUNT = "count"
+    """As many replies came as were asked for."""
+    SENTINEL = "sentinel"
+    """The reply came that marks the end."""
+    NO_RESPONDERS = "no responders"
+    """Nobody listens on the subject."""
+
+
+@final
+class Collection:
+    """The time in which replies are collected.
+
+    Args:
+        now: the time at the start, in seconds of any clock.
+        wait: seconds in all, possibly infinite.
+        stall: seconds without a reply, after the first one, that end it; ``None`` for no such end.
+        count: replies that complete it; ``None`` for no such end.
+
+    Attributes:
+        ended: why it ended, ``None`` as long as it is open.
+
+    Raises:
+        ConfigError: an argument breaks a rule.
+    """
+
+    def __init__(self, now: float, *, wait: float, stall: float | None, count: int | None) -> None:
+        check_seconds("wait", wait, zero=False, infinite=True)
+        if stall is not None:
+            check_seconds("stall", stall, zero=False, infinite=True)
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ConfigError("count", count, "must be an int of at least 1, or None")
+        self.ended: EndReason | None = None
+        self._end = now + wait
+        self._stall = stall
+        self._stalls_at: float | None = None
+        self._missing = count
+
+    @property
+    def deadline(self) -> float:
+        """When it ends if nothing more comes."""
+        return self._end if self._stalls_at is None else min(self._end, self._stalls_at)
+
+    def accept(self, now: float) -> bool:
+        """Note that a reply came; false if it came after the end."""
+        self.expire(now)
+        if self.ended is not None:
+            return False
+        if self._stall is not None:
+            self._stalls_at = now + self._stall
+        if self._missing is not None:
+            self._missing -= 1
+            if self._missing == 0:
+                self.ended = EndReason.COUNT
+        return True
+
+    def expire(self, now: float) -> None:
+        """End it if its time is over."""
+        if self.ended is None and now >= self.deadline:
+            self.ended = EndReason.WAIT if self.deadline == self._end else EndReason.STALL

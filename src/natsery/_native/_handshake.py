@@ -1,0 +1,237 @@
+"""One network connection to one server, from the first byte to the end of the handshake."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, final
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
+
+from .._backends import is_trio
+from .._backends._plain_stream import PlainStream
+from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
+from .._protocol import _commands
+from .._protocol._addresses import Address
+from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
+from .._protocol._server_errors import server_error
+from .._protocol._server_info import ServerInfo, read_info
+from .._tasks import lone
+from ._authentication import authenticate
+from ._options import Options
+
+RECEIVE_BYTES = 64 * 1024
+
+VERSION = version("natsery")
+
+_NO_INFO = "INFO, which a server that begins with TLS (tls_first) does not send"
+
+_CERTIFICATE_ALERTS = (
+    "BAD_CERTIFICATE",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_REQUIRED",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_UNKNOWN",
+    "HANDSHAKE_FAILURE",  # what TLS 1.2 has for CERTIFICATE_REQUIRED
+    "UNKNOWN_CA",
+    "UNSUPPORTED_CERTIFICATE",
+)
+
+
+@final
+@dataclass
+class Link:
+    """A network connection that the server has accepted; who dialled it closes it."""
+
+    address: Address
+    stream: ByteStream | PlainStream
+    parser: Parser
+    info: ServerInfo
+    events: list[Event]
+    """What came with the end of the handshake and has not been looked at."""
+
+
+async def open_link(address: Address, options: Options) -> Link:
+    """Connect to a server, with TLS and credentials as they are asked for.
+
+    Raises:
+        OSError: nobody is there.
+        SecureConnectionError: TLS is wanted and the server has none; nothing was sent to it.
+        AuthorizationError: it refuses the credentials.
+        ConfigError: the credentials cannot be read.
+        TimeoutError: it took longer than ``connect_timeout``.
+        ConnectionLostError: it ended the connection.
+        NatseryError: it complained, or does not speak NATS.
+
+    **Cancellation:** the network connection is closed.
+    """
+    progress = _Progress()
+    with anyio.move_on_after(options.connect_timeout):
+        stream = await _connect_tcp(address)
+        try:
+            return await _greet(_Greeting(stream), address, options, progress)
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            await anyio.aclose_forcefully(stream)
+            raise ConnectionLostError("the server ended the connection during the handshake") from error
+        except ssl.SSLError as error:
+            # With TLS 1.3 a server refuses the client's certificate only when the client takes the handshake for done.
+            await anyio.aclose_forcefully(stream)
+            raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
+        except BaseException:
+            await anyio.aclose_forcefully(stream)
+            raise
+    raise TimeoutError(
+        f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
+    )
+
+
+async def _connect_tcp(address: Address) -> ByteStream:
+    try:
+        return await anyio.connect_tcp(address.host, address.port)
+    except OSError as error:
+        # anyio says only that all attempts failed; what happened to them is behind it.
+        cause = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if not isinstance(cause, OSError):
+            raise
+        refused = OSError(cause.errno, os.strerror(cause.errno) if cause.errno else str(cause))
+        refused.__cause__ = error
+        interrupt: BaseException = refused
+    except BaseExceptionGroup as group:
+        # anyio tries several addresses in tasks; Ctrl-C in one of them is to look like any other Ctrl-C.
+        interrupt = lone(group)
+    raise interrupt
+
+
+def _plain(stream: ByteStream) -> ByteStream | PlainStream:
+    """A TCP stream as the event loop has it, where that is possible; any other as it is."""
+    if not isinstance(stream, SocketStream):
+        return stream
+    if is_trio():
+        from .._backends._trio_stream import TrioStream
+
+        return TrioStream(stream, stream.extra(SocketAttribute.raw_socket))  # noqa: S610  # no Django
+    from .._backends._asyncio_stream import take_over
+
+    return take_over(stream) or stream
+
+
+@final
+@dataclass
+class _Progress:
+    """How far a handshake has come."""
+
+    waiting_for: str = "the network"
+
+
+async def _greet(greeting: _Greeting, address: Address, options: Options, progress: _Progress) -> Link:
+    wants_tls = address.tls or bool(options.tls) or options.tls_first
+    if options.tls_first:
+        progress.waiting_for = "the TLS handshake"
+        await greeting.encrypt(address, options)
+    progress.waiting_for = "INFO" if options.tls_first else _NO_INFO
+    info = await greeting.receive_info()
+    progress.waiting_for = "the TLS handshake"
+    if not options.tls_first and (wants_tls or info.tls_required):
+        if not (info.tls_required or info.tls_available):
+            raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
+        await greeting.encrypt(address, options)
+    fields: dict[str, Any] = {
+        "verbose": options.verbose,
+        "pedantic": options.pedantic,
+        "tls_required": wants_tls,
+        "name": options.name or "",
+        "lang": "python-natsery",
+        "version": VERSION,
+        "protocol": 1,
+        "echo": options.echo,
+        "headers": True,
+        "no_responders": True,
+    }
+    progress.waiting_for = "the credentials"
+    fields.update(await authenticate(options, address, info.nonce))
+    progress.waiting_for = "the answer to CONNECT"
+    await greeting.stream.send(_commands.connect(fields) + _commands.PING)
+    return await greeting.receive_welcome(address, info)
+
+
+@final
+class _Greeting:
+    """The stream of a handshake, read one event at a time."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+        self._parser = Parser()
+        self._events: list[Event] = []
+
+    async def encrypt(self, address: Address, options: Options) -> None:
+        """Do the TLS handshake."""
+        if self._events or not self._parser.is_between_events:
+            # Nothing that came in clear may pass for something that came through TLS.
+            raise SecureConnectionError(
+                f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
+            )
+        context = options.tls if isinstance(options.tls, ssl.SSLContext) else ssl.create_default_context()
+        hostname = options.tls_hostname or address.verify_as or address.host
+        self.stream = await TLSStream.wrap(
+            self.stream, hostname=hostname, ssl_context=context, standard_compatible=False
+        )
+
+    async def receive_info(self) -> ServerInfo:
+        """The first thing that a server says."""
+        event = await self._receive()
+        if isinstance(event, ErrorEvent):
+            raise server_error(event.text)
+        if not isinstance(event, InfoEvent):
+            raise ProtocolError("a server must begin with INFO", repr(event).encode())
+        return read_info(event.text)
+
+    async def receive_welcome(self, address: Address, info: ServerInfo) -> Link:
+        """The PONG that says that CONNECT was accepted."""
+        complaint: NatseryError | None = None
+        while True:
+            try:
+                event = await self._receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                if complaint is None:
+                    raise
+                raise complaint from None
+            if event is Signal.PONG:
+                return Link(address, _plain(self.stream), self._parser, info, self._events)
+            if event is Signal.PING:
+                await self.stream.send(_commands.PONG)
+            elif isinstance(event, InfoEvent):
+                info = read_info(event.text)
+            elif isinstance(event, ErrorEvent):
+                complaint = server_error(event.text)
+                if isinstance(complaint, AuthorizationError):
+                    raise AuthorizationError(complaint.text, str(address))
+            elif event is not Signal.OK:
+                raise ProtocolError("a server must answer CONNECT first", repr(event).encode())
+
+    async def _receive(self) -> Event:
+        while not self._events:
+            # A server without TLS, asked for a handshake, answers with INFO in clear; so does a plain one asked too early.
+            self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
+        event = self._events.pop(0)
+        if isinstance(event, ProtocolError):
+            raise event
+        return event
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "what it answers is not TLS"
+    reason = error.reason or str(error)
+    _, is_alert, what = reason.partition("ALERT_")  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
+    if not is_alert:
+        return reason
+    hint = "; it may want a certificate of this client, or another one" if what in _CERTIFICATE_ALERTS else ""
+    return f"the server refuses it with the alert {what.lower().replace('_', ' ')!r}{hint}"

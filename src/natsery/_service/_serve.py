@@ -1,0 +1,121 @@
+"""`serve`: a service as the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import TASK_STATUS_IGNORED, get_cancelled_exc_class
+from anyio.abc import TaskStatus
+
+from .. import abc
+from .._config import ServiceConfig, check_seconds
+from .._errors import ConfigError, ConnectionClosedError
+from .._interrupts import protect_from_interrupt, start_task
+from .._tasks import raise_as_it_is
+from ._as_connection import as_connection
+from ._endpoint import Endpoint
+from ._service import Service
+from ._work_queue import WorkQueue
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+DEFAULT_GRACE = 10.0
+"""Seconds that accepted requests get when a service ends."""
+
+
+@asynccontextmanager
+async def serve(
+    nc: abc.Connection | Client, config: ServiceConfig, *, grace: float = DEFAULT_GRACE
+) -> AsyncIterator[Service]:
+    """Run a service for the length of a block::
+
+        async with natsery.serve(nc, config) as service:
+            await service.wait_stopped()
+
+    The block begins when the server has confirmed every subscription. However it ends (its end, an exception, a
+    cancellation, ``service.stop()``, the loss of the connection), the endpoints stop taking requests, what they have
+    accepted is answered, and only then is the block left. The connection stays open.
+
+    Args:
+        nc: a connection of natsery's, or a connected nats-py client of this asyncio loop.
+        config: what to serve.
+        grace: seconds that accepted requests get, from the moment the block ends; what is not finished then is answered
+            with 503, ``Service Stopping``. 0 cuts off at once. Leaving takes at most a few seconds more; only a handler
+            that shields itself from cancellation, or blocks the event loop, can hold it longer.
+
+    Raises:
+        SubscriptionDeniedError: the server refuses a subscription, at the start (nothing is left behind) or later (the
+            service drains first).
+        ConnectionClosedError: the connection is or becomes closed for good.
+        ConfigError: ``config`` or ``grace`` breaks a rule.
+        BackendMismatchError: ``nc`` cannot be driven from this event loop.
+
+    What the body raises leaves the block as the object that it is; if ``stop(error)`` gave an error as well, both leave as
+    an exception group.
+
+    **Cancellation:** a cancelled body is left at once; requests already accepted still get the grace, shielded. Entering
+    is a checkpoint and, cancelled, leaves nothing behind.
+    """
+    if not isinstance(config, ServiceConfig):
+        raise ConfigError("config", config, "must be a natsery.ServiceConfig")
+    check_seconds("grace", grace, zero=True, infinite=True)
+    protect_from_interrupt(Service._host, Endpoint._work, WorkQueue.run)
+    async with as_connection(nc) as connection:
+        if connection.is_closed:
+            raise ConnectionClosedError
+        service = Service(connection, config, grace)
+        body_error: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    # Not `tasks.start`: cancelled, that waits for the host to end, which is shielded from the same
+                    # cancellation and waits for `_begin_stop`.
+                    start_task(tasks, service._host, name=f"natsery service {service.name}")
+                    await service._hosted.wait()
+                    await service._open()
+                    with service._body:
+                        yield service
+                except get_cancelled_exc_class():
+                    raise
+                except BaseException as error:  # raised again below, outside of the task group
+                    body_error = error
+                finally:
+                    service._begin_stop()
+        except get_cancelled_exc_class():  # noqa: ASYNC103  # what the service failed of is raised in its place
+            if service._error is None:
+                raise
+        finally:
+            service._stopped.set()
+        _raise_what_happened(body_error, service._error)
+
+
+def _raise_what_happened(body_error: BaseException | None, stop_error: BaseException | None) -> None:
+    errors = [error for error in (body_error, stop_error) if error is not None]
+    if len(errors) == 2 and errors[0] is not errors[1]:
+        raise BaseExceptionGroup("the body and the service failed", errors)
+    if errors:
+        raise_as_it_is(errors[0])
+
+
+async def serve_forever(
+    nc: abc.Connection | Client,
+    config: ServiceConfig,
+    *,
+    grace: float = DEFAULT_GRACE,
+    task_status: TaskStatus[Service] = TASK_STATUS_IGNORED,
+) -> None:
+    """Run a service until it is cancelled or stopped, in a task of its own::
+
+        service = await nursery.start(natsery.serve_forever, nc, config)
+
+    Takes and raises what ``serve`` does; returns after ``service.stop()``.
+
+    **Cancellation:** ends the service as the end of ``serve``'s block does, drained within the grace.
+    """
+    async with serve(nc, config, grace=grace) as service:
+        task_status.started(service)
+        await service.wait_stopped()

@@ -1,0 +1,182 @@
+"""`MemoryBroker`: what a nats-server does for services, in this process and without time."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import final
+
+import anyio
+from anyio import AsyncContextManagerMixin
+from anyio.lowlevel import checkpoint
+
+from .. import abc
+from .._adr32 import check_queue_group, check_subject
+from .._config import check_seconds
+from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
+from .._interrupts import start_task
+from .._tasks import background_tasks
+from .._wakeup import Wakeup, new_wakeup
+from ._memory_connection import MemoryConnection, MemorySubscription
+from ._subjects import is_allowed, matches
+
+DELIVERIES_BETWEEN_YIELDS = 64
+
+NO_RESPONDERS = 503
+
+
+@final
+class MemoryBroker(AsyncContextManagerMixin):
+    """A broker in memory, for the length of a block::
+
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            async with natsery.serve(nc, config):
+                assert (await nc.request("math.add", b"1+2")).data == b"3"
+
+    Its connections keep the contract of `natsery.abc.Connection`. Messages are delivered one after the other, in the order
+    in which they were sent, by one task; no real time passes, so that it suits trio's ``MockClock``.
+
+    Args:
+        seed: decides which member of a queue group gets a message.
+        max_payload: the most bytes that a message may have, headers counted.
+
+    Attributes:
+        delay: seconds before each delivery, 0 for none; may be changed at any time.
+    """
+
+    def __init__(self, *, seed: int = 0, max_payload: int = 1024 * 1024) -> None:
+        if not isinstance(max_payload, int) or isinstance(max_payload, bool) or max_payload < 1:
+            raise ConfigError("max_payload", max_payload, "must be an int of at least 1")
+        self.max_payload: int = max_payload
+        self.delay: float = 0.0
+        self._chance = random.Random(seed)  # noqa: S311  # no secret
+        self._connections: list[MemoryConnection] = []
+        self._deliveries: deque[Callable[[], None]] = deque()
+        self._wakeup: Wakeup | None = None
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[MemoryBroker, None]:
+        if self._wakeup is not None:
+            raise RuntimeError("a MemoryBroker can be entered once; make another one")
+        self._wakeup = new_wakeup()
+        async with background_tasks() as tasks:
+            start_task(tasks, self._deliver, name="natsery memory broker")
+            try:
+                yield self
+            finally:
+                for connection in list(self._connections):
+                    connection._close()
+
+    @asynccontextmanager
+    async def connect(
+        self, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
+    ) -> AsyncIterator[MemoryConnection]:
+        """A connection for the length of a block.
+
+        Args:
+            publish: subjects, wildcards allowed, that it may publish to; all if left out.
+            subscribe: subjects that it may subscribe to, each alone or with a blank and the only queue group that it allows,
+                as in nats-server's configuration; all if left out.
+
+        Raises:
+            ConfigError: a subject breaks a rule.
+        """
+        if self._wakeup is None:
+            raise RuntimeError("enter the broker first: async with MemoryBroker() as broker, broker.connect() as nc")
+        connection = MemoryConnection(self, _patterns("publish", publish), _patterns("subscribe", subscribe))
+        self._connections.append(connection)
+        try:
+            yield connection
+        finally:
+            connection._close()
+
+    # Faults
+
+    def disconnect(self, nc: MemoryConnection) -> None:
+        """Have a connection lose its server: what was on the way to it is lost, what it sends waits."""
+        nc._lose(ConnectionLostError("the broker ended the connection"))
+
+    def reconnect(self, nc: MemoryConnection) -> None:
+        """Have it find the server again."""
+        nc._come_back()
+
+    def permit(
+        self, nc: MemoryConnection, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
+    ) -> None:
+        """Change what a connection may do; subscriptions that it may not have any more are denied, and it is told.
+
+        Raises:
+            ConfigError: a subject breaks a rule.
+        """
+        nc._permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
+
+    def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
+        """Drop the next messages for a connection's subscriptions to ``subject``, as happens to a slow consumer."""
+        nc._drop_next(check_subject("subject", subject), count)
+
+    # What connections ask of it
+
+    def _forget(self, connection: MemoryConnection) -> None:
+        """Nothing more goes to a connection that is closed."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+
+    def _post(self, delivery: Callable[[], None]) -> None:
+        """Have something done after everything that was posted before."""
+        self._deliveries.append(delivery)
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+    def _route(self, sender: MemoryConnection, message: abc.Message) -> None:
+        """Send a message to whom it concerns."""
+        if not is_allowed(sender._may_publish, message.subject):
+            self._post(lambda: sender._report(PublishDeniedError(message.subject)))
+            return
+        groups: dict[str, list[MemorySubscription]] = {}
+        receivers: list[MemorySubscription] = []
+        for connection in self._connections:
+            for subscription in connection._active():
+                if matches(subscription.subject, message.subject):
+                    if subscription.queue_group:
+                        groups.setdefault(subscription.queue_group, []).append(subscription)
+                    else:
+                        receivers.append(subscription)
+        receivers += [self._chance.choice(members) for members in groups.values()]
+        for receiver in receivers:
+            self._post(receiver._delivery(message))
+        if not receivers and message.reply:
+            status = abc.Message(message.reply, status=NO_RESPONDERS)
+            for subscription in sender._active():
+                if matches(subscription.subject, message.reply):
+                    self._post(subscription._delivery(status))
+
+    async def _deliver(self) -> None:
+        assert self._wakeup is not None
+        deliveries = self._deliveries
+        delivered = 0
+        while True:
+            while deliveries:
+                check_seconds("delay", self.delay, zero=True, infinite=False)
+                if self.delay:
+                    await anyio.sleep(self.delay)
+                deliveries.popleft()()
+                delivered += 1
+                if delivered % DELIVERIES_BETWEEN_YIELDS == 0:
+                    await checkpoint()
+            await self._wakeup.wait()
+
+
+def _patterns(field: str, subjects: Iterable[str] | None) -> tuple[str, ...] | None:
+    if subjects is None:
+        return None
+    if isinstance(subjects, str):
+        raise ConfigError(field, subjects, "must be a sequence of subjects")
+    return tuple(_check_permission(field, each) for each in subjects)
+
+
+def _check_permission(field: str, permission: object) -> str:
+    subject, blank, queue_group = permission.partition(" ") if isinstance(permission, str) else (permission, "", "")
+    checked = check_subject(field, subject)
+    return f"{checked} {check_queue_group(field, queue_group)}" if blank else checked

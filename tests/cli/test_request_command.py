@@ -1,0 +1,132 @@
+"""``natsery request``, where it is piped."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import pytest
+
+import natsery
+from natsery._cli._exit_codes import Exit
+
+from .conftest import Result
+
+Run = Callable[..., Result]
+
+
+class _Stdin(io.TextIOWrapper):
+    def __init__(self, data: bytes, *, is_terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.fixture(autouse=True)
+def stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"", is_terminal=True))
+
+
+def test_a_reply_is_printed(run: Run, services: str) -> None:
+    assert run("request", "math.add", "1+2", url=services) == Result(0, "3\n", "")
+    assert run("request", "math.add", "1+2", "--raw", url=services) == Result(0, "3", "")
+    assert run("request", "repeat", "a\n", url=services) == Result(0, "a\n", "")
+
+
+def test_an_error_goes_to_stderr_with_its_code(run: Run, services: str) -> None:
+    assert run("request", "refuse", url=services) == Result(1, "", "Error: 409: not now\ntry again\n")
+    result = run("request", "refuse", "--json", url=services)
+    assert (result.status, result.err) == (1, "Error: 409: not now\n")
+    reply = json.loads(result.out)
+    assert reply["error"] == {"code": 409, "description": "not now"}
+    assert reply["data"] == "try again"
+    assert ["Retry-After", "7"] in reply["headers"]
+    assert "Retry-After: 7\n" in run("request", "refuse", "-v", url=services).err
+
+
+def test_data_comes_from_a_file_or_from_stdin(
+    run: Run, services: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"20+22")
+    assert run("request", "math.add", "-f", str(path), url=services).out == "42\n"
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"1+1"))
+    assert run("request", "math.add", url=services).out == "2\n"
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"2+2", is_terminal=True))
+    assert run("request", "math.add", "-f", "-", url=services).out == "4\n"
+    assert run("request", "math.add", url=services).err == "Error: 400: expected 'a+b'\n"
+    assert run("request", "repeat", "\udcff", "--json", url=services).out.count('"data_base64": "/w=="') == 1
+
+
+def test_headers_and_times(run: Run, services: str) -> None:
+    result = run("request", "repeat", "x", "-H", "Trace: 7", "-H", "trace:8", "-v", url=services)
+    assert (result.status, result.out) == (0, "x\n")
+    first, *headers = result.err.splitlines()
+    assert first.startswith("1 byte in ")
+    assert headers == ["Trace: 7", "trace: 8"]
+
+
+def test_several_replies_and_several_requests(run: Run, services: str) -> None:
+    assert run("request", "repeat", "x", "--replies", "3", url=services) == Result(0, "x\nx\nx\n", "")
+    result = run("request", "math.add", "1+2", "--count", "5", url=services)
+    assert (result.status, result.out) == (0, "3\n" * 5)
+    assert result.err.startswith("5 requests, 0 failed; shortest ")
+    result = run("request", "nobody", "--count", "2", url=services)
+    assert result.status == Exit.NOBODY
+    assert result.err.startswith("Error: nobody listens on 'nobody'\n" * 2 + "2 requests, 2 failed; ")
+
+
+def test_nobody_and_no_reply_in_time(run: Run, services: str) -> None:
+    assert run("request", "nobody", url=services) == Result(Exit.NOBODY, "", "Error: nobody listens on 'nobody'\n")
+
+    async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with natsery.connect(services) as nc, nc.subscribe("silent"):
+            task_status.started()
+            await anyio.sleep_forever()
+
+    with anyio.from_thread.start_blocking_portal("trio") as portal:
+        future, _ = portal.start_task(listen)
+        result = run("request", "silent", "--timeout", "0.01", url=services)
+        future.cancel()
+    assert result == Result(Exit.TIMEOUT, "", "Error: no reply from 'silent' within 0.01 s\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("a..b",), "SUBJECT: must not contain an empty token"),
+        (("a.*",), "SUBJECT: must not contain a wildcard"),
+        (("a", "-H", "Name"), "'Name' is not of the form 'NAME: VALUE'"),
+        (("a", "-H", "Na me: x"), "header name: must be printable ASCII"),
+        (("a", "b", "-f", __file__), "DATA and --file cannot be given together"),
+        (("a", "-f", "/no/such/file"), "File '/no/such/file' does not exist"),
+        (("a", "--timeout", "0"), "0.0 is not in the range x>0"),
+    ],
+)
+def test_wrong_usage_sends_nothing(run: Run, arguments: tuple[str, ...], text: str) -> None:
+    result = run("request", *arguments)
+    assert (result.status, result.out) == (Exit.USAGE, "")
+    assert text in result.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run: Run, shell: str) -> None:
+    result = run("completion", shell)
+    assert result.status == 0
+    assert f"_NATSERY_COMPLETE={shell}_complete" in result.out
+
+
+@pytest.mark.parametrize("command", ["request", "run", "completion"])
+def test_help_keeps_examples_line_by_line(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert "\\b" not in result.out
+    assert (
+        sum(line.strip().split()[:1] == ["natsery"] for line in result.out.splitlines()) >= 2 or command == "completion"
+    )

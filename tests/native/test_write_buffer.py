@@ -1,0 +1,123 @@
+"""What waits to be sent, and leaves from two places without getting mixed up."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from natsery._native._write_buffer import HIGH_WATER_BYTES, WriteBuffer
+
+pytestmark = pytest.mark.anyio
+
+
+class Network:
+    """Takes so many bytes at once, and no more."""
+
+    def __init__(self) -> None:
+        self.room = 1_000_000_000
+        self.received = b""
+
+    def send_nowait(self, data: bytes) -> int:
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.received += taken
+        return len(taken)
+
+
+def answer(write_buffer: WriteBuffer, *frames: bytes) -> None:
+    """What a connection does with answers."""
+    for frame in frames:
+        write_buffer.frames.append(frame)
+        write_buffer.size += len(frame)
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+async def write_buffer(network: Network) -> WriteBuffer:
+    write_buffer = WriteBuffer()
+    write_buffer.open([], network.send_nowait)
+    return write_buffer
+
+
+async def test_a_push_sends_all_that_waits(write_buffer: WriteBuffer, network: Network) -> None:
+    answer(write_buffer, b"PUB a 0\r\n\r\n", b"PUB b 0\r\n\r\n")
+    write_buffer.push()
+    assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
+    assert (write_buffer.frames, write_buffer.size) == ([], 0)
+    assert write_buffer.messages == 2
+
+
+async def test_what_a_push_leaves_goes_first(write_buffer: WriteBuffer, network: Network) -> None:
+    network.room = 5
+    answer(write_buffer, b"PUB a 0\r\n\r\n")
+    write_buffer.push()
+    with anyio.fail_after(5):
+        await write_buffer.wait_for_frames()
+    answer(write_buffer, b"PUB b 0\r\n\r\n")
+    network.received += write_buffer.take()
+    write_buffer.sent()
+    await write_buffer.wait_for_frames()
+    network.received += write_buffer.take()
+    write_buffer.sent()
+    assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
+
+
+async def test_a_second_push_begins_where_the_first_one_stopped(write_buffer: WriteBuffer, network: Network) -> None:
+    network.room = 5
+    answer(write_buffer, b"PUB a 0\r\n\r\n")
+    write_buffer.push()
+    network.room = 100
+    answer(write_buffer, b"PUB b 0\r\n\r\n")
+    write_buffer.push()
+    write_buffer.push()
+    assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
+
+
+async def test_nothing_is_pushed_while_something_else_is_being_sent(
+    write_buffer: WriteBuffer, network: Network
+) -> None:
+    answer(write_buffer, b"PUB a 0\r\n\r\n")
+    first = write_buffer.take()
+    answer(write_buffer, b"PUB b 0\r\n\r\n")
+    write_buffer.push()
+    assert network.received == b""
+    network.received += first
+    write_buffer.sent()
+    write_buffer.push()
+    assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
+
+
+async def test_half_a_message_does_not_go_to_the_next_server(write_buffer: WriteBuffer, network: Network) -> None:
+    network.room = 5
+    answer(write_buffer, b"PUB a 0\r\n\r\n")
+    write_buffer.push()
+    answer(write_buffer, b"PUB b 0\r\n\r\n")
+    assert write_buffer.retire() == [b"PUB b 0\r\n\r\n"]
+    assert network.received == b"PUB a"
+
+
+async def test_a_push_lets_those_go_on_who_wait_for_room(write_buffer: WriteBuffer, network: Network) -> None:
+    answer(write_buffer, *[bytes(10_000)] * (HIGH_WATER_BYTES // 10_000 + 1))
+    assert write_buffer.size > write_buffer.limit
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write_buffer.wait_low_water)
+        await anyio.wait_all_tasks_blocked()
+        while write_buffer.frames:
+            write_buffer.push()
+
+
+@pytest.mark.parametrize(("count", "pushes"), [(1, [1]), (2, [1, 2]), (3, [2, 3]), (8, [4, 8])])
+async def test_answers_leave_in_two_halves(write_buffer: WriteBuffer, count: int, pushes: list[int]) -> None:
+    write_buffer.expect_answers(count)
+    seen: list[int] = []
+    for number in range(1, count + 5):
+        write_buffer.until_push -= 1
+        if not write_buffer.until_push:
+            seen.append(number)
+            answer(write_buffer, b"PUB a 0\r\n\r\n")
+            write_buffer.push()
+    assert seen == pushes
