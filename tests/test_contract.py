@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._fast_path import Interest, fast_path
 from natsery.abc import Connection, ConnectionEvent, EventKind, Message
 from natsery.testing import MemoryBroker
 
@@ -73,7 +74,7 @@ class Letter(Message):
 
 async def test_messages_are_made_as_the_subscriber_says(nc: Connection) -> None:
     received: list[Message] = []
-    await nc.add_subscription("a", received.append, message_type=Letter)
+    await fast_path(nc)._subscribe(Interest("a", "", received.append, lambda _: None, Letter))
     await nc.add_subscription("a", received.append)
     await nc.publish("a", b"plain", reply="r")
     await nc.publish("a", b"with headers", headers={"Name": "value"})
@@ -195,10 +196,10 @@ async def test_cancelled_calls_send_nothing_and_harm_nothing(nc: Connection) -> 
         scope.cancel()
         await nc.flush()
     assert scope.cancelled_caught
-    # `send` is for what must go out.
+    # `_send` is for what must go out.
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await nc.send("cancelled", b"all the same")
+        await nc._send("cancelled", b"all the same")
     await nc.flush()
     assert [message.data for message in received] == [b"all the same"]
 

@@ -33,13 +33,13 @@ def test_the_demo_tells_what_a_service_does(tmp_path: Path) -> None:
 STOPPING_HALFWAY = """
 import runpy, sys
 import anyio
-from natsery._cli import _demo
+from natsery._cli import _demo_command
 
 async def wait(client):
     print("halfway", flush=True)
     await anyio.sleep_forever()
 
-_demo._show_requests = wait
+_demo_command._show_requests = wait
 sys.argv = ["natsery", "demo"]
 runpy.run_module("natsery", run_name="__main__")
 """

@@ -27,7 +27,7 @@ ON_A_SERVER = """
 
     {mark}
     async def test_faults(nats_server, nats_connection):
-        async with nats_connection.events() as events:
+        with nats_connection.events() as events:
             nats_server.restart("max_payload: 1000")
             async for event in events:
                 if event.kind == "reconnected":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -20,25 +20,15 @@ from ._errors import (
     SlowConsumerError,
     SubscriptionDeniedError,
 )
+from ._events import ConnectionEvent, EventKind, Listener
+from ._fast_path import Interest
+from ._message import Deliver, HeadersInput, Message
+from ._protocol._commands import as_bytes
+from ._turns import Turns
 
 logger = logging.getLogger("natsery")
 
 _NO_RESPONDERS = 503
-
-
-@final
-class Interest(NamedTuple):
-    """What somebody wants to hear, and how."""
-
-    subject: str
-    queue_group: str
-    """``""`` for none."""
-    deliver: abc.Deliver
-    """Takes the messages."""
-    on_error: Callable[[NatseryError], None]
-    """Hears of what goes wrong with the subscription."""
-    message_type: type[abc.Message]
-    """What messages are made as."""
 
 
 class SubscriptionBase(abc.Subscription):
@@ -53,7 +43,16 @@ class SubscriptionBase(abc.Subscription):
         self._on_error = interest.on_error
         self._message_type = interest.message_type
 
-    def _take(self, message: abc.Message) -> None:
+    async def unsubscribe(self) -> None:
+        """See `abc.Subscription`."""
+        await self._unsubscribe()
+        await checkpoint()
+
+    @abstractmethod
+    async def _unsubscribe(self) -> None:
+        """See `FastSubscription`."""
+
+    def _take(self, message: Message) -> None:
         """Deliver a message; what its receiver raises ends nothing."""
         self.delivered += 1
         try:
@@ -82,13 +81,14 @@ class ConnectionBase(abc.Connection):
     """The parts of `abc.Connection` that do not depend on how bytes travel."""
 
     def __init__(self, inbox: str) -> None:
-        self._listeners: list[abc.Listener] = []
+        self._listeners: list[Listener] = []
         self._closed = anyio.Event()
         self._is_closed = False
         self._reason: Exception | None = None
         self._inbox = inbox
         self._inboxes = 0
         self._requests = _Requests(self, inbox)
+        self._turns = Turns()
 
     @property
     def is_closed(self) -> bool:
@@ -99,7 +99,7 @@ class ConnectionBase(abc.Connection):
         """See `abc.Connection`."""
         await self._closed.wait()
 
-    def add_listener(self, listener: abc.Listener) -> Callable[[], None]:
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
         """See `abc.Connection`."""
         self._listeners.append(listener)
 
@@ -109,27 +109,52 @@ class ConnectionBase(abc.Connection):
 
         return remove
 
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        """See `abc.Connection`."""
+        check_subject("subject", subject, wildcards=False)
+        if reply:
+            check_subject("reply", reply, wildcards=False)
+        if type(data) is not bytes:
+            data = as_bytes(data)
+        await self._turns.checkpoint(len(data))
+        await self._send(subject, data, reply=reply, headers=headers)
+
     async def add_subscription(
         self,
         subject: str,
-        deliver: abc.Deliver,
+        deliver: Deliver,
         *,
         queue_group: str = "",
         on_error: Callable[[NatseryError], None] | None = None,
-        message_type: type[abc.Message] = abc.Message,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
         check_subject("subject", subject)
         if queue_group:
             check_queue_group("queue_group", queue_group)
-        self._raise_if_closed()
-        return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report, message_type))
+        await checkpoint()
+        return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
 
     @abstractmethod
-    async def _subscribe(self, interest: Interest) -> abc.Subscription:
-        """Subscribe to what has been checked, with `add_subscription`'s promise about cancellation."""
+    async def _subscribe(self, interest: Interest) -> SubscriptionBase:
+        """See `FastPath`.
 
-    async def request(self, subject: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> abc.Message:
+        Raises:
+            ConnectionClosedError: it is closed.
+        """
+
+    @abstractmethod
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        """See `FastPath`."""
+
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # for those that have a faster way
+        """See `FastPath`."""
+        return False
+
+    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
         check_subject("subject", subject, wildcards=False)
         return await self._requests.request(subject, data, headers)
@@ -139,8 +164,8 @@ class ConnectionBase(abc.Connection):
         self._inboxes += 1
         return f"{self._inbox}-{self._inboxes}"
 
-    def _emit(self, event: abc.ConnectionEvent) -> None:
-        if event.kind is abc.EventKind.CLOSED:
+    def _emit(self, event: ConnectionEvent) -> None:
+        if event.kind is EventKind.CLOSED:
             if self._is_closed:
                 return
             self._is_closed = True
@@ -154,7 +179,7 @@ class ConnectionBase(abc.Connection):
 
     def _report(self, error: NatseryError) -> None:
         """Hear of what goes wrong with a subscription that has nobody else to tell."""
-        self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+        self._emit(ConnectionEvent(EventKind.ERROR, error))
 
     def _raise_if_closed(self) -> None:
         if self._is_closed:
@@ -171,7 +196,7 @@ class _Pending:
         self.subject = subject
         self.denied: NatseryError | None = None
         self.done = anyio.Event()
-        self.reply: abc.Message | None = None
+        self.reply: Message | None = None
 
 
 @final
@@ -187,7 +212,7 @@ class _Requests:
         self._subscription: abc.Subscription | None = None
         self._denied: NatseryError | None = None
 
-    async def request(self, subject: str, data: bytes, headers: abc.HeadersInput | None) -> abc.Message:
+    async def request(self, subject: str, data: bytes, headers: HeadersInput | None) -> Message:
         await checkpoint()
         if self._subscription is None:
             async with self._lock:
@@ -202,7 +227,7 @@ class _Requests:
         token = str(self._count)
         pending = self._pending[token] = _Pending(subject)
         try:
-            await self._connection.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            await self._connection._send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
             await pending.done.wait()
         finally:
             del self._pending[token]
@@ -215,7 +240,7 @@ class _Requests:
             raise NoRespondersError(subject)
         return pending.reply
 
-    def _deliver(self, message: abc.Message) -> None:
+    def _deliver(self, message: Message) -> None:
         pending = self._pending.get(message.subject.rpartition(".")[2])
         if pending is not None and pending.reply is None:
             pending.reply = message
@@ -231,8 +256,8 @@ class _Requests:
         for pending in self._pending.values():
             pending.done.set()
 
-    def _on_event(self, event: abc.ConnectionEvent) -> None:
-        if event.kind is abc.EventKind.CLOSED:
+    def _on_event(self, event: ConnectionEvent) -> None:
+        if event.kind is EventKind.CLOSED:
             self._wake_all()
         elif isinstance(event.error, PublishDeniedError):
             # A server denies subjects, not messages: whoever waits for a reply from this one waits in vain.

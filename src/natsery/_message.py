@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, final
 
 from ._errors import ConfigError
@@ -179,3 +179,7 @@ class Message:
             f"{type(self).__name__}(subject={self.subject!r}, data={self.data!r}, reply={self.reply!r}, "
             f"headers={self.headers!r}, status={self.status})"
         )
+
+
+Deliver: TypeAlias = Callable[[Message], None]
+"""Takes one message, synchronously, in the connection's event loop; must be quick and must not raise."""

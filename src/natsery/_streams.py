@@ -3,22 +3,79 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import final
+from typing import TypeVar, final
+
+import anyio
+from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint
 
 from ._errors import ConnectionClosedError, NatseryError, SlowConsumerError
 from ._events import ConnectionEvent, EventKind
 from ._message import Message
+from ._turns import Turns
 from ._wakeup import Wakeup, new_wakeup
 
 MAX_EVENTS = 1024
-"""Events kept for a slow loop; what comes beyond is dropped and counted, but for the last one."""
+"""Events kept for a slow receiver; what comes beyond is dropped and counted, but for the last one."""
+
+ItemT = TypeVar("ItemT")
+
+
+class _Stream(ObjectReceiveStream[ItemT]):
+    """Items put in by synchronous code, for one receiving task."""
+
+    def __init__(self) -> None:
+        self._pending: deque[ItemT] = deque()
+        self._is_closed = False
+        self._is_waited_for = False
+        self._turns = Turns()
+        self._wakeup: Wakeup = new_wakeup()
+
+    async def receive(self) -> ItemT:
+        await self._turns.checkpoint()
+        while not self._pending:
+            self._raise_if_ended()
+            await self._wait()
+        return self._pending.popleft()
+
+    async def _wait(self) -> None:
+        """Wait for an item or for the end."""
+        if self._is_waited_for:
+            raise anyio.BusyResourceError("receiving from")
+        self._is_waited_for = True
+        try:
+            await self._wakeup.wait()
+        finally:
+            self._is_waited_for = False
+        self._turns.restart()
+
+    def _raise_if_ended(self) -> None:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
+
+    def _add(self, item: ItemT) -> None:
+        self._pending.append(item)
+        self._wakeup.set()
+
+    async def aclose(self) -> None:
+        """Close the stream: what is waiting is dropped, and nothing more comes. Safe twice. A checkpoint."""
+        self._close()
+        await checkpoint()
+
+    def _close(self) -> None:
+        self._is_closed = True
+        self._pending.clear()
+        self._wakeup.set()
 
 
 @final
-class Messages:
-    """The messages of one subscription, taken with ``async for`` or ``await messages.receive()``; by one task at a time.
+class Messages(_Stream[Message]):
+    """The messages of one subscription, as an `anyio.abc.ObjectReceiveStream`; for one task at a time.
+
+    Made by `Connection.subscribe <natsery.abc.Connection.subscribe>`, and taken with ``async for`` or ``receive``.
 
     Attributes:
+        subject: the subscription's subject.
         dropped: messages that came while ``max_pending`` others were waiting.
     """
 
@@ -26,37 +83,33 @@ class Messages:
     dropped: int
 
     def __init__(self, subject: str, max_pending: int) -> None:
+        super().__init__()
         self.subject = subject
         self.dropped = 0
         self._max_pending = max_pending
-        self._pending: deque[Message] = deque()
         self._failure: NatseryError | None = None
-        self._closed = False
-        self._wakeup: Wakeup = new_wakeup()
-
-    def __aiter__(self) -> Messages:
-        return self
-
-    async def __anext__(self) -> Message:
-        return await self.receive()
 
     async def receive(self) -> Message:
-        """The next message.
+        """Return the next message.
 
         Raises:
             SubscriptionDeniedError: the server has taken the subscription away.
             ConnectionClosedError: the connection is closed and all that came before has been taken.
             SlowConsumerError: messages were dropped here; raised once for each congestion, after what came before it.
+            anyio.ClosedResourceError: the stream is closed.
+            anyio.BusyResourceError: another task waits for a message of this stream.
 
-        **Cancellation:** no message is lost. A checkpoint only when it has to wait.
+        **Cancellation:** no message is lost. Each call is a cancellation point; other tasks get their turn when it has to
+        wait, and at the latest after 64 messages.
         """
-        while not self._pending:
-            self._raise_failure()
-            await self._wakeup.wait()
-        return self._pending.popleft()
+        return await super().receive()
 
     def _has_pending(self) -> bool:
         return bool(self._pending)
+
+    def _raise_if_ended(self) -> None:
+        super()._raise_if_ended()
+        self._raise_failure()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -66,15 +119,14 @@ class Messages:
             raise failure
 
     def _deliver(self, message: Message) -> None:
-        if self._closed:
+        if self._is_closed:
             return
         if len(self._pending) >= self._max_pending:
             self.dropped += 1
             if self._failure is None:
                 self._fail(SlowConsumerError(self.subject, self.dropped))
             return
-        self._pending.append(message)
-        self._wakeup.set()
+        self._add(message)
 
     def _fail(self, error: NatseryError) -> None:
         self._failure = error
@@ -84,43 +136,48 @@ class Messages:
         if event.kind is EventKind.CLOSED:
             self._fail(ConnectionClosedError.because(event.error))
 
-    def _close(self) -> None:
-        self._closed = True
-        self._pending.clear()
-
 
 @final
-class Events:
-    """What happens to a connection, taken with ``async for``; by one task at a time. Ends after ``closed``.
+class Events(_Stream[ConnectionEvent]):
+    """What happens to a connection, as an `anyio.abc.ObjectReceiveStream`; for one task at a time. Ends after ``closed``.
+
+    Made by `Connection.events <natsery.abc.Connection.events>`, and taken with ``async for`` or ``receive``.
 
     Attributes:
-        dropped: events that came while `MAX_EVENTS` others were waiting.
+        dropped: events that came while 1,024 others were waiting.
     """
 
     dropped: int
 
     def __init__(self) -> None:
+        super().__init__()
         self.dropped = 0
-        self._pending: deque[ConnectionEvent] = deque()
         self._has_ended = False
-        self._wakeup: Wakeup = new_wakeup()
 
-    def __aiter__(self) -> Events:
-        return self
+    async def receive(self) -> ConnectionEvent:
+        """Return the next event.
 
-    async def __anext__(self) -> ConnectionEvent:
-        """The next event. **Cancellation:** none is lost. A checkpoint only when it has to wait."""
-        while not self._pending:
-            if self._has_ended:
-                raise StopAsyncIteration
-            await self._wakeup.wait()
-        event = self._pending.popleft()
+        Raises:
+            anyio.EndOfStream: the connection is closed for good.
+            anyio.ClosedResourceError: the stream is closed.
+            anyio.BusyResourceError: another task waits for an event of this stream.
+
+        **Cancellation:** no event is lost. Each call is a cancellation point; other tasks get their turn when it has to
+        wait, and at the latest after 64 events.
+        """
+        event = await super().receive()
         self._has_ended = event.kind is EventKind.CLOSED
         return event
 
+    def _raise_if_ended(self) -> None:
+        super()._raise_if_ended()
+        if self._has_ended:
+            raise anyio.EndOfStream
+
     def _put(self, event: ConnectionEvent) -> None:
+        if self._is_closed:
+            return
         if len(self._pending) >= MAX_EVENTS and event.kind is not EventKind.CLOSED:
             self.dropped += 1
             return
-        self._pending.append(event)
-        self._wakeup.set()
+        self._add(event)

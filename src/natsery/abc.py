@@ -1,46 +1,24 @@
 """The seam between services and NATS: what a connection is, whoever makes it.
 
-Everything above works on these classes alone; `natsery.adapt` and `natsery.bridge` implement them. The docstrings are the
+`natsery.connect`, `natsery.adapt`, `natsery.bridge` and `natsery.testing.MemoryBroker` make connections. The docstrings are the
 contract that one test suite holds every implementation to.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from anyio import move_on_after
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._adr32 import check_subject
 from ._errors import NatseryError
-from ._events import ConnectionEvent as ConnectionEvent
-from ._events import EventKind as EventKind
-from ._events import Listener as Listener
-from ._message import Headers as Headers
-from ._message import HeadersInput as HeadersInput
-from ._message import Message as Message
-from ._streams import Events as Events
-from ._streams import Messages as Messages
+from ._events import ConnectionEvent, EventKind, Listener
+from ._message import Deliver, HeadersInput, Message
+from ._streams import Events, Messages
 
-__all__ = (
-    "Connection",
-    "ConnectionEvent",
-    "Deliver",
-    "EventKind",
-    "Events",
-    "Headers",
-    "HeadersInput",
-    "Listener",
-    "Message",
-    "Messages",
-    "Subscription",
-)
-
-Deliver: TypeAlias = Callable[[Message], None]
-"""Takes one message, synchronously, in the connection's event loop; must be quick and must not raise."""
+__all__ = ("Connection", "Subscription")
 
 
 class Subscription(ABC):
@@ -62,11 +40,10 @@ class Subscription(ABC):
     async def unsubscribe(self) -> None:
         """Tell the server to send nothing more; what it has already sent is still delivered.
 
-        The end of what is still delivered is the end of the next ``flush`` begun after this returns. Without a flush,
-        delivery ends when the connection says so. Safe twice, and on a connection that is away or closed.
+        What is still delivered has been delivered at the end of the next ``flush`` begun after this returns. Without a flush,
+        delivery goes on until it is over. Safe twice, and on a connection that is away or closed.
 
-        **Cancellation:** the server may or may not have been told; call it again to be sure. Not a checkpoint unless the
-        output buffer is over its high-water mark.
+        **Cancellation:** the server is told all the same, unless the output buffer is full. A checkpoint.
         """
 
 
@@ -88,28 +65,11 @@ class Connection(ABC):
     def is_closed(self) -> bool:
         """Whether it is closed for good."""
 
+    @abstractmethod
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         """Send a message: the connection takes it now and sends it soon and in order; while it is away, when it is back.
-
-        Raises:
-            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``send``.
-
-        **Cancellation:** raises at once if the task is cancelled, with nothing sent. Otherwise it is no checkpoint, unless
-        the output buffer is over its high-water mark; cancelled while it waits for that, the message is sent all the same.
-        """
-        await checkpoint_if_cancelled()
-        check_subject("subject", subject, wildcards=False)
-        if reply:
-            check_subject("reply", reply, wildcards=False)
-        await self.send(subject, data, reply=reply, headers=headers)
-
-    @abstractmethod
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
-    ) -> None:
-        """Hand a message to the connection without looking whether the task is cancelled: for what must go out.
 
         Raises:
             ConfigError: a subject or the headers break a rule.
@@ -119,20 +79,10 @@ class Connection(ABC):
 
         In each of these cases nothing was sent.
 
-        **Cancellation:** it waits only when the output buffer is over its high-water mark, and only after the message was
-        taken: cancelled there, the message is sent all the same. Otherwise it is no checkpoint.
+        **Cancellation:** each call is a cancellation point, and raises there with nothing sent. Other tasks get their turn
+        when it has to wait because the output buffer is over its high-water mark (cancelled there, the message is sent all
+        the same), and at the latest after 64 calls or 64 KiB.
         """
-
-    def answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # for those who override it
-        """Publish to the ``reply`` of a message that this connection has delivered, if that needs no waiting.
-
-        As it came off the wire as one field, the subject is not looked at.
-
-        Returns:
-            False if nothing was sent; ``send`` then does it, or says what is in the way. That is all that a connection
-            does which has no faster way.
-        """
-        return False
 
     @abstractmethod
     async def add_subscription(
@@ -142,22 +92,19 @@ class Connection(ABC):
         *,
         queue_group: str = "",
         on_error: Callable[[NatseryError], None] | None = None,
-        message_type: type[Message] = Message,
     ) -> Subscription:
         """Subscribe, and hand every message to ``deliver`` in the order of the wire.
 
-        Returns at once: the server has accepted it only after a ``flush``. ``on_error`` hears of what goes wrong with this
-        subscription, synchronously: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or
-        later when permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events
-        of the connection.
-        The subscription survives reconnects, until ``unsubscribe``. ``message_type`` is what messages are made as: `Message`
-        or a subclass with no other parameters.
+        The server has accepted it only after a ``flush``. ``on_error`` is told, synchronously, of what goes wrong with this
+        subscription: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or later when
+        permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events of the
+        connection. The subscription survives reconnects, until ``unsubscribe``.
 
         Raises:
             ConfigError: the subject or queue group breaks a rule.
             ConnectionClosedError: it is closed.
 
-        **Cancellation:** nothing was subscribed. Not a checkpoint unless the output buffer is over its high-water mark.
+        **Cancellation:** nothing was subscribed. A checkpoint.
         """
 
     @abstractmethod
@@ -177,7 +124,7 @@ class Connection(ABC):
         """Publish a message and wait for the first reply to it, without a limit of its own: callers own deadlines.
 
         Raises:
-            NoRespondersError: nobody listens on the subject.
+            NoRespondersError: there is no subscription to the subject.
             SubscriptionDeniedError: this user may not subscribe to its own inbox.
             PublishDeniedError: this user may not publish to the subject.
             ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
@@ -187,25 +134,24 @@ class Connection(ABC):
 
     @abstractmethod
     def new_inbox(self) -> str:
-        """A subject for replies to this connection, under its inbox prefix; another one each time, and nobody listens there.
+        """Return a new subject for replies to this connection, below its inbox prefix; nothing is subscribed.
 
         Not a checkpoint.
         """
 
     @abstractmethod
     def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Tell ``listener`` of everything that happens to the connection; call what is returned to end that."""
+        """Call ``listener`` with everything that happens to the connection; call what is returned to end that."""
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[Events]:
-        """Everything that happens to the connection during a block, beginning with how it is now::
+    @contextmanager
+    def events(self) -> Iterator[Events]:
+        """Receive everything that happens to the connection during a block, beginning with its present state::
 
-            async with nc.events() as events:
+            with nc.events() as events:
                 async for event in events:
                     print(event.kind, event.error)
 
         The first event is ``connected``, ``disconnected`` or ``closed``; the loop ends after ``closed``.
-        Not a checkpoint.
         """
         events = Events()
         if self.is_closed:
@@ -217,6 +163,7 @@ class Connection(ABC):
             yield events
         finally:
             stop_listening()
+            events._close()
 
     @abstractmethod
     async def wait_closed(self) -> None:
@@ -242,12 +189,15 @@ class Connection(ABC):
         Args:
             subject: what to listen to, wildcards allowed.
             queue_group: shares the messages among the group's members.
-            max_pending: messages kept for a slow loop; what comes beyond is dropped and counted in ``messages.dropped``.
+            max_pending: messages kept for a slow receiver; what comes beyond is dropped and counted in ``messages.dropped``.
 
         Raises:
-            SlowConsumerError: from the loop, once for each congestion, when messages were dropped.
             SubscriptionDeniedError: the server refuses it, at the start or later.
+            SlowConsumerError: from the loop, once for each congestion, when messages were dropped.
             ConnectionClosedError: the connection closes.
+            ConfigError: the subject or queue group breaks a rule.
+
+        **Cancellation:** while entering, nothing stays subscribed. Entering is a checkpoint.
         """
         messages = Messages(check_subject("subject", subject), max_pending)
         stop_listening = self.add_listener(messages._on_event)
@@ -268,6 +218,6 @@ class Connection(ABC):
 
 async def unsubscribe_while_unwinding(subscription: Subscription) -> None:
     """Unsubscribe although the task may be cancelled, within a bound."""
-    # Protects the UNSUB: without it the server would go on sending to nobody.
+    # Protects the UNSUB: without it the server would go on sending messages that no task takes.
     with move_on_after(1, shield=True):
         await subscription.unsubscribe()

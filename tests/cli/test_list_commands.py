@@ -92,7 +92,7 @@ def test_nobody_there_has_a_status_of_its_own(run: Run, nats_server: NatsServer,
 def test_replies_that_cannot_be_read_are_warned_of(run: Run, nats_server: NatsServer) -> None:
     good = natsery.ServiceInfo(name="calc", id="one", version="1.0.0").to_json()
 
-    async def answer(nc: natsery.NativeConnection, message: natsery.abc.Message) -> None:
+    async def answer(nc: natsery.NativeConnection, message: natsery.Message) -> None:
         for data in (b"?", b"?", good, b"?", b"?", b"?"):
             await nc.publish(message.reply, data)
 

@@ -13,7 +13,7 @@ import pytest
 
 import natsery
 from natsery import EndpointStats, ServiceStats
-from natsery._cli._discovery import _stats
+from natsery._cli._discovery import _stats_command
 from natsery._cli._exit_codes import Exit
 
 from ..server import NatsServer
@@ -51,7 +51,7 @@ REPLIES = [
 @pytest.fixture
 def canned(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a server where services have done what `REPLIES` say."""
-    monkeypatch.setattr(_stats, "now", lambda: NOW)
+    monkeypatch.setattr(_stats_command, "now", lambda: NOW)
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with natsery.connect(nats_server.url) as nc, nc.subscribe("$CAN.STATS.>") as messages:
@@ -60,7 +60,7 @@ def canned(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
                 for each in (messages, all_messages):
                     tasks.start_soon(answer, nc, each)
 
-    async def answer(nc: natsery.NativeConnection, messages: natsery.abc.Messages) -> None:
+    async def answer(nc: natsery.NativeConnection, messages: natsery.Messages) -> None:
         async for message in messages:
             for each in REPLIES:
                 wanted = message.subject.split(".")[2:]

@@ -32,7 +32,7 @@ async def test_a_call_gives_the_reply_or_raises_the_error(nc: Connection) -> Non
         with pytest.raises(natsery.ServiceError) as caught:
             await client.request("refuse")
         assert (caught.value.code, caught.value.description, caught.value.data) == (409, "no, thank yöu", b"why")
-        assert natsery.abc.Headers(caught.value.headers)["Retry"] == "no"
+        assert natsery.Headers(caught.value.headers)["Retry"] == "no"
         with pytest.raises(natsery.NoRespondersError, match="'nobody'"):
             await client.request("nobody")
 

@@ -186,13 +186,14 @@ async def test_an_answer_to_a_server_that_has_gone_breaks_nothing() -> None:
         return request.data
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url, reconnect_wait=0.01) as nc:
-        async with nc.events() as events, natsery.serve(nc, echo_service(echo)) as service:
-            async for event in events:
-                if event.kind is EventKind.RECONNECTED:
-                    break
-            await nc.flush()
-            assert service.stats().endpoints[0].num_requests == COUNT
-            assert service.stats().endpoints[0].num_errors == 0
+        with nc.events() as events:
+            async with natsery.serve(nc, echo_service(echo)) as service:
+                async for event in events:
+                    if event.kind is EventKind.RECONNECTED:
+                        break
+                await nc.flush()
+                assert service.stats().endpoints[0].num_requests == COUNT
+                assert service.stats().endpoints[0].num_errors == 0
 
 
 async def test_what_a_handler_makes_of_the_reply_subject_is_no_other_command(nats_server: NatsServer) -> None:

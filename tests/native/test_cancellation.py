@@ -28,7 +28,7 @@ async def read_some(nc: natsery.NativeConnection) -> None:
 
 
 async def read_events(nc: natsery.NativeConnection) -> None:
-    async with nc.events() as events:
+    with nc.events() as events:
         async for _ in events:
             await nc.flush()
             return

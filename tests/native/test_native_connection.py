@@ -48,17 +48,17 @@ async def test_it_counts_messages_and_bytes(nats_server: NatsServer) -> None:
 async def test_the_events_of_a_connection(nats_server: NatsServer) -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.01) as nc:
-            async with nc.events() as events:
+            with nc.events() as events:
                 assert (await anext(events)).kind is EventKind.CONNECTED
                 server.kill()
                 assert (await anext(events)).kind is EventKind.DISCONNECTED
-                async with nc.events() as others:
+                with nc.events() as others:
                     assert (await anext(others)).kind is EventKind.DISCONNECTED
                 server.start()
                 assert (await anext(events)).kind is EventKind.RECONNECTED
                 await nc.aclose()
                 assert [event.kind async for event in events] == [EventKind.CLOSED]
-            async with nc.events() as events:
+            with nc.events() as events:
                 assert [event.kind async for event in events] == [EventKind.CLOSED]
 
 
@@ -191,7 +191,7 @@ async def test_senders_wait_for_a_slow_server_and_lose_nothing() -> None:
         async def publish() -> None:
             nonlocal done
             for _ in range(10):
-                await nc.send("a", bytes(50_000))
+                await nc._send("a", bytes(50_000))
                 done += 1
 
         async with anyio.create_task_group() as tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -43,7 +44,10 @@ async def use(url: str) -> None:
 
     config = natsery.ServiceConfig("meet", "1.0.0", endpoints=[natsery.EndpointConfig("meet", meet, concurrency=2)])
     async with asyncio.timeout(20), natsery.connect(url, user="u", password="p") as nc:
-        async with natsery.serve(nc, config), nc.events() as events, nc.subscribe("news") as news:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(natsery.serve(nc, config))
+            news = await stack.enter_async_context(nc.subscribe("news"))
+            events = stack.enter_context(nc.events())
             async with asyncio.TaskGroup() as tasks:
                 replies = [tasks.create_task(nc.request("meet", data)) for data in (b"1", b"2")]
             assert [reply.result().data for reply in replies] == [b"1", b"2"]

@@ -164,7 +164,7 @@ async def test_repeated_headers_keep_all_their_values(nats_server: NatsServer) -
 
 async def test_a_message_that_cannot_be_read_is_dropped_and_reported(nats_server: NatsServer) -> None:
     """A subject that is not UTF-8 ends nats-py's own reader."""
-    heard: list[natsery.abc.ConnectionEvent] = []
+    heard: list[natsery.ConnectionEvent] = []
     async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("x.*") as messages:
         nc.add_listener(heard.append)
         stream = await anyio.connect_tcp("127.0.0.1", nats_server.port)
@@ -265,11 +265,11 @@ async def test_answers_leave_from_the_caller_s_thread_again_after_a_reconnect() 
         options = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
         async with bounded(), natsery.bridge(server.url, **options) as nc, natsery.serve(nc, config(add)):
             for _ in range(2):
-                async with nc.events() as events:
+                with nc.events() as events:
                     server.kill()
                     server.restart()
                     async for event in events:
-                        if event.kind is natsery.abc.EventKind.RECONNECTED:
+                        if event.kind is natsery.EventKind.RECONNECTED:
                             break
                 await nc.flush()
                 before = sent_from_here(nc)

@@ -27,8 +27,8 @@ async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> 
 
     async with bounded(), natsery.serve(nc, config(touch, add, error_handler=hear)) as service:
         await nc.add_subscription(">", lambda message: seen.append(message.subject))
-        await nc.send("touch", reply=reply)
-        await nc.send("$SRV.PING", reply=reply)
+        await nc._send("touch", reply=reply)
+        await nc._send("$SRV.PING", reply=reply)
         await nc.request("add", b"1+1")
     assert not called
     assert [subject for subject in seen if not subject.startswith("_INBOX.")] == ["touch", "$SRV.PING", "add"]
@@ -39,8 +39,8 @@ async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> 
 
 async def test_nor_are_those_that_aim_at_control_subjects_of_its_own_prefix(nc: Connection) -> None:
     async with bounded(), natsery.serve(nc, config(add, prefix="mine")) as service:
-        await nc.send("add", b"1+1", reply="mine.PING")
-        await nc.send("add", b"1+1", reply="minerva")
+        await nc._send("add", b"1+1", reply="mine.PING")
+        await nc._send("add", b"1+1", reply="minerva")
         await nc.request("add", b"1+1")
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.malformed) == (2, 1)

@@ -28,4 +28,4 @@ async def streams(client: ServiceClient) -> None:
         assert_type(stats, ReplyStream[ServiceStats])
         assert_type(stats.ended, EndReason | None)
     async with client.request_many("subject", sentinel=b"") as replies:
-        assert_type(replies, ReplyStream[natsery.abc.Message])
+        assert_type(replies, ReplyStream[natsery.Message])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar, final
+from typing import TypeVar, final
 
 import anyio
+from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint
 
 from .. import abc
 from .._errors import ConfigError, MalformedReplyError, PublishDeniedError
+from .._events import ConnectionEvent
+from .._message import HeadersInput, Message
+from .._streams import Messages
 from ._collection import Collection, EndReason
 
 T = TypeVar("T")
@@ -34,8 +39,10 @@ class Replies(list[T]):
 
 
 @final
-class ReplyStream(Generic[T]):
-    """Replies as they come, taken with ``async for``; by one task at a time.
+class ReplyStream(ObjectReceiveStream[T]):
+    """Replies as they come, as an `anyio.abc.ObjectReceiveStream`; for one task at a time.
+
+    Made by `ServiceClient.discover` and `ServiceClient.request_many`, and taken with ``async for`` or ``receive``.
 
     Attributes:
         ended: why the collection ended, ``None`` as long as it has not.
@@ -48,36 +55,37 @@ class ReplyStream(Generic[T]):
     def __init__(
         self,
         subject: str,
-        window: Collection,
-        read: Callable[[abc.Message], T],
-        is_sentinel: Callable[[abc.Message], bool] | None,
+        collection: Collection,
+        read: Callable[[Message], T],
+        is_sentinel: Callable[[Message], bool] | None,
     ) -> None:
         self.ended = None
         self.malformed = []
         self._subject = subject
-        self._window = window
+        self._collection = collection
         self._read = read
         self._is_sentinel = is_sentinel
-        self._messages = abc.Messages(subject, MAX_PENDING)
+        self._messages = Messages(subject, MAX_PENDING)
 
-    def __aiter__(self) -> ReplyStream[T]:
-        return self
-
-    async def __anext__(self) -> T:
-        """The next reply that can be read.
+    async def receive(self) -> T:
+        """Return the next reply that can be read.
 
         Raises:
+            anyio.EndOfStream: the collection has ended; ``ended`` says why.
             SubscriptionDeniedError: this user may not subscribe to its own inbox.
             PublishDeniedError: this user may not publish to the subject.
-            SlowConsumerError: replies were dropped because this loop was too slow.
+            SlowConsumerError: replies were dropped because this task was too slow.
             ConnectionClosedError: the connection closed.
+            anyio.ClosedResourceError: the stream is closed.
+            anyio.BusyResourceError: another task waits for a reply of this stream.
 
-        **Cancellation:** no reply is lost. A checkpoint only when it has to wait.
+        **Cancellation:** no reply is lost. Each call is a cancellation point; other tasks get their turn when it has to wait,
+        and at the latest after 64 replies.
         """
         while self.ended is None:
             message = await self._next_message()
             if message is None:
-                self.ended = self._window.ended
+                self.ended = self._collection.ended
             elif message.status == _NO_RESPONDERS:
                 self.ended = EndReason.NO_RESPONDERS
             elif self._is_sentinel is not None and self._is_sentinel(message):
@@ -87,27 +95,33 @@ class ReplyStream(Generic[T]):
                     return self._read(message)
                 except MalformedReplyError as error:
                     self.malformed.append(error)
-        raise StopAsyncIteration
+        await checkpoint()
+        raise anyio.EndOfStream
 
-    async def _next_message(self) -> abc.Message | None:
+    async def _next_message(self) -> Message | None:
         """The next message that came in time, ``None`` when there are no more."""
-        window, messages = self._window, self._messages
+        collection, messages = self._collection, self._messages
         while True:
-            if messages._has_pending() or window.ended is None:
-                # What came in time is taken although the time is over by now.
-                with anyio.CancelScope(deadline=window.deadline):
-                    return await messages.receive()
-                window.expire(anyio.current_time())
-            else:
+            # What came in time is taken although the time is over by now.
+            if messages._has_pending():
+                return await messages.receive()
+            if collection.ended is not None:
                 if messages.dropped:
                     messages._raise_failure()
                 return None
+            with anyio.CancelScope(deadline=collection.deadline):
+                return await messages.receive()
+            collection.expire(anyio.current_time())
 
-    def _deliver(self, message: abc.Message) -> None:
-        if self._window.accept(anyio.current_time()):
+    async def aclose(self) -> None:
+        """Close the stream: what is waiting is dropped, and nothing more comes. Safe twice. A checkpoint."""
+        await self._messages.aclose()
+
+    def _deliver(self, message: Message) -> None:
+        if self._collection.accept(anyio.current_time()):
             self._messages._deliver(message)
 
-    def _on_event(self, event: abc.ConnectionEvent) -> None:
+    def _on_event(self, event: ConnectionEvent) -> None:
         if isinstance(event.error, PublishDeniedError) and event.error.concerns(self._subject):
             self._messages._fail(event.error)
         self._messages._on_event(event)
@@ -126,18 +140,18 @@ async def open_replies(
     nc: abc.Connection,
     subject: str,
     data: bytes,
-    headers: abc.HeadersInput | None,
+    headers: HeadersInput | None,
     *,
-    read: Callable[[abc.Message], T],
+    read: Callable[[Message], T],
     wait: float,
     stall: float | None,
     count: int | None,
-    sentinel: bytes | Callable[[abc.Message], bool] | None,
+    sentinel: bytes | Callable[[Message], bool] | None,
 ) -> AsyncIterator[ReplyStream[T]]:
     """Send a request and collect the replies to it for the length of a block."""
     is_sentinel = _check_sentinel(sentinel)
-    window = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
-    replies = ReplyStream(subject, window, read, is_sentinel)
+    collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
+    replies = ReplyStream(subject, collection, read, is_sentinel)
     inbox = nc.new_inbox()
     stop_listening = nc.add_listener(replies._on_event)
     try:
@@ -153,7 +167,7 @@ async def open_replies(
         stop_listening()
 
 
-def _check_sentinel(sentinel: object) -> Callable[[abc.Message], bool] | None:
+def _check_sentinel(sentinel: object) -> Callable[[Message], bool] | None:
     if sentinel is None:
         return None
     if isinstance(sentinel, bytes):

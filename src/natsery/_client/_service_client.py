@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, final, overload
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, check_subject, control_subject, service_error
 from .._errors import BackendMismatchError
+from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from ._replies import Replies, ReplyStream, open_replies
 
@@ -64,7 +65,7 @@ class ServiceClient:
         self._nc = nc
         self._prefix = check_subject("prefix", prefix, wildcards=False)
 
-    async def request(self, subject: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> abc.Message:
+    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """Call a service and wait for its reply, without a limit of its own: callers own deadlines.
 
         Raises:
@@ -89,12 +90,12 @@ class ServiceClient:
         subject: str,
         data: bytes = b"",
         *,
-        headers: abc.HeadersInput | None = None,
+        headers: HeadersInput | None = None,
         wait: float = DEFAULT_WAIT,
         stall: float | None = None,
         count: int | None = None,
-        sentinel: bytes | Callable[[abc.Message], bool] | None = None,
-    ) -> AsyncIterator[ReplyStream[abc.Message]]:
+        sentinel: bytes | Callable[[Message], bool] | None = None,
+    ) -> AsyncIterator[ReplyStream[Message]]:
         """Send one request and take the replies to it as they come, for the length of a block::
 
             async with client.request_many("weather.all", wait=1, sentinel=b"") as replies:
@@ -264,5 +265,5 @@ class ServiceClient:
             return await replies._collect()
 
 
-def _as_it_is(message: abc.Message) -> abc.Message:
+def _as_it_is(message: Message) -> Message:
     return message

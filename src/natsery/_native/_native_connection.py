@@ -11,20 +11,22 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .. import abc
 from .._adr32 import new_id
 from .._backends._plain_stream import PlainStream
-from .._connection_base import ConnectionBase, Interest
+from .._connection_base import ConnectionBase
 from .._errors import (
     ConnectionClosedError,
     MalformedMessageError,
     OutboundBufferError,
     ProtocolError,
 )
+from .._events import ConnectionEvent, EventKind
+from .._fast_path import Interest
+from .._message import HeadersInput
 from .._protocol import _commands
+from .._protocol._commands import SIZE_FIELDS, SMALL, check_line
 from .._protocol._messages import read_message
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Signal
-from .._protocol._publication import SIZE_FIELDS, SMALL, check_line, publication
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
 from ._authentication import check_files
@@ -118,13 +120,12 @@ class NativeConnection(ConnectionBase):
 
     # Sending
 
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        """See `abc.Connection`."""
         if self._is_closed:
             self._raise_if_closed()
-        frame = publication(subject, data, reply, headers, self._max_payload, self._max_subjects)
+        frame = _commands.publish(subject, data, reply, headers, self._max_payload, self._max_subjects)
         write_buffer = self._write_buffer
         if write_buffer.size > write_buffer.limit:
             await self._send_into_full(write_buffer, frame)
@@ -134,8 +135,7 @@ class NativeConnection(ConnectionBase):
         if write_buffer.is_waiting:
             write_buffer.wake()
 
-    def answer_nowait(self, reply: str, data: bytes) -> bool:
-        """See `abc.Connection`."""
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:
         write_buffer = self._write_buffer
         size = len(data)
         if write_buffer.size > write_buffer.limit or size > self._max_payload:
@@ -162,7 +162,8 @@ class NativeConnection(ConnectionBase):
 
     # Subscriptions
 
-    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+    async def _subscribe(self, interest: Interest) -> NativeSubscription:
+        self._raise_if_closed()
         check_line(interest.subject, interest.queue_group, self._max_subjects)
         subscription = self._subscriptions.add(interest, self._unsubscribe)
         if self._session is not None:
@@ -252,7 +253,7 @@ class NativeConnection(ConnectionBase):
             fences += self._session.open_fences()
             self._session = None
         self._subscriptions = Subscriptions()
-        self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, reason))
+        self._emit(ConnectionEvent(EventKind.CLOSED, reason))
         for fence in fences:
             fence.done.set()
 
@@ -296,7 +297,7 @@ class NativeConnection(ConnectionBase):
             self._reconnects += 1
             session = self._attach(successor)
             logger.info("reconnected to NATS at %s", successor.address)
-            self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
+            self._emit(ConnectionEvent(EventKind.RECONNECTED))
 
     async def _work(self, session: Session) -> tuple[Exception | None, Link | None]:
         """Run a session to its end: why it broke, and the link that takes its place if it moved."""
@@ -306,7 +307,7 @@ class NativeConnection(ConnectionBase):
         async def move() -> None:
             nonlocal successor
             await self._lame_duck.wait()
-            self._emit(abc.ConnectionEvent(abc.EventKind.LAME_DUCK))
+            self._emit(ConnectionEvent(EventKind.LAME_DUCK))
             successor = await connect_elsewhere(self._pool, self._options, session.link.address)
             if successor is not None:
                 await self._leave_lame_duck(session)
@@ -349,7 +350,7 @@ class NativeConnection(ConnectionBase):
         self._fences += session.open_fences()
         self._replace_write_buffer(session.write_buffer.retire())
         logger.warning("disconnected from NATS at %s: %s", session.link.address, lost)
-        self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, lost))
+        self._emit(ConnectionEvent(EventKind.DISCONNECTED, lost))
 
     async def _leave_lame_duck(self, session: Session) -> None:
         """Take nothing more from a server but what it has sent, and leave it; what is new waits for the next link."""
@@ -361,7 +362,7 @@ class NativeConnection(ConnectionBase):
         self._out_messages += session.write_buffer.messages
         self._leaving, self._write_buffer = session.write_buffer, WriteBuffer()
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.address)
-        self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED))
+        self._emit(ConnectionEvent(EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
             await fence.done.wait()
         session.end()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import final
 
-from .._connection_base import Interest, SubscriptionBase
+from .._connection_base import SubscriptionBase
+from .._fast_path import Interest
 from .._protocol import _commands
 from .._protocol._server_errors import denied_subscription, is_too_many_subscriptions
 
@@ -27,8 +28,7 @@ class NativeSubscription(SubscriptionBase):
         self.is_ending = False
         self._end = end
 
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
+    async def _unsubscribe(self) -> None:
         if not self.is_ending:
             self.is_ending = True
             self._end(self)

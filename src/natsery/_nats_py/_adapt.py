@@ -11,12 +11,13 @@ from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 from nats.aio.client import Client
 
-from .. import abc
 from .._backends import is_trio
-from .._connection_base import ConnectionBase, Interest, SubscriptionBase
+from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError
+from .._fast_path import Interest
 from .._interrupts import start_task
-from .._protocol._publication import publication
+from .._message import HeadersInput
+from .._protocol import _commands
 from .._tasks import background_tasks
 from ._safe_client import CLOSE_SECONDS, ClientSubscription, SafeClient
 
@@ -88,8 +89,7 @@ class AdaptedSubscription(SubscriptionBase):
     async def _begin(self) -> None:
         await self._side.subscribe(self._inner)
 
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
+    async def _unsubscribe(self) -> None:
         await self._side.unsubscribe(self._inner)
 
 
@@ -117,18 +117,17 @@ class AdaptedConnection(ConnectionBase):
         """See `abc.Connection`."""
         return self._client.is_connected
 
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        """See `abc.Connection`."""
-        frame = publication(subject, data, reply, headers, self._client._max_payload)
+        frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
         await self._side.publish(frame, 1, len(data))
 
-    def answer_nowait(self, reply: str, data: bytes) -> bool:
-        """See `abc.Connection`."""
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:
         return self._side.answer_nowait(reply, data)
 
-    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+    async def _subscribe(self, interest: Interest) -> AdaptedSubscription:
+        self._raise_if_closed()
         subscription = AdaptedSubscription(self._side, interest)
         await subscription._begin()
         return subscription

@@ -14,12 +14,14 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from nats.aio.client import Client
 
-from .. import abc
 from .._adr32 import new_id
-from .._connection_base import ConnectionBase, Interest, SubscriptionBase
+from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
+from .._events import ConnectionEvent, EventKind
+from .._fast_path import Interest
 from .._interrupts import protect_from_interrupt, start_task
-from .._protocol._publication import answer, publication
+from .._message import HeadersInput
+from .._protocol import _commands
 from .._tasks import background_tasks
 from ._outlet import Outlet
 from ._safe_client import CLOSE_SECONDS
@@ -89,8 +91,7 @@ class BridgedSubscription(SubscriptionBase):
         self._far = AioSubscription(side, self)
         outlet.put(self._far.aio_subscribe)
 
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
+    async def _unsubscribe(self) -> None:
         self._outlet.put(self._far.aio_unsubscribe)
 
     def take_error(self, error: NatseryError) -> None:
@@ -144,26 +145,25 @@ class BridgedConnection(ConnectionBase):
         """See `abc.Connection`."""
         return not self._closed.is_set() and self._client.is_connected
 
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        """See `abc.Connection`."""
         if self._is_closed:
             self._raise_if_closed()
-        frame = publication(subject, data, reply, headers, self._client._max_payload)
+        frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
         self._outlet.send(frame, len(data))
         if self._outlet.is_full:
             await self._wait_low_water()
 
-    def answer_nowait(self, reply: str, data: bytes) -> bool:
-        """See `abc.Connection`."""
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:
         size = len(data)
         if self._is_closed or size > self._client._max_payload or self._outlet.is_full:
             return False
-        self._outlet.answer(answer(reply, data), size)
+        self._outlet.answer(_commands.publish_reply(reply, data), size)
         return True
 
-    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+    async def _subscribe(self, interest: Interest) -> BridgedSubscription:
+        self._raise_if_closed()
         return BridgedSubscription(self._side, self._outlet, interest)
 
     async def flush(self) -> None:
@@ -265,7 +265,7 @@ class BridgedConnection(ConnectionBase):
         try:
             await anyio.to_thread.run_sync(self._side.aio_thread, limiter=anyio.CapacityLimiter(1))
         finally:
-            self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED))
+            self._emit(ConnectionEvent(EventKind.CLOSED))
             for outcome in self._outcomes:
                 if not outcome.done.is_set():
                     outcome.error = ConnectionClosedError()

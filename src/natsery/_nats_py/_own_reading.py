@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from nats.errors import ProtocolError as NatsProtocolError
 
-from .. import abc
 from .._errors import MalformedMessageError, ProtocolError
+from .._message import Message
 from .._protocol._messages import read_message
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Parser, Signal
 from ._safe_client import Intake
@@ -118,7 +118,7 @@ class Reading:
             client._counters["in_msgs"] += 1
             client._counters["in_bytes"] += len(payload)
             try:
-                read_message(event, abc.Message)
+                read_message(event, Message)
             except MalformedMessageError as error:
                 await client._error_cb(error)
         else:

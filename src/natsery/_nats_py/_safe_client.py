@@ -17,8 +17,6 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport, Transport
 
-from .. import abc
-from .._connection_base import Interest
 from .._errors import (
     ConfigError,
     ConnectionClosedError,
@@ -28,7 +26,10 @@ from .._errors import (
     PublishError,
     SubscriptionDeniedError,
 )
-from .._protocol._publication import answer
+from .._events import ConnectionEvent, EventKind, Listener
+from .._fast_path import Interest
+from .._message import Deliver, Headers, Message
+from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 
 PRIVATE_NAMES = (
@@ -72,7 +73,7 @@ class ClientSubscription:
         self.is_ending = False
 
 
-def _converted(msg: Msg, message_type: type[abc.Message]) -> abc.Message:
+def _converted(msg: Msg, message_type: type[Message]) -> Message:
     headers = msg.headers
     if headers is None:
         return message_type(msg.subject, msg.data, msg.reply)
@@ -82,7 +83,7 @@ def _converted(msg: Msg, message_type: type[abc.Message]) -> abc.Message:
         msg.subject,
         msg.data,
         reply=msg.reply,
-        headers=abc.Headers.from_wire(pairs),
+        headers=Headers.from_wire(pairs),
         status=int(status) if status.isascii() and status.isdigit() else 0,
     )
 
@@ -101,7 +102,7 @@ class Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, take: abc.Deliver, message_type: type[abc.Message], side: SafeClient) -> None:
+    def __init__(self, take: Deliver, message_type: type[Message], side: SafeClient) -> None:
         super().__init__(loop=side.loop)
         self.take = take
         self.message_type = message_type
@@ -139,7 +140,7 @@ class SafeClient:
         unanswered: messages since the last answer that did not follow another at once.
     """
 
-    def __init__(self, client: Client, emit: abc.Listener) -> None:
+    def __init__(self, client: Client, emit: Listener) -> None:
         self.client = client
         self._emit = emit
         self.loop = asyncio.get_running_loop()
@@ -195,9 +196,7 @@ class SafeClient:
             self._deny(denied)
             return
         complaint = server_error(text)
-        self._emit(
-            abc.ConnectionEvent(abc.EventKind.ERROR, complaint if isinstance(complaint, PublishDeniedError) else error)
-        )
+        self._emit(ConnectionEvent(EventKind.ERROR, complaint if isinstance(complaint, PublishDeniedError) else error))
 
     def _deny(self, denied: DeniedSubscription) -> None:
         # nats-py hands the server's text on in lower case.
@@ -217,18 +216,18 @@ class SafeClient:
                 self._forget(sid)
         self._wake_waiters()
         if not self.client.is_closed:
-            self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, self.client.last_error))
+            self._emit(ConnectionEvent(EventKind.DISCONNECTED, self.client.last_error))
 
     def _on_reconnected(self) -> None:
         self._watch_reader()
         self._wake_waiters()
-        self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
+        self._emit(ConnectionEvent(EventKind.RECONNECTED))
 
     def _on_closed(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             self._wake_waiters()
-            self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED, self.client.last_error))
+            self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
 
     # A reader that ends without a word
 
@@ -254,7 +253,7 @@ class SafeClient:
             if reader is None or not reader.done() or not self.client.is_connected:
                 continue
             error = NatseryError("nats-py's reader ended without a word; reconnecting")
-            self._emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+            self._emit(ConnectionEvent(EventKind.ERROR, error))
             if self.client.options["allow_reconnect"]:
                 await self.client.force_reconnect()
             else:
@@ -358,7 +357,7 @@ class SafeClient:
             or 0 < client._max_pending_size < client._pending_data_size
         ):
             return False
-        frame = answer(reply, data)
+        frame = _commands.publish_reply(reply, data)
         if not kicks.empty():  # the client's flusher is about to look
             client._pending.append(frame)
             client._pending_data_size += len(frame)

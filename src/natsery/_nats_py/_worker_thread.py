@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 import anyio
 from nats.aio.client import Client
 
-from .. import abc
 from .._backends._asyncio import AsyncioWakeup
-from .._connection_base import Interest
 from .._errors import ConnectionClosedError, NatseryError
+from .._events import ConnectionEvent, EventKind, Listener
+from .._fast_path import Interest
+from .._message import Message
 from ._own_client import OwnClient
 from ._safe_client import CLOSE_SECONDS, ClientSubscription, SafeClient
 from ._thread_queue import ThreadQueue
@@ -36,7 +37,7 @@ MAX_CROSSING_BYTES = 64 * 1024 * 1024
 DEAF_SECONDS = 1.0
 """How long the caller's loop may leave a call unheard before this side looks whether it still runs."""
 
-Inbound: TypeAlias = "tuple[BridgedSubscription, abc.Message] | Callable[[], None]"
+Inbound: TypeAlias = "tuple[BridgedSubscription, Message] | Callable[[], None]"
 """What goes to the caller's loop: a message, or what is to be called there."""
 
 Outbound: TypeAlias = "bytes | Callable[[], Coroutine[Any, Any, None]]"
@@ -80,7 +81,7 @@ class AioSubscription:
     async def aio_unsubscribe(self) -> None:
         await self._side.client_side.unsubscribe(self._inner)
 
-    def aio_take(self, message: abc.Message) -> None:
+    def aio_take(self, message: Message) -> None:
         inbound = self._side.inbound
         put_bytes = inbound.put_bytes + len(message.data)
         if len(inbound) < MAX_CROSSING_MESSAGES and put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
@@ -122,7 +123,7 @@ class WorkerThread:
         servers: str | list[str],
         options: dict[str, Any],
         *,
-        emit: abc.Listener,
+        emit: Listener,
         ready: Outcome[None],
         outbound: ThreadQueue[Outbound],
         wake_near: Callable[[], None],
@@ -170,8 +171,8 @@ class WorkerThread:
         else:
             self.aio_end()
 
-    def aio_emit(self, event: abc.ConnectionEvent) -> None:
-        if event.kind is abc.EventKind.CLOSED:
+    def aio_emit(self, event: ConnectionEvent) -> None:
+        if event.kind is EventKind.CLOSED:
             # The thread has nothing left to do; its end tells the caller's loop.
             self.aio_end()
         self.inbound.put(lambda: self._emit(event))
@@ -249,7 +250,7 @@ class WorkerThread:
             try:
                 await self.client_side.publish(b"".join(batch), len(batch), payload_bytes)
             except Exception as error:
-                self.aio_emit(abc.ConnectionEvent(abc.EventKind.ERROR, error))
+                self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
             payload_bytes = 0
         outbound.taken_bytes = put_bytes
         frames.clear()

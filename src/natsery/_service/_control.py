@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from .. import abc
 from .._adr32 import (
     INTERNAL_ERROR,
     TOO_LARGE,
@@ -19,6 +18,8 @@ from .._adr32 import (
     is_answerable,
 )
 from .._errors import MalformedRequestError, MaxPayloadError, NatseryError
+from .._fast_path import FastSubscription, Interest
+from .._message import Message
 from .._responses import check_json
 from ._work_queue import WorkQueue
 
@@ -41,10 +42,10 @@ class ControlPlane:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._connection = service._connection
+        self._fast_path = service._fast_path
         self._reports = service._reports
         self._forbidden = forbidden_reply_prefixes(service.config.prefix)
-        self._subscriptions: list[abc.Subscription] = []
+        self._subscriptions: list[FastSubscription] = []
         self._denied: NatseryError | None = None
         self._is_live = False
         self._quick: WorkQueue[tuple[Verb, str]] = WorkQueue(self._answer, MAX_WAITING)
@@ -58,8 +59,8 @@ class ControlPlane:
             for name, id_ in ((None, None), (service.name, None), (service.name, service.id)):
                 subject = control_subject(verb, name, id_, prefix=service.config.prefix)
                 self._subscriptions.append(
-                    await self._connection.add_subscription(
-                        subject, partial(self._deliver, verb), on_error=self._on_subscription_error
+                    await self._fast_path._subscribe(
+                        Interest(subject, "", partial(self._deliver, verb), self._on_subscription_error)
                     )
                 )
 
@@ -72,14 +73,14 @@ class ControlPlane:
     async def unsubscribe(self) -> None:
         """Take no more control requests; those on the way are still answered."""
         for subscription in self._subscriptions:
-            await subscription.unsubscribe()
+            await subscription._unsubscribe()
 
     async def wait_answered(self) -> None:
         """Wait until every control request so far has its answer."""
         await self._quick.wait_empty()
         await self._slow.wait_empty()
 
-    def _deliver(self, verb: Verb, message: abc.Message) -> None:
+    def _deliver(self, verb: Verb, message: Message) -> None:
         reply = message.reply
         if not reply:
             self._reports.report(MalformedRequestError(message.subject, "it has no reply subject"))
@@ -99,13 +100,13 @@ class ControlPlane:
         verb, reply = item
         try:
             try:
-                await self._connection.send(reply, await self._payload(verb))
+                await self._fast_path._send(reply, await self._payload(verb))
             except MaxPayloadError as error:
                 self._reports.report(error)
-                await self._connection.send(reply, headers=error_headers(*TOO_LARGE))
+                await self._fast_path._send(reply, headers=error_headers(*TOO_LARGE))
             except (TypeError, ValueError) as error:
                 self._reports.report(error, traceback=True)
-                await self._connection.send(reply, headers=error_headers(*INTERNAL_ERROR))
+                await self._fast_path._send(reply, headers=error_headers(*INTERNAL_ERROR))
         except NatseryError as error:
             self._reports.report(error)
 

@@ -10,7 +10,6 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .. import abc
 from .._adr32 import (
     OVERLOADED,
     STOPPING,
@@ -26,6 +25,8 @@ from .._errors import (
     SlowConsumerError,
     SubscriptionDeniedError,
 )
+from .._fast_path import FastSubscription, Interest
+from .._message import Deliver
 from .._responses import EndpointInfo, EndpointStats
 from .._statistics import Counters, FailureCause
 from .._wakeup import Wakeup, wakeup_class
@@ -63,6 +64,7 @@ class Endpoint:
         config = placed.config
         self._service = service
         self._connection = service._connection
+        self._fast_path = service._fast_path
         self._reports = service._reports
         self._placed = placed
         self._handler = compose(config.handler, (*service.config.middlewares, *config.middlewares))
@@ -81,7 +83,7 @@ class Endpoint:
         self._idle: list[_Worker] = []
         self._waking = 0
         self._tasks: TaskGroup | None = None
-        self._subscription: abc.Subscription | None = None
+        self._subscription: FastSubscription | None = None
         self._denied: NatseryError | None = None
         self._is_live = False
         self._is_retired = False
@@ -147,12 +149,10 @@ class Endpoint:
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
-        self._subscription = await self._connection.add_subscription(
-            self.subject,
-            cast("abc.Deliver", self._deliver),
-            queue_group=self.queue_group,
-            on_error=self._on_subscription_error,
-            message_type=Request,
+        self._subscription = await self._fast_path._subscribe(
+            Interest(
+                self.subject, self.queue_group, cast("Deliver", self._deliver), self._on_subscription_error, Request
+            )
         )
 
     def _go_live(self) -> None:
@@ -163,7 +163,7 @@ class Endpoint:
 
     async def _unsubscribe(self) -> None:
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            await self._subscription._unsubscribe()
 
     async def _wait_drained(self) -> None:
         """Wait until nothing is queued or in a worker's hands."""
@@ -276,8 +276,8 @@ class Endpoint:
     async def _work(self, worker: _Worker) -> None:
         pending = self._pending
         counters = self._counters
-        connection = self._connection
-        answer_nowait = connection.answer_nowait
+        connection = self._fast_path
+        answer_nowait = connection._answer_nowait
         handler = self._handler
         clock_ns = self._clock_ns
         timeout = self._placed.config.timeout
@@ -314,7 +314,7 @@ class Endpoint:
                         # What `request._send` does, the fast way: this is how nearly every request ends.
                         is_replying = request._has_responded = True
                         if not answer_nowait(reply, result):
-                            await connection.send(reply, result)
+                            await connection._send(reply, result)
                     elif result is not None:
                         await request._send(as_bytes(result), None)
                     elif not request._has_responded and reply:

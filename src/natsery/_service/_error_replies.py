@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .. import abc
 from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE, error_headers
 from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError, ServiceError
+from .._message import HeadersInput
 from .._statistics import Counters, FailureCause
 from ._invoke import DeadlineExceededError, is_only_cancellations, split_cancellations
 from ._request import Request
@@ -26,7 +26,7 @@ class Failures:
 
     def __init__(self, service: Service, endpoint: Endpoint, counters: Counters) -> None:
         self._service = service
-        self._connection = service._connection
+        self._fast_path = service._fast_path
         self._reports = service._reports
         self._endpoint = endpoint
         self._counters = counters
@@ -61,7 +61,7 @@ class Failures:
         answer: tuple[int, str],
         elapsed_ns: int,
         data: bytes = b"",
-        headers: abc.HeadersInput | None = None,
+        headers: HeadersInput | None = None,
     ) -> None:
         request._has_ended = True
         self._counters.count_failure(cause, *answer, elapsed_ns)
@@ -71,10 +71,10 @@ class Failures:
             return
         try:
             try:
-                await self._connection.send(request.reply, data, headers=error_headers(*answer, headers))
+                await self._fast_path._send(request.reply, data, headers=error_headers(*answer, headers))
             except MaxPayloadError as error:
                 self._reports.report(error, self._endpoint)
-                await self._connection.send(request.reply, b"", headers=error_headers(*TOO_LARGE))
+                await self._fast_path._send(request.reply, b"", headers=error_headers(*TOO_LARGE))
         except NatseryError as error:
             self._reports.report(error, self._endpoint)
 

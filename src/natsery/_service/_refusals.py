@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from .. import abc
 from .._adr32 import error_headers
 from .._errors import NatseryError
+from .._fast_path import FastPath
 from ._error_reporting import ErrorReporter
 from ._work_queue import WorkQueue
 
@@ -18,8 +18,8 @@ MAX_WAITING_REFUSALS = 65_536
 class Refusals:
     """Answers requests that no handler will see."""
 
-    def __init__(self, connection: abc.Connection, reports: ErrorReporter) -> None:
-        self._connection = connection
+    def __init__(self, fast_path: FastPath, reports: ErrorReporter) -> None:
+        self._fast_path = fast_path
         self._reports = reports
         self._work_queue: WorkQueue[tuple[str, tuple[int, str]]] = WorkQueue(self._send, MAX_WAITING_REFUSALS)
         self.run = self._work_queue.run
@@ -33,6 +33,6 @@ class Refusals:
     async def _send(self, item: tuple[str, tuple[int, str]]) -> None:
         reply, (code, description) = item
         try:
-            await self._connection.send(reply, b"", headers=error_headers(code, description))
+            await self._fast_path._send(reply, b"", headers=error_headers(code, description))
         except NatseryError as error:
             self._reports.report(error)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, final
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from .. import abc
 from .._adr32 import error_headers
 from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError, check_error
-from .._message import NO_HEADERS
+from .._message import NO_HEADERS, Headers, HeadersInput, Message
 from .._statistics import FailureCause
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Request(abc.Message):
+class Request(Message):
     """A message to an endpoint, and the ways to answer it.
 
     A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes; once it has returned, or was cut
@@ -41,7 +40,7 @@ class Request(abc.Message):
         subject: str,
         data: bytes = b"",
         reply: str = "",
-        headers: abc.Headers = NO_HEADERS,
+        headers: Headers = NO_HEADERS,
         status: int = 0,
     ) -> None:
         # `Message.__init__`, written out: a call less for every request.
@@ -78,7 +77,7 @@ class Request(abc.Message):
         """
         return json.loads(self.data)
 
-    async def respond(self, data: bytes = b"", *, headers: abc.HeadersInput | None = None) -> None:
+    async def respond(self, data: bytes = b"", *, headers: HeadersInput | None = None) -> None:
         """Send a reply.
 
         Raises:
@@ -95,7 +94,7 @@ class Request(abc.Message):
         await checkpoint_if_cancelled()
         await self._send(as_bytes(data), headers)
 
-    async def respond_json(self, value: Any, *, headers: abc.HeadersInput | None = None) -> None:
+    async def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> None:
         """Send a value as compact JSON; otherwise as ``respond``.
 
         Raises:
@@ -104,7 +103,7 @@ class Request(abc.Message):
         await self.respond(_to_json(value), headers=headers)
 
     async def respond_error(
-        self, code: int, description: str, data: bytes = b"", *, headers: abc.HeadersInput | None = None
+        self, code: int, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
     ) -> None:
         """Send an error reply; the request counts as failed. Otherwise as ``respond``.
 
@@ -118,7 +117,7 @@ class Request(abc.Message):
         await self._send(as_bytes(data), error_headers(code, description, headers))
         self._failure = (FailureCause.SERVICE_ERROR, code, description)
 
-    async def _send(self, data: bytes, headers: abc.HeadersInput | None) -> None:
+    async def _send(self, data: bytes, headers: HeadersInput | None) -> None:
         if self._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         reply = self.reply
@@ -128,7 +127,7 @@ class Request(abc.Message):
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
-            await self.endpoint._connection.send(reply, data, headers=headers)
+            await self.endpoint._fast_path._send(reply, data, headers=headers)
         except Exception as error:
             self._has_responded = had_responded
             self._note_undelivered(error)

@@ -24,6 +24,8 @@ from .._config import (
     place,
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
+from .._events import ConnectionEvent, EventKind
+from .._fast_path import fast_path
 from .._interrupts import start_task
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from ._control import ControlPlane
@@ -54,9 +56,10 @@ class Service:
         self.config = config
         self.started = config.clock.now()
         self._connection = connection
+        self._fast_path = fast_path(connection)
         self._grace = grace
         self._reports = ErrorReporter(config.name, config.error_handler)
-        self._refusals = Refusals(connection, self._reports)
+        self._refusals = Refusals(self._fast_path, self._reports)
         self._control = ControlPlane(self)
         self._endpoints: list[Endpoint] = []
         self._joining: list[Endpoint] = []
@@ -297,11 +300,11 @@ class Service:
         error.__cause__ = reason
         self._crash(error)
 
-    def _on_connection_event(self, event: abc.ConnectionEvent) -> None:
+    def _on_connection_event(self, event: ConnectionEvent) -> None:
         error = event.error
-        if event.kind is abc.EventKind.CLOSED:
+        if event.kind is EventKind.CLOSED:
             self._connection_loss = error
-        elif event.kind is abc.EventKind.ERROR and isinstance(error, PublishDeniedError):
+        elif event.kind is EventKind.ERROR and isinstance(error, PublishDeniedError):
             endpoints = (*self._endpoints, *self._joining)
             self._reports.report(error, next((each for each in endpoints if each._take_denial(error)), None))
 

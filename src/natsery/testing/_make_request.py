@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast, final
 
-from .. import abc
 from .._adr32 import check_subject
 from .._errors import ConfigError
+from .._message import Headers, HeadersInput, Message
 from .._service._request import Request
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def make_request(
     subject: str = "test",
     pattern: str | None = None,
     reply: str = "_INBOX.test",
-    headers: abc.HeadersInput | None = None,
-) -> tuple[Request, list[abc.Message]]:
+    headers: HeadersInput | None = None,
+) -> tuple[Request, list[Message]]:
     """A request that no connection carries, and the list in which what ``respond…`` sends is found::
 
         request, answers = make_request(b"1+2")
@@ -41,8 +41,8 @@ def make_request(
     if not isinstance(data, bytes):
         raise ConfigError("data", type(data).__name__, "must be bytes")
     check_subject("subject", subject, wildcards=False)
-    answers: list[abc.Message] = []
-    request = Request(subject, data, reply, abc.Headers(headers))
+    answers: list[Message] = []
+    request = Request(subject, data, reply, Headers(headers))
     place = _Place(check_subject("pattern", subject if pattern is None else pattern), _Recorder(answers))
     request.endpoint = cast("Endpoint", place)
     return request, answers
@@ -52,13 +52,13 @@ def make_request(
 class _Recorder:
     """Keeps what is sent."""
 
-    def __init__(self, answers: list[abc.Message]) -> None:
+    def __init__(self, answers: list[Message]) -> None:
         self._answers = answers
 
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        self._answers.append(abc.Message(subject, data, reply, abc.Headers(headers)))
+        self._answers.append(Message(subject, data, reply, Headers(headers)))
 
 
 @final
@@ -67,4 +67,4 @@ class _Place:
     """As much of an endpoint as a request looks at."""
 
     subject: str
-    _connection: _Recorder
+    _fast_path: _Recorder

@@ -12,11 +12,11 @@ import anyio
 from anyio import AsyncContextManagerMixin
 from anyio.lowlevel import checkpoint
 
-from .. import abc
 from .._adr32 import check_queue_group, check_subject
 from .._config import check_seconds
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._interrupts import start_task
+from .._message import Message
 from .._tasks import background_tasks
 from .._wakeup import Wakeup, new_wakeup
 from ._memory_connection import MemoryConnection, MemorySubscription
@@ -129,7 +129,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         if self._wakeup is not None:
             self._wakeup.set()
 
-    def _route(self, sender: MemoryConnection, message: abc.Message) -> None:
+    def _route(self, sender: MemoryConnection, message: Message) -> None:
         """Send a message to whom it concerns."""
         if not is_allowed(sender._may_publish, message.subject):
             self._post(lambda: sender._report(PublishDeniedError(message.subject)))
@@ -147,7 +147,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         for receiver in receivers:
             self._post(receiver._delivery(message))
         if not receivers and message.reply:
-            status = abc.Message(message.reply, status=NO_RESPONDERS)
+            status = Message(message.reply, status=NO_RESPONDERS)
             for subscription in sender._active():
                 if matches(subscription.subject, message.reply):
                     self._post(subscription._delivery(status))

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .. import abc
-from .._connection_base import ConnectionBase, Interest, SubscriptionBase
+from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import (
     ConnectionLostError,
     OutboundBufferError,
 )
-from .._protocol._publication import publication
+from .._events import ConnectionEvent, EventKind
+from .._fast_path import Interest
+from .._message import Headers, HeadersInput, Message
+from .._protocol import _commands
 from ._subjects import is_allowed, matches
 
 if TYPE_CHECKING:
@@ -41,11 +43,10 @@ class MemorySubscription(SubscriptionBase):
         self._is_active = False
         self._connection = connection
 
-    async def unsubscribe(self) -> None:
-        """See `abc.Subscription`."""
+    async def _unsubscribe(self) -> None:
         self._connection._remove(self)
 
-    def _delivery(self, message: abc.Message) -> Callable[[], None]:
+    def _delivery(self, message: Message) -> Callable[[], None]:
         """What gives this subscription a message, unless its connection goes away first."""
         spell = self._connection._spell
 
@@ -78,7 +79,7 @@ class MemoryConnection(ConnectionBase):
         self._may_subscribe = may_subscribe
         self._subscriptions: list[MemorySubscription] = []
         self._back: anyio.Event | None = None
-        self._waiting: list[abc.Message] = []
+        self._waiting: list[Message] = []
         self._waiting_bytes = 0
         self._drops: Counter[str] = Counter()
 
@@ -92,13 +93,12 @@ class MemoryConnection(ConnectionBase):
         """See `abc.Connection`."""
         return self._back is None and not self._is_closed
 
-    async def send(
-        self, subject: str, data: bytes = b"", *, reply: str = "", headers: abc.HeadersInput | None = None
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        """See `abc.Connection`."""
         self._raise_if_closed()
-        frame = publication(subject, data, reply, headers, self.max_payload)
-        message = abc.Message(subject, bytes(data), reply, abc.Headers(headers))
+        frame = _commands.publish(subject, data, reply, headers, self.max_payload)
+        message = Message(subject, bytes(data), reply, Headers(headers))
         if self._back is None:
             self._broker._route(self, message)
         elif self._waiting_bytes + len(frame) > MAX_PENDING_BYTES:
@@ -107,7 +107,8 @@ class MemoryConnection(ConnectionBase):
             self._waiting.append(message)
             self._waiting_bytes += len(frame)
 
-    async def _subscribe(self, interest: Interest) -> abc.Subscription:
+    async def _subscribe(self, interest: Interest) -> MemorySubscription:
+        self._raise_if_closed()
         subscription = MemorySubscription(self, interest)
         self._subscriptions.append(subscription)
         if self._back is None:
@@ -172,7 +173,7 @@ class MemoryConnection(ConnectionBase):
             self._back = anyio.Event()
             for subscription in self._subscriptions:
                 subscription._is_active = False
-            self._emit(abc.ConnectionEvent(abc.EventKind.DISCONNECTED, error))
+            self._emit(ConnectionEvent(EventKind.DISCONNECTED, error))
 
     def _come_back(self) -> None:
         """The server is there again."""
@@ -185,7 +186,7 @@ class MemoryConnection(ConnectionBase):
         for message in waiting:
             self._broker._route(self, message)
         back.set()
-        self._emit(abc.ConnectionEvent(abc.EventKind.RECONNECTED))
+        self._emit(ConnectionEvent(EventKind.RECONNECTED))
 
     def _close(self) -> None:
         """Close for good, at once."""
@@ -194,7 +195,7 @@ class MemoryConnection(ConnectionBase):
         self._spell += 1
         self._broker._forget(self)
         self._subscriptions.clear()
-        self._emit(abc.ConnectionEvent(abc.EventKind.CLOSED))
+        self._emit(ConnectionEvent(EventKind.CLOSED))
         if self._back is not None:
             self._back.set()
 

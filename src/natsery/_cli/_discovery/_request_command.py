@@ -10,12 +10,11 @@ from typing import Any
 import anyio
 import click
 
-from ... import abc
 from ..._adr32 import check_subject, service_error
 from ..._client._collection import EndReason
 from ..._client._service_client import ServiceClient
 from ..._errors import NoRespondersError, ServiceError
-from ..._message import Headers
+from ..._message import Headers, Message
 from ..._native._native_connection import NativeConnection
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
@@ -96,7 +95,7 @@ class _Show:
         self._verbose = verbose
         self._as_json = as_json
 
-    def reply(self, reply: abc.Message, seconds: float) -> None:
+    def reply(self, reply: Message, seconds: float) -> None:
         """Print a reply."""
         if self._verbose:
             complain(f"{counted(len(reply.data), 'byte')} in {format_duration(seconds * 1e9)}")
@@ -109,7 +108,7 @@ class _Show:
         sys.stdout.buffer.write(reply.data + end)
         sys.stdout.buffer.flush()
 
-    def error(self, error: ServiceError, reply: abc.Message, seconds: float) -> None:
+    def error(self, error: ServiceError, reply: Message, seconds: float) -> None:
         """Print an error reply: its code and description to stderr, with what it carries."""
         if self._as_json:
             self.reply(reply, seconds)
@@ -200,7 +199,7 @@ def _headers(lines: tuple[str, ...]) -> Headers:
     return Headers(pairs)
 
 
-def _as_json(reply: abc.Message) -> dict[str, Any]:
+def _as_json(reply: Message) -> dict[str, Any]:
     """A reply as JSON: its payload as text where it is UTF-8, in base64 where it is not."""
     error = service_error(reply.data, reply.headers)
     result: dict[str, Any] = {"subject": reply.subject, "headers": reply.headers.multi_items()}

@@ -12,6 +12,7 @@ import anyio
 from ... import abc
 from ..._adr32 import Verb
 from ..._client._service_client import ServiceClient
+from ..._events import ConnectionEvent, EventKind
 from .._exit_codes import line_of
 from ._rates import Meter
 from ._view import View
@@ -84,18 +85,18 @@ class Link:
         """Wait until the server is there, or the connection is closed for good. A checkpoint."""
         await self._back.wait()
 
-    def _hear(self, event: abc.ConnectionEvent) -> None:
+    def _hear(self, event: ConnectionEvent) -> None:
         match event.kind:
-            case abc.EventKind.DISCONNECTED:
+            case EventKind.DISCONNECTED:
                 self.is_away = True
                 self._back = anyio.Event()
                 reason = f": {line_of(event.error)}" if event.error is not None else ""
                 self.message = f"The server is away, these are the last figures{reason}"
-            case abc.EventKind.RECONNECTED | abc.EventKind.CLOSED:
+            case EventKind.RECONNECTED | EventKind.CLOSED:
                 self.is_away = False
                 self.message = ""
                 self._back.set()
-            case abc.EventKind.LAME_DUCK:
+            case EventKind.LAME_DUCK:
                 self.message = "The server is about to shut down"
             case _:
                 return
@@ -140,9 +141,9 @@ class Poller:
         is_broken = False
         with anyio.CancelScope(deadline=begun + (most if missing else seconds)) as scope:
 
-            def hear(event: abc.ConnectionEvent) -> None:
+            def hear(event: ConnectionEvent) -> None:
                 nonlocal is_broken
-                if event.kind is abc.EventKind.DISCONNECTED:
+                if event.kind is EventKind.DISCONNECTED:
                     is_broken = True
                     scope.cancel("the server went away")
 

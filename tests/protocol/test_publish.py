@@ -7,21 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natsery import ConfigError, MaxPayloadError
+from natsery._protocol._commands import check_line, publish
 from natsery._protocol._messages import read_message
 from natsery._protocol._parser import Parser
-from natsery._protocol._publication import check_line, publication
 
 
 def test_a_message_without_headers():
-    assert publication("a", b"", "", None, 0) == b"PUB a 0\r\n\r\n"
-    assert publication("a.b", b"x\r\ny", "r", None, 4) == b"PUB a.b r 4\r\nx\r\ny\r\n"
-    assert publication("é", b"1", "ü", None, 1) == "PUB é ü 1\r\n1\r\n".encode()
+    assert publish("a", b"", "", None, 0) == b"PUB a 0\r\n\r\n"
+    assert publish("a.b", b"x\r\ny", "r", None, 4) == b"PUB a.b r 4\r\nx\r\ny\r\n"
+    assert publish("é", b"1", "ü", None, 1) == "PUB é ü 1\r\n1\r\n".encode()
 
 
 def test_a_message_with_headers():
     block = b"NATS/1.0\r\nA: 1\r\n\r\n"
-    assert publication("a", b"xy", "", {"A": "1"}, 20) == b"HPUB a 18 20\r\n" + block + b"xy\r\n"
-    assert publication("a", b"", "r", {"A": "1"}, 18) == b"HPUB a r 18 18\r\n" + block + b"\r\n"
+    assert publish("a", b"xy", "", {"A": "1"}, 20) == b"HPUB a 18 20\r\n" + block + b"xy\r\n"
+    assert publish("a", b"", "r", {"A": "1"}, 18) == b"HPUB a r 18 18\r\n" + block + b"\r\n"
 
 
 @pytest.mark.parametrize(
@@ -29,47 +29,47 @@ def test_a_message_with_headers():
 )
 def test_white_space_never_travels_in_a_subject(subject):
     with pytest.raises(ConfigError, match="subject"):
-        publication(subject, b"", "", None, 100)
+        publish(subject, b"", "", None, 100)
     if subject:
         with pytest.raises(ConfigError, match="reply"):
-            publication("a", b"", subject, None, 100)
+            publish("a", b"", subject, None, 100)
 
 
 def test_a_subject_must_be_writable():
     for subject, reply in (("\ud800", ""), ("a", "\ud800")):
         with pytest.raises(ConfigError, match="UTF-8"):
-            publication(subject, b"", reply, None, 100)
+            publish(subject, b"", reply, None, 100)
 
 
 def test_subjects_have_a_common_limit_in_bytes():
-    assert publication("é" * 300, b"", "é" * 300, None, 0, 1200)
+    assert publish("é" * 300, b"", "é" * 300, None, 0, 1200)
     with pytest.raises(ConfigError, match="1199 bytes"):
-        publication("é" * 300, b"", "é" * 300, None, 0, 1199)
+        publish("é" * 300, b"", "é" * 300, None, 0, 1199)
     with pytest.raises(ConfigError, match="10 bytes"):
         check_line("abcdef", "queue", 10)
     check_line("abcde", "queue", 10)
 
 
 def test_a_message_has_a_limit_headers_counted():
-    publication("a", bytes(10), "", None, 10)
+    publish("a", bytes(10), "", None, 10)
     with pytest.raises(MaxPayloadError, match="11 bytes"):
-        publication("a", bytes(11), "", None, 10)
+        publish("a", bytes(11), "", None, 10)
     with pytest.raises(MaxPayloadError, match="28 bytes"):
-        publication("a", bytes(10), "", {"A": "1"}, 27)
+        publish("a", bytes(10), "", {"A": "1"}, 27)
 
 
 def test_the_payload_must_be_bytes():
-    assert publication("a", bytearray(b"1"), "", None, 1) == publication("a", memoryview(b"1"), "", None, 1)
+    assert publish("a", bytearray(b"1"), "", None, 1) == publish("a", memoryview(b"1"), "", None, 1)
     with pytest.raises(ConfigError, match=r"text\.encode"):
-        publication("a", "text", "", None, 100)
+        publish("a", "text", "", None, 100)
     with pytest.raises(ConfigError, match="NoneType"):
-        publication("a", None, "", None, 100)
+        publish("a", None, "", None, 100)
 
 
 @settings(derandomize=True, database=None, deadline=None)
 @given(st.binary(), st.sampled_from(["", "r"]), st.booleans())
 def test_what_is_published_is_what_a_reader_of_the_protocol_takes(data, reply, has_headers):
-    frame = publication("a", data, reply, {"A": "b"} if has_headers else None, 1_000_000)
+    frame = publish("a", data, reply, {"A": "b"} if has_headers else None, 1_000_000)
     # A server's MSG is a PUB with the sid after the subject.
     (event,) = Parser().feed(frame.replace(b"PUB a ", b"MSG a 1 ", 1))
     message = read_message(event)

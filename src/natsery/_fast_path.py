@@ -1,0 +1,111 @@
+"""What the service layer asks of a connection beyond `natsery.abc`, for speed; not part of the public interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final
+
+from ._message import Deliver, Message
+
+if TYPE_CHECKING:
+    from . import abc
+    from ._errors import NatseryError
+    from ._message import HeadersInput
+
+
+@final
+class Interest(NamedTuple):
+    """What a subscription is to receive, and how."""
+
+    subject: str
+    queue_group: str
+    """``""`` for none."""
+    deliver: Deliver
+    """Takes the messages."""
+    on_error: Callable[[NatseryError], None]
+    """Told of what goes wrong with the subscription."""
+    message_type: type[Message] = Message
+    """What messages are made as: `Message` or a subclass with no other parameters."""
+
+
+class FastSubscription(Protocol):
+    """A subscription that can be ended without a checkpoint."""
+
+    async def _unsubscribe(self) -> None:
+        """As `abc.Subscription.unsubscribe`, but no checkpoint."""
+
+
+class FastPath(Protocol):
+    """A connection without the checks, checkpoints and cancellation points that the public methods have.
+
+    `ConnectionBase` has it; `fast_path` makes it from the public methods of any other connection.
+    """
+
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        """Take a message to be sent, whether or not the task is cancelled. Subjects are only looked at for white space.
+
+        Raises:
+            ValueError, TypeError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: nothing was sent.
+
+        **Cancellation:** it waits only while the output buffer is over its high-water mark, and only after the message was
+        taken: cancelled there, the message is sent all the same. Otherwise it is not a checkpoint.
+        """
+
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:
+        """Publish to the reply subject of a message that this connection has delivered, if that needs no waiting.
+
+        The subject is not checked, for it came off the wire as one field.
+
+        Returns:
+            False if nothing was sent; ``_send`` then sends it, or raises what is in the way.
+        """
+
+    async def _subscribe(self, interest: Interest) -> FastSubscription:
+        """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
+
+
+def fast_path(connection: abc.Connection) -> FastPath:
+    """The fast path of a connection: its own if it has one, otherwise one made of its public methods."""
+    from ._connection_base import ConnectionBase
+
+    return connection if isinstance(connection, ConnectionBase) else _PublicPath(connection)
+
+
+@final
+class _PublicPath:
+    """The fast path of a connection that has none."""
+
+    def __init__(self, connection: abc.Connection) -> None:
+        self._connection = connection
+
+    async def _send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
+    ) -> None:
+        await self._connection.publish(subject, data, reply=reply, headers=headers)
+
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # the protocol's parameters
+        return False
+
+    async def _subscribe(self, interest: Interest) -> FastSubscription:
+        message_type, deliver = interest.message_type, interest.deliver
+
+        def deliver_as_type(message: Message) -> None:
+            deliver(message_type(message.subject, message.data, message.reply, message.headers, message.status))
+
+        subscription = await self._connection.add_subscription(
+            interest.subject, deliver_as_type, queue_group=interest.queue_group, on_error=interest.on_error
+        )
+        return _PublicSubscription(subscription)
+
+
+@final
+class _PublicSubscription:
+    """A subscription of a connection that has no fast path."""
+
+    def __init__(self, subscription: abc.Subscription) -> None:
+        self._subscription = subscription
+
+    async def _unsubscribe(self) -> None:
+        await self._subscription.unsubscribe()
