@@ -16,7 +16,7 @@ import natsery
 from natsery._cli._connection_options import _server_check
 from natsery._cli._discovery import _list_commands, _question, _request_command
 from natsery._cli._exit_codes import Exit
-from natsery._native import _connection
+from natsery._native import _native_connection
 
 from ..server import NatsServer
 from .conftest import Result
@@ -44,7 +44,7 @@ every_asking_command = pytest.mark.parametrize("command", ASKING.values(), ids=A
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_server_check, "SERVER_SECONDS", 0.1)
-    monkeypatch.setattr(_connection, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(_native_connection, "CLOSE_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="module")
