@@ -1,4 +1,4 @@
-"""asyncio's own means: a re-usable wake-up, what other threads may know."""
+"""asyncio's own means: a re-usable wake-up, calls from other threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from asyncio import CancelledError as AsyncioCancelledError
 from collections.abc import Callable
 from typing import final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "liveness")
+__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop")
 
 
 @final
@@ -41,7 +41,15 @@ class AsyncioWakeup:
             future.set_result(None)
 
 
-def liveness() -> Callable[[], bool]:
-    """What tells other threads whether this asyncio loop may still run."""
+def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
+    """What other threads call to have ``function`` called in this asyncio loop; false if that has ended."""
     loop = asyncio.get_running_loop()
-    return lambda: not loop.is_closed()
+
+    def call() -> bool:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
+
+    return call
