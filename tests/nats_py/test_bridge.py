@@ -100,7 +100,7 @@ async def test_a_failed_connect_raises_what_nats_py_raises() -> None:
 async def test_the_queue_between_the_loops_is_bounded_and_says_so(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_worker_thread, "MAX_CROSSING_MESSAGES", 10)
+    monkeypatch.setattr(_worker_thread, "MAX_CROSSING_BYTES", 10_000)
     heard: list[natsery.NatseryError] = []
     delivered: list[object] = []
     async with bounded(), natsery.bridge(nats_server.url) as nc:
@@ -127,6 +127,7 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
         done.set()
 
     nc._outbound.put(lambda: burst(nc.client))
+    nc._thread.wake()
     done.wait(10)
 
 
@@ -153,6 +154,29 @@ async def test_an_error_in_a_callback_does_not_bring_the_loop_down(nats_server: 
         await nc.publish("x")
         await nc.flush()
         await nc.flush()
+
+
+async def test_repeated_headers_keep_all_their_values(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("x") as messages:
+        await nc.publish("x", headers={"A": ["1", "2"]})
+        assert (await messages.receive()).headers.get_all("a") == ["1", "2"]
+
+
+async def test_a_message_that_cannot_be_read_is_dropped_and_reported(nats_server: NatsServer) -> None:
+    """A subject that is not UTF-8 ends nats-py's own reader."""
+    heard: list[natsery.ConnectionEvent] = []
+    async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("x.*") as messages:
+        nc.add_listener(heard.append)
+        stream = await anyio.connect_tcp("127.0.0.1", nats_server.port)
+        async with stream:
+            await stream.send(
+                b'CONNECT {"headers":true}\r\nPUB x.\xff 0\r\n\r\n'
+                b"HPUB x.1 12 12\r\nNATS/9.9\r\n\r\n\r\nPUB x.2 0\r\n\r\n"
+            )
+            assert (await messages.receive()).subject == "x.2"
+        assert [type(event.error) for event in heard] == [natsery.MalformedMessageError] * 2
+        await nc.flush()  # nats-py's thread counts what it has read after it has handed it on
+        assert nc.client.stats["in_msgs"] == 3
 
 
 async def test_the_client_s_own_subscriptions_work_beside(nats_server: NatsServer) -> None:

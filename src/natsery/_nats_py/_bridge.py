@@ -27,6 +27,7 @@ from .._tasks import background_tasks
 from .._wakeup import new_wakeup
 from ._bounds import ACLOSE_SECONDS, CALL_CANCEL_SECONDS
 from ._remote_call import RemoteCall
+from ._thread_queue import MESSAGE_BYTES, ThreadQueue
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -42,10 +43,7 @@ ITEMS_BETWEEN_YIELDS = 256
 """Items that are handed over here before other tasks get their turn."""
 
 HIGH_WATER_BYTES = 8 * 1024 * 1024
-"""Bytes of payload on their way to nats-py over which those who send wait."""
-
-HIGH_WATER_ITEMS = 65_536
-"""Messages on their way there over which they wait."""
+"""Bytes of messages on their way to nats-py over which senders wait."""
 
 
 @asynccontextmanager
@@ -71,10 +69,11 @@ async def bridge(
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
-    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread)
+    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._send_batches, BridgedConnection._run_thread)
     async with background_tasks() as tasks:
         connection = BridgedConnection(options.get("inbox_prefix", "_INBOX"))
         start_task(tasks, connection._receive, name="natsery bridge receiver")
+        start_task(tasks, connection._send_batches, name="natsery bridge sender")
         start_task(tasks, connection._run_thread, name="natsery bridge thread")
         try:
             await connection._connect(urls, options)
@@ -119,11 +118,15 @@ class BridgedConnection(ConnectionBase):
 
         prefix = inbox_prefix.decode() if isinstance(inbox_prefix, bytes) else inbox_prefix
         super().__init__(f"{prefix}.{new_id()}")
-        self._wakeup = new_wakeup()
+        self._received = new_wakeup()
+        self._sent = new_wakeup()
         self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full)
         self._calls: set[RemoteCall[Any]] = set()
         self._thread = WorkerThread(
-            emit=self._emit, on_taken=self._on_taken, wake_caller=caller_into_this_loop(self._wakeup.set)
+            ThreadQueue(self._sent.set),
+            emit=self._emit,
+            on_taken=self._on_taken,
+            wake_caller=caller_into_this_loop(self._received.set),
         )
         self._client = self._thread.client
         self._outbound = self._thread.outbound
@@ -150,25 +153,29 @@ class BridgedConnection(ConnectionBase):
             self._raise_if_closed()
         frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
         outbound = self._outbound
-        outbound.put_bytes += len(data)
+        outbound.put_bytes += len(data) + MESSAGE_BYTES
         outbound.put(frame)
         if self._is_full:
             outbound.is_awaited = True
             await self._low_water.wait()
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
-        size = len(data)
-        if self._is_closed or size > self._client._max_payload or self._is_full:
-            return False
         outbound = self._outbound
-        outbound.put_bytes += size
+        size = len(data)
+        # `_is_full`, written out: a call less for every request.
+        if (
+            self._is_closed
+            or size > self._client._max_payload
+            or outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES
+        ):
+            return False
+        outbound.put_bytes += size + MESSAGE_BYTES
         outbound.put(_commands.publish_reply(reply, data))
         return True
 
     @property
     def _is_full(self) -> bool:
-        outbound = self._outbound
-        return outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES or len(outbound) > HIGH_WATER_ITEMS
+        return self._outbound.put_bytes - self._outbound.taken_bytes > HIGH_WATER_BYTES
 
     def _on_taken(self) -> None:
         self._outbound.is_awaited = self._is_full
@@ -240,7 +247,7 @@ class BridgedConnection(ConnectionBase):
         """Hand over what comes from nats-py's thread, until cancelled."""
         inbound = self._thread.inbound
         while True:
-            await self._wakeup.wait()
+            await self._received.wait()
             items = inbound.gathered()
             while items:
                 for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):
@@ -248,7 +255,7 @@ class BridgedConnection(ConnectionBase):
                     try:
                         if isinstance(item, tuple):
                             subscription, message = item
-                            inbound.taken_bytes += len(message.data)
+                            inbound.taken_bytes += len(message.data) + MESSAGE_BYTES
                             subscription.delivered += 1
                             subscription._deliver(message)
                         else:
@@ -257,6 +264,12 @@ class BridgedConnection(ConnectionBase):
                         logger.exception("what nats-py's thread sent could not be handled")
                 if items:
                     await checkpoint()
+
+    async def _send_batches(self) -> None:
+        """Wake nats-py's thread once for all that tasks have sent in one turn of this loop, until cancelled."""
+        while True:
+            await self._sent.wait()
+            self._thread.wake()
 
     async def _run_thread(self) -> None:
         try:

@@ -23,15 +23,17 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_max_pending_size",
         "_pending",
         "_pending_data_size",
+        "_process_msg",
         "_reading_task",
         "_reconnected_cb",
         "_remove_sub",
         "_send_ping",
         "_send_unsubscribe",
         "_status",
+        "_subs",
         "_transport",
     ),
-    "Subscription": ("_id",),
+    "Subscription": ("_future", "_id"),
     "TcpTransport": ("_io_writer",),
 }
 """By the class whose objects have them."""

@@ -59,10 +59,7 @@ class ClientSubscription:
         self.is_ending = False
 
 
-def _converted(msg: Msg, message_type: type[Message]) -> Message:
-    headers = msg.headers
-    if headers is None:
-        return message_type(msg.subject, msg.data, msg.reply)
+def _with_headers(msg: Msg, headers: dict[str, str], message_type: type[Message]) -> Message:
     pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
     status = headers.get("Status", "") if not msg.data else ""
     return message_type(
@@ -94,13 +91,18 @@ class Intake(asyncio.Future[Msg]):
 
     def __init__(self, deliver: Deliver, message_type: type[Message], safe_client: SafeClient) -> None:
         super().__init__(loop=safe_client.loop)
-        self._deliver = deliver
-        self._message_type = message_type
+        self.deliver = deliver
+        self.message_type = message_type
         self._safe_client = safe_client
 
     def set_result(self, result: Msg, /) -> None:
         self._safe_client.unanswered += 1
-        self._deliver(_converted(result, self._message_type))
+        headers = result.headers
+        if headers is None:
+            message = self.message_type(result.subject, result.data, result.reply)
+        else:
+            message = _with_headers(result, headers, self.message_type)
+        self.deliver(message)
 
 
 @final

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 ItemT = TypeVar("ItemT")
+
+MESSAGE_BYTES: Final = 512
+"""Counted for each message besides its payload, so that one bound on bytes bounds the memory of small messages too."""
 
 
 @final
@@ -32,9 +35,6 @@ class ThreadQueue(Generic[ItemT]):
         self.is_awaited = False
         self._wake = wake
         self._items: deque[ItemT] = deque()
-
-    def __len__(self) -> int:
-        return len(self._items)
 
     def put(self, item: ItemT) -> None:
         """Send an item across."""

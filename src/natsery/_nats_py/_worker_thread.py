@@ -13,28 +13,24 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from nats.aio.client import Client
-
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
 from .._message import Message
 from ._bounds import CANCEL_SECONDS, CLOSE_SECONDS, SILENCE_SECONDS
+from ._bridge_client import BridgeClient
 from ._private_names import check_private_names
 from ._remote_call import RemoteCall
 from ._safe_client import ClientSubscription, SafeClient, cancel_until_done
-from ._thread_queue import ThreadQueue
+from ._thread_queue import MESSAGE_BYTES, ThreadQueue
 
 if TYPE_CHECKING:
     from ._bridge import BridgedSubscription
 
 logger = logging.getLogger("natsery")
 
-MAX_CROSSING_MESSAGES = 65_536
-"""Messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
-
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
-"""Bytes of payload that may wait on their way to the caller's loop; more are dropped, counted and reported."""
+"""Bytes of messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
 
 Inbound: TypeAlias = "tuple[BridgedSubscription, Message] | Callable[[], None]"
 """What goes to the caller's loop: a message, or what is to be called there."""
@@ -68,8 +64,8 @@ class AioSubscription:
 
     def aio_take(self, message: Message) -> None:
         inbound = self._thread.inbound
-        put_bytes = inbound.put_bytes + len(message.data)
-        if len(inbound) < MAX_CROSSING_MESSAGES and put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
+        put_bytes = inbound.put_bytes + len(message.data) + MESSAGE_BYTES
+        if put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
             inbound.put_bytes = put_bytes
             inbound.put((self._near, message))
             return
@@ -87,6 +83,7 @@ class WorkerThread:
     """The thread, its loop and the client in it.
 
     Args:
+        outbound: what the caller's loop sends.
         emit: told of what happens to the connection, in the caller's loop.
         on_taken: called in the caller's loop when more of ``outbound`` was taken while that is awaited.
         wake_caller: has the caller's loop look at ``inbound``; false if that loop has ended.
@@ -94,7 +91,6 @@ class WorkerThread:
     Attributes:
         client: the client, connected or not.
         inbound: what the caller's loop is to take.
-        outbound: what the caller's loop sends.
         loop: this thread's event loop.
 
     Raises:
@@ -103,11 +99,18 @@ class WorkerThread:
 
     aio_client: SafeClient
 
-    def __init__(self, *, emit: Listener, on_taken: Callable[[], None], wake_caller: Callable[[], bool]) -> None:
-        self.client = Client()
+    def __init__(
+        self,
+        outbound: ThreadQueue[Outbound],
+        *,
+        emit: Listener,
+        on_taken: Callable[[], None],
+        wake_caller: Callable[[], bool],
+    ) -> None:
+        self.client = BridgeClient()
         check_private_names(self.client)
-        self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_caller)
-        self.outbound: ThreadQueue[Outbound] = ThreadQueue(self.wake)
+        self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_caller_soon)
+        self.outbound = outbound
         self.loop = asyncio.new_event_loop()
         self._emit = emit
         self._on_taken = on_taken
@@ -217,7 +220,7 @@ class WorkerThread:
         outbound = self.outbound
         # A message that comes at this moment may be counted although it is not among the frames: a little early, never late.
         put_bytes = outbound.put_bytes
-        payload_bytes = put_bytes - outbound.taken_bytes
+        payload_bytes = put_bytes - outbound.taken_bytes - len(frames) * MESSAGE_BYTES
         # While the server is away, any of them may be the one that is too many for nats-py's buffer.
         batches = [frames] if self.client.is_connected else [[frame] for frame in frames]
         for batch in batches:
@@ -247,6 +250,10 @@ class WorkerThread:
             # The thread has nothing left to do; its end tells the caller's loop.
             self.aio_end()
         self.inbound.put(lambda: self._emit(event))
+
+    def aio_wake_caller_soon(self) -> None:
+        """Wake the caller's loop when nats-py has read all that came together."""
+        self.loop.call_soon(self.aio_wake_caller)
 
     def aio_wake_caller(self) -> None:
         if not self._wake_caller():
