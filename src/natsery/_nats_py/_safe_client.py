@@ -351,9 +351,7 @@ class SafeClient:
                 raise OutboundBufferError
         client._pending.append(frames)
         client._pending_data_size += len(frames)
-        stats = client.stats
-        stats["out_msgs"] += messages
-        stats["out_bytes"] += payload_bytes
+        self._count_sent(messages, payload_bytes)
         is_too_full = 0 < limit < client._pending_data_size
         kicks = client._flush_queue
         if is_too_full or (kicks is not None and kicks.empty()):
@@ -411,16 +409,32 @@ class SafeClient:
         if not kicks.empty():  # the client's flusher is about to look
             client._pending.append(frame)
             client._pending_data_size += len(frame)
-        else:
-            is_lone, self.unanswered = self.unanswered == 1, 0
-            transport = client._transport if is_lone and not client._pending_data_size else None
-            if transport is None or not _is_clear(transport):
-                return False
-            transport.write(frame)  # what the flusher would do, a turn of the loop later
-        stats = client.stats
-        stats["out_msgs"] += 1
-        stats["out_bytes"] += size
+            self._count_sent(1, size)
+            return True
+        is_lone, self.unanswered = self.unanswered == 1, 0
+        return is_lone and self.write_nowait(frame, 1, size)
+
+    def write_nowait(self, frames: bytes, messages: int, payload_bytes: int) -> bool:
+        """Write whole frames to the socket, a turn of the loop before nats-py's flusher would; false, with nothing done, if
+        something waits to be sent before them.
+        """
+        client = self.client
+        transport = client._transport
+        if (
+            client._status != Client.CONNECTED
+            or client._pending_data_size
+            or transport is None
+            or not _is_clear(transport)
+        ):
+            return False
+        transport.write(frames)
+        self._count_sent(messages, payload_bytes)
         return True
+
+    def _count_sent(self, messages: int, payload_bytes: int) -> None:
+        stats = self.client.stats
+        stats["out_msgs"] += messages
+        stats["out_bytes"] += payload_bytes
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)

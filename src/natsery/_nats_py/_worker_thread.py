@@ -224,8 +224,10 @@ class WorkerThread:
         # While the server is away, any of them may be the one that is too many for nats-py's buffer.
         batches = [frames] if self.client.is_connected else [[frame] for frame in frames]
         for batch in batches:
+            joined = b"".join(batch)
             try:
-                await self.aio_client.publish(b"".join(batch), len(batch), payload_bytes)
+                if not self.aio_client.write_nowait(joined, len(batch), payload_bytes):
+                    await self.aio_client.publish(joined, len(batch), payload_bytes)
             except Exception as error:
                 self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
             payload_bytes = 0
