@@ -182,9 +182,11 @@ class WorkerThread:
             logger.warning("a task in nats-py's event loop does not end when it is cancelled: %r", task)
 
     async def aio_finish(self) -> None:
-        for task in (self._work, *self._calls):
+        tasks = (self._work, *self._calls)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait((self._work,))
+        # Also for the call that connects: nats-py would go on connecting after it was closed.
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
         if self.client.is_connected:
             await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
             await self.aio_client.reach_server()
