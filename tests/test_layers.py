@@ -11,7 +11,7 @@ import natsery
 
 ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_responses", "_statistics", "_protocol")
+PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_responses", "_statistics", "_protocol", "_version")
 LOOPS = {"anyio", "trio", "asyncio", "nats"}
 
 

@@ -75,3 +75,4 @@ from ._statistics import Clock as Clock
 from ._statistics import FailureCause as FailureCause
 from ._streams import Events as Events
 from ._streams import Messages as Messages
+from ._version import __version__ as __version__

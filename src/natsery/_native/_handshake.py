@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, final
 
 import anyio
@@ -21,12 +20,11 @@ from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
+from .._version import __version__
 from ._authentication import authenticate
 from ._options import Options
 
 RECEIVE_BYTES = 64 * 1024
-
-VERSION = version("natsery")
 
 _NO_INFO = "INFO, which a server that begins with TLS (tls_first) does not send"
 
@@ -147,7 +145,7 @@ async def _greet(greeting: _Greeting, address: Address, options: Options, progre
         "tls_required": wants_tls,
         "name": options.name or "",
         "lang": "python-natsery",
-        "version": VERSION,
+        "version": __version__,
         "protocol": 1,
         "echo": options.echo,
         "headers": True,
