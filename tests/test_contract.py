@@ -210,16 +210,16 @@ async def test_bad_input_is_refused_and_sends_nothing(nc: Connection) -> None:
     await nc.flush()
     received.clear()
     for subject in ("", "a b", "a..b", "a.", "a.*"):
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.publish(subject)
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.request(subject)
     for subject in ("", "a b", "a..b", ">.a", "a*"):
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.add_subscription(subject, received.append)
-    with pytest.raises(natsery.ConfigError, match="queue_group"):
+    with pytest.raises(ValueError, match="queue_group"):
         await nc.add_subscription("a", received.append, queue_group="a b")
-    with pytest.raises(natsery.ConfigError, match="header"):
+    with pytest.raises(ValueError, match="header"):
         await nc.publish("a", headers={"a": "b\r\nc: d"})
     with pytest.raises(natsery.MaxPayloadError):
         await nc.publish("a", bytes(nc.max_payload + 1))

@@ -11,7 +11,21 @@ import natsery
 
 ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_responses", "_statistics", "_protocol", "_version")
+PURE = (
+    "_adr32",
+    "_checks",
+    "_config",
+    "_errors",
+    "_events",
+    "_message",
+    "_nuid",
+    "_protocol",
+    "_responses",
+    "_service_error",
+    "_statistics",
+    "_subjects",
+    "_version",
+)
 LOOPS = {"anyio", "trio", "asyncio", "nats"}
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from natsery import ConfigError
 from natsery._message import NO_HEADERS, Headers, Message
 
 
@@ -75,23 +74,19 @@ def test_blanks_around_a_value_are_removed():
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\n", "é", "\r", "a\0", "😀", "\ud800", None, 5, b"a"])
 def test_bad_header_names_are_refused(name):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError if isinstance(name, str) else TypeError, match=r"^header name: must be"):
         Headers([(name, "x")])
-    assert caught.value.field == "header name"
-    assert caught.value.value == name
 
 
 @pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0", "x\n", "\ud800", None, 5])
 def test_bad_header_values_are_refused(value):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError if isinstance(value, str) else TypeError, match=r"^header A: must "):
         Headers([("A", value)])
-    assert caught.value.field == "header A"
-    assert caught.value.value == value
 
 
 @pytest.mark.parametrize("headers", ["A: 1", b"A: 1", ["AB"], [("A",)], [("A", "1", "2")]])
 def test_what_is_no_mapping_and_no_pairs_is_refused(headers):
-    with pytest.raises(ConfigError, match="pairs"):
+    with pytest.raises(TypeError, match="pairs"):
         Headers(headers)
 
 
@@ -104,7 +99,7 @@ def test_received_headers_are_taken_as_they_are():
 def test_what_is_accepted_cannot_break_the_header_block(name, value):
     try:
         block = Headers([(name, value)]).encode()
-    except ConfigError:
+    except ValueError:
         return
     assert block.count(b"\r\n") == 3
     assert block.count(b"\n") == 3

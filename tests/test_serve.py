@@ -41,7 +41,7 @@ async def bounded(seconds: float = 20) -> AsyncIterator[None]:
 
 
 def error_of(reply: Message) -> str | None:
-    error = natsery.service_error(reply.data, reply.headers)
+    error = natsery.ServiceError.from_message(reply)
     return None if error is None else str(error)
 
 

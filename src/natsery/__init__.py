@@ -3,8 +3,6 @@
 from . import abc as abc
 from ._adr32 import Verb as Verb
 from ._adr32 import control_subject as control_subject
-from ._adr32 import error_headers as error_headers
-from ._adr32 import service_error as service_error
 from ._client._collection import EndReason as EndReason
 from ._client._replies import Replies as Replies
 from ._client._replies import ReplyStream as ReplyStream
@@ -36,12 +34,12 @@ from ._errors import NatseryError as NatseryError
 from ._errors import NoReplySubjectError as NoReplySubjectError
 from ._errors import NoRespondersError as NoRespondersError
 from ._errors import OutboundBufferError as OutboundBufferError
+from ._errors import PermissionDeniedError as PermissionDeniedError
 from ._errors import ProtocolError as ProtocolError
 from ._errors import PublishDeniedError as PublishDeniedError
 from ._errors import PublishError as PublishError
 from ._errors import SecureConnectionError as SecureConnectionError
 from ._errors import ServerError as ServerError
-from ._errors import ServiceError as ServiceError
 from ._errors import ServiceStoppedError as ServiceStoppedError
 from ._errors import SlowConsumerError as SlowConsumerError
 from ._errors import SubscriptionDeniedError as SubscriptionDeniedError
@@ -71,6 +69,8 @@ from ._service._serve import serve as serve
 from ._service._serve import serve_forever as serve_forever
 from ._service._service import Group as Group
 from ._service._service import Service as Service
+from ._service_error import ServiceError as ServiceError
+from ._service_error import error_headers as error_headers
 from ._statistics import Clock as Clock
 from ._statistics import FailureCause as FailureCause
 from ._streams import Events as Events

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, final, overload
 
-from . import _adr32
+from . import _adr32, _subjects
+from ._checks import check_config, count_rule, function_rule, seconds_rule, text_rule
 from ._errors import ConfigError
 from ._statistics import Clock
 
@@ -64,29 +64,10 @@ def _check_handler(where: str, handler: Any) -> None:
         raise ConfigError(where, handler, "must be an async function; write 'async def'")
 
 
-def _check_callable(where: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigError(where, value, "must be callable")
-
-
 def check_queue_group_choice(where: str, value: object) -> None:
-    """A queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
+    """Refuse what is no queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
     if value is not None and value is not NO_QUEUE_GROUP:
-        _adr32.check_queue_group(where, value)
-
-
-def _check_count(where: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(where, value, "must be an int of at least 1")
-
-
-def check_seconds(where: str, value: object, *, zero: bool, infinite: bool) -> None:
-    """A duration in seconds."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    if not number or value < 0 or (value == 0 and not zero):  # type: ignore[operator]  # a number by then
-        raise ConfigError(where, value, f"must be a number of seconds, {'0 or more' if zero else 'more than 0'}")
-    if value == math.inf and not infinite:
-        raise ConfigError(where, value, "must be finite")
+        check_config(where, value, _subjects.queue_group_rule)
 
 
 def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
@@ -94,7 +75,7 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
         raise ConfigError(where, value, "must be a sequence of middlewares")
     middlewares = tuple(value)
     for middleware in middlewares:
-        _check_callable(where, middleware)
+        check_config(where, middleware, function_rule)
     return middlewares
 
 
@@ -133,18 +114,18 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         where = "EndpointConfig"
-        _adr32.check_name(f"{where}.name", self.name)
+        check_config(f"{where}.name", self.name, _adr32.name_rule)
         where = f"EndpointConfig({self.name!r})"
         _check_handler(f"{where}.handler", self.handler)
         if self.subject is not None:
-            _adr32.check_subject(f"{where}.subject", self.subject)
+            check_config(f"{where}.subject", self.subject, _subjects.subject_rule)
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        _check_count(f"{where}.concurrency", self.concurrency)
+        check_config(f"{where}.concurrency", self.concurrency, count_rule)
         if self.timeout is not None:
-            check_seconds(f"{where}.timeout", self.timeout, zero=False, infinite=False)
+            check_config(f"{where}.timeout", self.timeout, seconds_rule())
         for name in ("pending_messages", "pending_bytes"):
             if getattr(self, name) is not None:
-                _check_count(f"{where}.{name}", getattr(self, name))
+                check_config(f"{where}.{name}", getattr(self, name), count_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
 
@@ -160,7 +141,7 @@ class GroupConfig:
     queue_group: QueueGroup = None
 
     def __post_init__(self) -> None:
-        _adr32.check_group("group name", self.name)
+        check_config("group name", self.name, _subjects.prefix_rule)
         check_queue_group_choice(f"group({self.name!r}).queue_group", self.queue_group)
         object.__setattr__(self, "endpoints", _as_configs(f"group({self.name!r})", self.endpoints))
 
@@ -274,11 +255,6 @@ class PlacedEndpoint:
     queue_group: str
 
 
-def join_subject(prefix: str, name: str) -> str:
-    """A subject below a prefix; empty parts add nothing."""
-    return f"{prefix}.{name}" if prefix and name else prefix or name
-
-
 def inherit(own: QueueGroup, parent: QueueGroup) -> QueueGroup:
     """The queue group at one level: its own choice, else the parent's."""
     return parent if own is None else own
@@ -298,11 +274,11 @@ def place(
             yield from place(
                 item.endpoints,
                 control_prefix=control_prefix,
-                prefix=join_subject(prefix, item.name),
+                prefix=_subjects.join(prefix, item.name),
                 queue_group=queue,
             )
             continue
-        subject = join_subject(prefix, item.subject or item.name)
+        subject = _subjects.join(prefix, item.subject or item.name)
         if f"{subject}.".startswith(f"{control_prefix}."):
             raise ConfigError(
                 f"EndpointConfig({item.name!r}).subject",
@@ -321,7 +297,7 @@ class ServiceConfig:
     Args:
         name: the kind of the service, shared by all its instances.
         version: a semantic version.
-        description: a text for a person.
+        description: a text for a person; ``None`` counts as none, ``""``.
         metadata: for discovery; copied.
         queue_group: for the endpoints that choose none themselves; ``"q"`` if left out.
         endpoints: async functions, `EndpointConfig` and `group`.
@@ -343,7 +319,7 @@ class ServiceConfig:
     name: str
     version: str
     _: KW_ONLY
-    description: str = ""
+    description: str | None = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     queue_group: QueueGroup = None
     endpoints: Sequence[EndpointLike] = ()
@@ -358,19 +334,22 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
-        _adr32.check_name(f"{where}.name", self.name)
-        _adr32.check_version(f"{where}.version", self.version)
-        _adr32.check_description(f"{where}.description", self.description)
+        check_config(f"{where}.name", self.name, _adr32.name_rule)
+        check_config(f"{where}.version", self.version, _adr32.version_rule)
+        if self.description is None:
+            object.__setattr__(self, "description", "")
+        check_config(f"{where}.description", self.description, text_rule)
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        _check_callable(f"{where}.stats_handler", self.stats_handler)
-        _check_callable(f"{where}.error_handler", self.error_handler)
-        _adr32.check_subject(f"{where}.prefix", self.prefix, wildcards=False)
+        for name in ("stats_handler", "error_handler"):
+            if getattr(self, name) is not None:
+                check_config(f"{where}.{name}", getattr(self, name), function_rule)
+        check_config(f"{where}.prefix", self.prefix, _subjects.literal_subject_rule)
         if self.id is not None:
-            _adr32.check_instance_id(f"{where}.id", self.id)
+            check_config(f"{where}.id", self.id, _adr32.instance_id_rule)
         if not isinstance(self.clock, Clock):
             raise ConfigError(f"{where}.clock", self.clock, "must be a natsery.Clock")
-        _check_count(f"{where}.pending_messages", self.pending_messages)
-        _check_count(f"{where}.pending_bytes", self.pending_bytes)
+        for name in ("pending_messages", "pending_bytes"):
+            check_config(f"{where}.{name}", getattr(self, name), count_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))

@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from . import abc
-from ._adr32 import check_queue_group, check_subject
+from ._checks import check_argument
 from ._errors import (
     ConnectionClosedError,
     NatseryError,
@@ -24,6 +24,7 @@ from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest
 from ._message import Deliver, HeadersInput, Message
 from ._protocol._commands import as_bytes
+from ._subjects import literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 
 logger = logging.getLogger("natsery")
@@ -113,9 +114,9 @@ class ConnectionBase(abc.Connection):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         """See `abc.Connection`."""
-        check_subject("subject", subject, wildcards=False)
+        check_argument("subject", subject, literal_subject_rule)
         if reply:
-            check_subject("reply", reply, wildcards=False)
+            check_argument("reply", reply, literal_subject_rule)
         if type(data) is not bytes:
             data = as_bytes(data)
         await self._turns.checkpoint(len(data))
@@ -130,9 +131,9 @@ class ConnectionBase(abc.Connection):
         on_error: Callable[[NatseryError], None] | None = None,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
-        check_subject("subject", subject)
+        check_argument("subject", subject, subject_rule)
         if queue_group:
-            check_queue_group("queue_group", queue_group)
+            check_argument("queue_group", queue_group, queue_group_rule)
         await checkpoint()
         return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
 
@@ -156,7 +157,7 @@ class ConnectionBase(abc.Connection):
 
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
-        check_subject("subject", subject, wildcards=False)
+        check_argument("subject", subject, literal_subject_rule)
         return await self._requests.request(subject, data, headers)
 
     def new_inbox(self) -> str:

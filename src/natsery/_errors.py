@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
-
-if TYPE_CHECKING:
-    from ._message import HeadersInput
+from collections.abc import Sequence
+from typing import final
 
 
 class NatseryError(Exception):
@@ -14,7 +11,10 @@ class NatseryError(Exception):
 
 
 class ConfigError(NatseryError, ValueError):
-    """A value breaks a rule; raised where the value is written, before anything starts.
+    """A value of a configuration breaks a rule; raised where the value is written, before anything starts.
+
+    Configuration is what describes a service, an endpoint, a group or a connection. Arguments of other calls raise plain
+    `TypeError` and `ValueError`; this is a `ValueError` too.
 
     Attributes:
         field: what the value was for, such as ``"ServiceConfig.name"``.
@@ -29,73 +29,13 @@ class ConfigError(NatseryError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.reason}; got {_short(self.value)}"
+        return f"{self.field}: {self.reason}; got {shorten(self.value)}"
 
 
-def _short(value: object, limit: int = 200) -> str:
+def shorten(value: object, limit: int = 200) -> str:
+    """Return a value as an error shows it."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
-
-
-@final
-class ServiceError(NatseryError):
-    """An error reply: raised by a handler to send one, raised to the caller who received one.
-
-    Args:
-        code: a decimal integer, as in ``Nats-Service-Error-Code``; HTTP's meanings are customary.
-        description: a text for a person, as in ``Nats-Service-Error``; not empty. Line breaks and other control
-            characters travel as spaces.
-        data: the payload of the error reply.
-        headers: further headers of the error reply; the two error headers win over these.
-
-    Raises:
-        ConfigError: ``code`` is not a non-negative ``int`` or ``description`` is not a non-empty ``str``.
-
-    Source: ADR-32, "Error handling".
-    """
-
-    def __init__(
-        self,
-        code: int,
-        description: str,
-        *,
-        data: bytes = b"",
-        headers: HeadersInput | None = None,
-    ) -> None:
-        check_error(code, description)
-        if not isinstance(data, bytes):
-            raise ConfigError("ServiceError.data", data, "must be bytes")
-        super().__init__(code, description)
-        self.code = code
-        self.description = description
-        self.data = data
-        self.headers = headers
-
-    def __str__(self) -> str:
-        return f"{self.code}:{self.description}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_service_error, (self.code, self.description, self.data, self.headers))
-
-
-def _rebuild_service_error(code: int, description: str, data: bytes, headers: HeadersInput | None) -> ServiceError:
-    return ServiceError(code, description, data=data, headers=headers)
-
-
-def check_error(code: object, description: object) -> None:
-    """Refuse an error code or description that ADR-32 does not allow."""
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise ConfigError("ServiceError.code", code, "must be an int")
-    if not 0 <= code <= MAX_ERROR_CODE:
-        raise ConfigError("ServiceError.code", code, f"must be between 0 and {MAX_ERROR_CODE}")
-    if not isinstance(description, str):
-        raise ConfigError("ServiceError.description", description, "must be a str")
-    if not description.strip():
-        raise ConfigError("ServiceError.description", description, "must not be empty")
-
-
-MAX_ERROR_CODE = 2**31 - 1
-"""The largest error code that readers with 32-bit integers can take."""
 
 
 class ConnectionClosedError(NatseryError):
@@ -222,7 +162,17 @@ class ConnectionLostError(NatseryError):
     """A network connection to a server ended, or the server answers no more."""
 
 
-class SubscriptionDeniedError(NatseryError):
+class PermissionDeniedError(NatseryError):
+    """What was sent is not allowed to this user: the base of `SubscriptionDeniedError` and `PublishDeniedError`.
+
+    Attributes:
+        subject: the subject that was refused.
+    """
+
+    subject: str
+
+
+class SubscriptionDeniedError(PermissionDeniedError):
     """The server refused a subscription, at its start or later when permissions changed.
 
     Attributes:
@@ -243,7 +193,7 @@ class SubscriptionDeniedError(NatseryError):
         return f"{owner}the server denies subscribing to {self.subject!r}{queue}; check this user's permissions"
 
 
-class PublishDeniedError(NatseryError):
+class PublishDeniedError(PermissionDeniedError):
     """The server refused a message that was already sent: this user may not publish to its subject.
 
     Attributes:
@@ -368,8 +318,3 @@ class ServiceStoppedError(NatseryError):
 
 class BackendMismatchError(NatseryError, TypeError):
     """A connection was given to a program that cannot drive it; the message says what to write instead."""
-
-
-def describe_failures(failures: Mapping[str, int]) -> str:
-    """One line for a person about failures per cause, most frequent first."""
-    return ", ".join(f"{cause} {count}" for cause, count in sorted(failures.items(), key=lambda item: -item[1]))

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, final
 
-from ._errors import ConfigError
+from ._checks import WrongType, check_argument, text_rule
+from ._errors import shorten
 
 HeadersInput: TypeAlias = "Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]"
 """What can be given as headers: a mapping of names to one or several values, or pairs."""
@@ -22,9 +23,11 @@ class Headers(Mapping[str, str]):
     As a mapping it gives the first value of each name; ``get_all`` gives every value and ``multi_items`` every pair in
     the order of the wire.
 
+    Leading and trailing blanks of a value do not travel and are removed.
+
     Raises:
-        ConfigError: a name is not an HTTP token, or a value is not a ``str``, holds CR, LF or NUL, or cannot be written
-            as UTF-8. Leading and trailing blanks of a value do not travel and are removed.
+        TypeError: a name or a value is not a ``str``, or what is given is neither a mapping nor pairs.
+        ValueError: a name is not an HTTP token, or a value holds CR, LF or NUL, or cannot be written as UTF-8.
 
     Source: ADR-4, NATS message headers.
     """
@@ -109,32 +112,34 @@ def _pairs_of(headers: object) -> Iterator[tuple[str, str]]:
                 for value in values:
                     yield name, value
         return
-    if isinstance(headers, (str, bytes)):
-        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
-    if not isinstance(headers, Iterable):
-        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(f"headers: must be a mapping or pairs of name and value; got {shorten(headers)}")
     for pair in headers:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ConfigError("headers", pair, "must be pairs of name and value")
+            raise TypeError(f"headers: must be pairs of name and value; got {shorten(pair)}")
         yield pair
 
 
 def _check_name(name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError("header name", name, "must be printable ASCII without spaces or separators")
-    return name
+    check_argument("header name", name, _name_rule)
+    return str(name)
+
+
+def _name_rule(name: object) -> str | None:
+    if not isinstance(name, str):
+        return WrongType("must be a str")
+    return None if _NAME.fullmatch(name) else "must be printable ASCII without spaces or separators"
 
 
 def _check_value(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"header {name}", value, "must be a str")
-    if "\r" in value or "\n" in value or "\0" in value:
-        raise ConfigError(f"header {name}", value, "must not contain CR, LF or NUL")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"header {name}", value, "must be writable as UTF-8") from None
-    return value.strip()
+    check_argument(f"header {name}", value, _value_rule)
+    return str(value).strip()
+
+
+def _value_rule(value: object) -> str | None:
+    if isinstance(value, str) and ("\r" in value or "\n" in value or "\0" in value):
+        return "must not contain CR, LF or NUL"
+    return text_rule(value)
 
 
 NO_HEADERS = Headers()

@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 from anyio import move_on_after
 
-from ._adr32 import check_subject
+from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
 from ._message import Deliver, HeadersInput, Message
 from ._streams import Events, Messages
+from ._subjects import subject_rule
 
 __all__ = ("Connection", "Subscription")
 
@@ -72,7 +73,7 @@ class Connection(ABC):
         """Send a message: the connection takes it now and sends it soon and in order; while it is away, when it is back.
 
         Raises:
-            ConfigError: a subject or the headers break a rule.
+            TypeError, ValueError: an argument breaks a rule.
             MaxPayloadError: headers and payload together are over ``max_payload``.
             OutboundBufferError: the connection is away and its output buffer is full.
             ConnectionClosedError: it is closed.
@@ -101,7 +102,7 @@ class Connection(ABC):
         connection. The subscription survives reconnects, until ``unsubscribe``.
 
         Raises:
-            ConfigError: the subject or queue group breaks a rule.
+            TypeError, ValueError: an argument breaks a rule.
             ConnectionClosedError: it is closed.
 
         **Cancellation:** nothing was subscribed. A checkpoint.
@@ -127,7 +128,7 @@ class Connection(ABC):
             NoRespondersError: there is no subscription to the subject.
             SubscriptionDeniedError: this user may not subscribe to its own inbox.
             PublishDeniedError: this user may not publish to the subject.
-            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
@@ -195,11 +196,12 @@ class Connection(ABC):
             SubscriptionDeniedError: the server refuses it, at the start or later.
             SlowConsumerError: from the loop, once for each congestion, when messages were dropped.
             ConnectionClosedError: the connection closes.
-            ConfigError: the subject or queue group breaks a rule.
+            TypeError, ValueError: an argument breaks a rule.
 
         **Cancellation:** while entering, nothing stays subscribed. Entering is a checkpoint.
         """
-        messages = Messages(check_subject("subject", subject), max_pending)
+        check_argument("subject", subject, subject_rule)
+        messages = Messages(subject, check_argument("max_pending", max_pending, count_rule))
         stop_listening = self.add_listener(messages._on_event)
         try:
             subscription = await self.add_subscription(

@@ -78,7 +78,7 @@ class Asker:
 def answer(reply: Future[Message]) -> str:
     """What the reply says, or the error that it is."""
     message = reply.result(SECONDS)
-    error = natsery.service_error(message.data, message.headers)
+    error = natsery.ServiceError.from_message(message)
     return message.data.decode() if error is None else str(error)
 
 

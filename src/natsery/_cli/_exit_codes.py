@@ -16,8 +16,8 @@ from .._errors import (
     NatseryError,
     NoRespondersError,
     SecureConnectionError,
-    ServiceError,
 )
+from .._service_error import ServiceError
 from ._format import printable
 
 

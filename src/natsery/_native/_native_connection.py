@@ -11,7 +11,6 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import new_id
 from .._backends._plain_stream import PlainStream
 from .._connection_base import ConnectionBase
 from .._errors import (
@@ -23,6 +22,7 @@ from .._errors import (
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._message import HeadersInput
+from .._nuid import new_nuid
 from .._protocol import _commands
 from .._protocol._commands import SIZE_FIELDS, SMALL, check_line
 from .._protocol._messages import read_message
@@ -56,7 +56,7 @@ class NativeConnection(ConnectionBase):
     """A connection to NATS on anyio; made by `natsery.connect`."""
 
     def __init__(self, options: Options) -> None:
-        super().__init__(f"{options.inbox_prefix}.{new_id()}")
+        super().__init__(f"{options.inbox_prefix}.{new_nuid()}")
         self._options = options
         self._pool = Pool(options.addresses, shuffle=options.shuffle)
         self._info = ServerInfo()

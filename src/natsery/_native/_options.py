@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from .._adr32 import check_subject
-from .._config import check_seconds
+from .._checks import check_config, count_rule, seconds_rule
 from .._errors import ConfigError
 from .._protocol._addresses import Address
+from .._subjects import literal_subject_rule
 
 Secret: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
 """A text, or what gives it anew for every network connection."""
@@ -69,19 +69,19 @@ class Options:
         if not isinstance(self.tls, (bool, ssl.SSLContext)):
             raise ConfigError("tls", self.tls, "must be an ssl.SSLContext or a bool")
         _check_text("tls_hostname", self.tls_hostname)
-        check_subject("inbox_prefix", self.inbox_prefix, wildcards=False)
+        check_config("inbox_prefix", self.inbox_prefix, literal_subject_rule)
         switches = ("tls_first", "echo", "verbose", "pedantic", "shuffle", "retry_first_connect", "reconnect")
         for where in switches:
             if not isinstance(getattr(self, where), bool):
                 raise ConfigError(where, getattr(self, where), "must be True or False")
         for where in ("connect_timeout", "ping_interval"):
-            check_seconds(where, getattr(self, where), zero=False, infinite=True)
+            check_config(where, getattr(self, where), seconds_rule(infinite=True))
         for where in ("reconnect_wait", "max_reconnect_wait"):
-            check_seconds(where, getattr(self, where), zero=False, infinite=False)
+            check_config(where, getattr(self, where), seconds_rule())
         for where in ("max_outstanding_pings", "max_pending_bytes", "max_control_line"):
-            _check_count(where, getattr(self, where))
+            check_config(where, getattr(self, where), count_rule)
         if self.max_reconnect_rounds is not None:
-            _check_count("max_reconnect_rounds", self.max_reconnect_rounds)
+            check_config("max_reconnect_rounds", self.max_reconnect_rounds, count_rule)
 
     def _check_ways_to_authenticate(self) -> None:
         if (self.user is None) != (self.password is None):
@@ -123,8 +123,3 @@ def _check_secret(where: str, value: Any, *, files: bool = False) -> None:
     kinds = "a path, or a function that gives the file's text" if files else "a str, or a function that gives one"
     shown = "an empty str" if value == "" else type(value).__name__
     raise ConfigError(where, shown, f"must be {kinds}")
-
-
-def _check_count(where: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(where, value, "must be an int of at least 1")

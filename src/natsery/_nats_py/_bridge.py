@@ -14,13 +14,13 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from nats.aio.client import Client
 
-from .._adr32 import new_id
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._interrupts import protect_from_interrupt, start_task
 from .._message import HeadersInput
+from .._nuid import new_nuid
 from .._protocol import _commands
 from .._tasks import background_tasks
 from ._outlet import Outlet
@@ -112,7 +112,7 @@ class BridgedConnection(ConnectionBase):
 
     def __init__(self, servers: str | list[str], options: dict[str, Any], waker: Waker) -> None:
         prefix = options.get("inbox_prefix", "_INBOX")
-        super().__init__(f"{prefix.decode() if isinstance(prefix, bytes) else prefix}.{new_id()}")
+        super().__init__(f"{prefix.decode() if isinstance(prefix, bytes) else prefix}.{new_nuid()}")
         self._waker = waker
         self._ready: Outcome[None] = Outcome()
         self._outcomes: set[Outcome[Any]] = set()

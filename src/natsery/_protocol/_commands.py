@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._errors import ConfigError, MaxPayloadError
+from .._errors import MaxPayloadError, shorten
 from .._message import Headers, HeadersInput
 
 PING: Final = b"PING\r\n"
@@ -67,8 +67,8 @@ def publish(
         max_subjects: bytes that subject and reply may have together.
 
     Raises:
-        ConfigError: the subject is empty; it or the reply has white space, cannot be written as UTF-8 or is too long; the
-            headers break a rule; the payload is no bytes.
+        ValueError: the subject is empty; it or the reply has white space, cannot be written as UTF-8 or is too long.
+        TypeError, ValueError: the payload or the headers break a rule.
         MaxPayloadError: headers and payload together are over ``max_payload``.
     """
     if type(data) is not bytes:
@@ -106,19 +106,27 @@ def check_line(subject: str, other: str, max_subjects: float) -> None:
     try:
         size = len(subject.encode()) + len(other.encode())
     except UnicodeEncodeError:
-        raise ConfigError("subject", f"{subject} {other}".strip(), "must be writable as UTF-8") from None
+        raise _wrong("subject", f"{subject} {other}".strip(), "must be writable as UTF-8") from None
     if not subject or _BLANK.search(subject):
-        raise ConfigError("subject", subject, "must not be empty or contain white space")
+        raise _wrong("subject", subject, "must not be empty or contain white space")
     if _BLANK.search(other):
-        raise ConfigError("reply", other, "must not contain white space")
+        raise _wrong("reply", other, "must not contain white space")
     if size > max_subjects:
         reason = f"must, with the reply subject or queue group, not be longer than {max_subjects:g} bytes"
-        raise ConfigError("subject", subject, reason)
+        raise _wrong("subject", subject, reason)
+
+
+def _wrong(name: str, value: str, reason: str) -> ValueError:
+    return ValueError(f"{name}: {reason}; got {shorten(value)}")
 
 
 def as_bytes(data: object) -> bytes:
-    """A payload, refused with what to write instead if it is not bytes."""
+    """Return a payload as bytes.
+
+    Raises:
+        TypeError: it is of another type; the error says what to write instead.
+    """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     hint = "; write text.encode()" if isinstance(data, str) else ""
-    raise ConfigError("data", type(data).__name__, f"must be bytes{hint}")
+    raise TypeError(f"data: must be bytes, not {type(data).__name__}{hint}")

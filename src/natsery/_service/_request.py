@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, final
 
-from anyio.lowlevel import checkpoint_if_cancelled
-
-from .._adr32 import error_headers
-from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError, check_error
+from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError
 from .._message import NO_HEADERS, Headers, HeadersInput, Message
-from .._statistics import FailureCause
+from .._protocol._commands import as_bytes
+from .._service_error import error_headers, read_code
+from .._statistics import Failure, FailureCause
+from .._subjects import tokens_of_wildcards
 
 if TYPE_CHECKING:
     from ._endpoint import Endpoint
@@ -49,7 +49,7 @@ class Request(Message):
         self.reply = reply
         self.headers = headers
         self.status = status
-        self._failure: tuple[FailureCause, int, str] | None = None
+        self._failure: Failure | None = None
         self._has_responded = False
         self._has_ended = False
 
@@ -60,14 +60,7 @@ class Request(Message):
         ``*`` gives one token and ``>`` one for each that it covers: on ``orders.*.items.>`` the subject
         ``orders.7.items.a.b`` gives ``("7", "a", "b")``.
         """
-        found: list[str] = []
-        tokens = self.subject.split(".")
-        for index, wanted in enumerate(self.endpoint.subject.split(".")):
-            if wanted == "*":
-                found.append(tokens[index])
-            elif wanted == ">":
-                found.extend(tokens[index:])
-        return tuple(found)
+        return tokens_of_wildcards(self.endpoint.subject, self.subject)
 
     def json(self) -> Any:  # whatever JSON value the requester sent
         """The payload read as JSON.
@@ -84,15 +77,16 @@ class Request(Message):
             NoReplySubjectError: the requester named no reply subject; the request counts as failed.
             MaxPayloadError: the reply is larger than the server takes; nothing was sent.
             ConnectionClosedError, OutboundBufferError: the connection cannot take it.
-            ConfigError: the headers break a rule; nothing was sent.
-            TypeError: ``data`` is not bytes; nothing was sent.
+            TypeError, ValueError: ``data`` is not bytes, or the headers break a rule; nothing was sent.
             ServiceStoppedError: the request has ended: its handler returned, ran out of time or was cut off.
 
-        **Cancellation:** raises at once if the task is cancelled, with nothing sent. Otherwise it is no checkpoint, unless
-        the connection's output buffer is over its high-water mark.
+        **Cancellation:** each call is a cancellation point, and raises there with nothing sent. Other tasks get their turn
+        when it has to wait because the connection's output buffer is over its high-water mark, and at the latest after 64
+        calls or 64 KiB.
         """
-        await checkpoint_if_cancelled()
-        await self._send(as_bytes(data), headers)
+        data = as_bytes(data)
+        await self.endpoint._context.turns.checkpoint(len(data))
+        await self._send(data, headers)
 
     async def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> None:
         """Send a value as compact JSON; otherwise as ``respond``.
@@ -103,52 +97,43 @@ class Request(Message):
         await self.respond(_to_json(value), headers=headers)
 
     async def respond_error(
-        self, code: int, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
+        self, code: int | str, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
     ) -> None:
         """Send an error reply; the request counts as failed. Otherwise as ``respond``.
 
         Raises:
-            ConfigError: the code is not a non-negative int or the description is empty; nothing was sent.
+            TypeError, ValueError: the code is not a whole number (or its digits as a ``str``), or the description is
+                empty; nothing was sent.
 
         Source: ADR-32, "Error handling".
         """
-        check_error(code, description)
-        await checkpoint_if_cancelled()
-        await self._send(as_bytes(data), error_headers(code, description, headers))
-        self._failure = (FailureCause.SERVICE_ERROR, code, description)
+        data, block = as_bytes(data), error_headers(code, description, headers)
+        await self.endpoint._context.turns.checkpoint(len(data))
+        await self._send(data, block)
+        self._failure = Failure(FailureCause.SERVICE_ERROR, read_code(code), description)
 
     async def _send(self, data: bytes, headers: HeadersInput | None) -> None:
         if self._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         reply = self.reply
         if not reply:
-            self._failure = (FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
+            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
             raise NoReplySubjectError(self.subject)
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
-            await self.endpoint._fast_path._send(reply, data, headers=headers)
+            await self.endpoint._context.fast_path._send(reply, data, headers=headers)
         except Exception as error:
             self._has_responded = had_responded
             self._note_undelivered(error)
             raise
-        if self._failure is not None and self._failure[0] is FailureCause.UNDELIVERABLE:
+        if self._failure is not None and self._failure.cause is FailureCause.UNDELIVERABLE:
             self._failure = None
 
     def _note_undelivered(self, error: Exception) -> None:
         """The connection did not take a reply."""
         if isinstance(error, (PublishError, ConnectionClosedError)):
-            self._failure = (FailureCause.UNDELIVERABLE, 500, str(error))
-
-
-def as_bytes(data: object) -> bytes:
-    """A reply's payload, refused with what to write instead if it is not bytes."""
-    if isinstance(data, bytes):
-        return data
-    if isinstance(data, (bytearray, memoryview)):
-        return bytes(data)
-    hint = "; write text.encode()" if isinstance(data, str) else ""
-    raise TypeError(f"a reply must be bytes, not {type(data).__name__}{hint}")
+            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
 
 
 def _to_json(value: Any) -> bytes:

@@ -12,15 +12,14 @@ import anyio
 from anyio import AsyncContextManagerMixin
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import check_queue_group, check_subject
-from .._config import check_seconds
+from .._checks import check_argument, check_config, seconds_rule
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._interrupts import start_task
 from .._message import Message
+from .._subjects import is_allowed, matches, queue_group_rule, subject_rule
 from .._tasks import background_tasks
 from .._wakeup import Wakeup, new_wakeup
 from ._memory_connection import MemoryConnection, MemorySubscription
-from ._subjects import is_allowed, matches
 
 DELIVERIES_BETWEEN_YIELDS = 64
 
@@ -114,7 +113,7 @@ class MemoryBroker(AsyncContextManagerMixin):
 
     def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
         """Drop the next messages for a connection's subscriptions to ``subject``, as happens to a slow consumer."""
-        nc._drop_next(check_subject("subject", subject), count)
+        nc._drop_next(check_argument("subject", subject, subject_rule), count)
 
     # What connections ask of it
 
@@ -158,7 +157,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         delivered = 0
         while True:
             while deliveries:
-                check_seconds("delay", self.delay, zero=True, infinite=False)
+                check_argument("delay", self.delay, seconds_rule(zero=True))
                 if self.delay:
                     await anyio.sleep(self.delay)
                 deliveries.popleft()()
@@ -178,5 +177,5 @@ def _patterns(field: str, subjects: Iterable[str] | None) -> tuple[str, ...] | N
 
 def _check_permission(field: str, permission: object) -> str:
     subject, blank, queue_group = permission.partition(" ") if isinstance(permission, str) else (permission, "", "")
-    checked = check_subject(field, subject)
-    return f"{checked} {check_queue_group(field, queue_group)}" if blank else checked
+    checked = str(check_config(field, subject, subject_rule))
+    return f"{checked} {check_config(field, queue_group, queue_group_rule)}" if blank else checked

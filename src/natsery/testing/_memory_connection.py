@@ -19,7 +19,7 @@ from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._message import Headers, HeadersInput, Message
 from .._protocol import _commands
-from ._subjects import is_allowed, matches
+from .._subjects import is_allowed, matches
 
 if TYPE_CHECKING:
     from ._memory_broker import MemoryBroker

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, final
 
-from ..._adr32 import check_subject
-from ..._config import check_seconds
+from ..._checks import check_config, seconds_rule
 from ..._errors import ConfigError
 from ..._protocol._addresses import read_address
+from ..._subjects import literal_subject_rule
 from .._exit_codes import CommandError, Exit
 
 
@@ -147,9 +147,9 @@ def _source(given: Mapping[str, Any], names: Mapping[str, str], *, is_strict: bo
         values["servers"] = _read_servers(names["servers"], values["servers"])
     for key in ("prefix", "inbox_prefix"):
         if key in values:
-            check_subject(names[key], values[key], wildcards=False)
+            check_config(names[key], values[key], literal_subject_rule)
     if "connect_timeout" in values:
-        check_seconds(names["connect_timeout"], values["connect_timeout"], zero=False, infinite=True)
+        check_config(names["connect_timeout"], values["connect_timeout"], seconds_rule(infinite=True))
     return Source({key: value for key, value in values.items() if _is_given(value)}, names, is_strict)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from typing import Any, TypeVar, final
 
 import click
 
-from ..._adr32 import check_name
+from ..._adr32 import instance_id_rule, name_rule
+from ..._checks import check_config
 from ..._client._collection import EndReason
 from ..._client._replies import Replies, ReplyStream
 from ..._client._service_client import DEFAULT_STALL, DEFAULT_WAIT, ServiceClient
@@ -50,7 +51,9 @@ def question_options(command: Command) -> Command:
     def with_question(**arguments: Any) -> Any:
         question = Question(**{each.name: arguments.pop(each.name) for each in fields(Question)})
         if question.name is not None:
-            check_name("NAME", question.name)
+            check_config("NAME", question.name, name_rule)
+        if question.id is not None:
+            check_config("id", question.id, instance_id_rule)
         return command(question=question, **arguments)
 
     result: Any = with_question
@@ -92,11 +95,10 @@ async def ask(settings: Settings, verb: str, question: Question) -> Replies[Any]
         replies: Replies[Any] = await call(**question.arguments())
         if not replies and replies.ended is not EndReason.NO_RESPONDERS:
             await check_server(nc)
-    replies.sort(key=lambda each: (each.name, each.version, each.id))
-    return replies
+    return replies.sorted(key=lambda each: (each.name, each.version, each.id))
 
 
-def warn_of(malformed: list[MalformedReplyError]) -> None:
+def warn_of(malformed: Sequence[MalformedReplyError]) -> None:
     """Say which replies could not be read."""
     for error in malformed[:MAX_WARNINGS]:
         complain(f"Warning: a reply was skipped: {error}")

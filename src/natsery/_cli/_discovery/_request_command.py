@@ -10,12 +10,14 @@ from typing import Any
 import anyio
 import click
 
-from ..._adr32 import check_subject, service_error
+from ..._checks import check_config
 from ..._client._collection import EndReason
 from ..._client._service_client import ServiceClient
-from ..._errors import NoRespondersError, ServiceError
+from ..._errors import NoRespondersError
 from ..._message import Headers, Message
 from ..._native._native_connection import NativeConnection
+from ..._service_error import ServiceError
+from ..._subjects import literal_subject_rule
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
@@ -81,7 +83,7 @@ def request(
     """  # noqa: D301  # click wants the character that \\b is
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
-    check_subject("SUBJECT", subject, wildcards=False)
+    check_config("SUBJECT", subject, literal_subject_rule)
     call = _Call(subject, _payload(data, path), _headers(header_lines), count, replies, timeout)
     show = _Show(raw=raw, verbose=verbose, as_json=as_json)
     return run_async(call.run, settings, show)
@@ -162,7 +164,7 @@ class _Call:
         ) as replies:
             async for reply in replies:
                 seconds = anyio.current_time() - begun
-                error = service_error(reply.data, reply.headers)
+                error = ServiceError.from_message(reply)
                 if error is None:
                     show.reply(reply, seconds)
                     status = status or Exit.OK
@@ -196,12 +198,15 @@ def _headers(lines: tuple[str, ...]) -> Headers:
         if not colon:
             raise click.BadParameter(f"{line!r} is not of the form 'NAME: VALUE'", param_hint="--header")
         pairs.append((name.strip(), value.strip()))
-    return Headers(pairs)
+    try:
+        return Headers(pairs)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--header") from None
 
 
 def _as_json(reply: Message) -> dict[str, Any]:
     """A reply as JSON: its payload as text where it is UTF-8, in base64 where it is not."""
-    error = service_error(reply.data, reply.headers)
+    error = ServiceError.from_message(reply)
     result: dict[str, Any] = {"subject": reply.subject, "headers": reply.headers.multi_items()}
     try:
         result["data"] = reply.data.decode()

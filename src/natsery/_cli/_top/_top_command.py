@@ -10,7 +10,8 @@ import sys
 
 import click
 
-from ..._adr32 import check_name
+from ..._adr32 import name_rule
+from ..._checks import check_config
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import Exit
@@ -69,7 +70,7 @@ def top(
     unfold; '?' lists them, and 'q' leaves. Where the output is no terminal, one table is printed after one interval.
     """
     if name is not None:
-        check_name("NAME", name)
+        check_config("NAME", name, name_rule)
     if not math.isfinite(interval):
         raise click.BadParameter("must be a number of seconds", param_hint="--interval")
     is_live = not (once or as_json) and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
