@@ -19,7 +19,8 @@ from pathlib import Path
 import anyio
 from transports import BACKENDS, TRANSPORTS, open_connection
 
-from natsery.abc import Connection, Message
+from natsery import Message
+from natsery.abc import Connection
 from processes import nats_server, progress
 
 WARM_UP_CYCLES = 100

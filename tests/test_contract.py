@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 import natsery
+from natsery import ConnectionEvent, EventKind, Message
 from natsery._fast_path import Interest, fast_path
-from natsery.abc import Connection, ConnectionEvent, EventKind, Message
+from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from .conftest import BACKENDS, MATRIX, open_connection

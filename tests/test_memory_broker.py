@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import natsery
-from natsery.abc import ConnectionEvent, EventKind, Message
+from natsery import ConnectionEvent, EventKind, Message
 from natsery.testing import MemoryBroker, make_request
 
 from .conftest import BACKENDS, QUICK_BACKENDS

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 import natsery
-from natsery.abc import Connection, Message
+from natsery import Message
+from natsery.abc import Connection
 
 from .server import NatsServer
 

@@ -10,6 +10,7 @@ class NatseryError(Exception):
     """Base of all errors that natsery raises or reports."""
 
 
+@final
 class ConfigError(NatseryError, ValueError):
     """A value of a configuration breaks a rule; raised where the value is written, before anything starts.
 
@@ -38,6 +39,7 @@ def shorten(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
+@final
 class ConnectionClosedError(NatseryError):
     """The connection is closed for good, by its owner or because the server cannot be reached any more."""
 
@@ -172,6 +174,7 @@ class PermissionDeniedError(NatseryError):
     subject: str
 
 
+@final
 class SubscriptionDeniedError(PermissionDeniedError):
     """The server refused a subscription, at its start or later when permissions changed.
 
@@ -193,6 +196,7 @@ class SubscriptionDeniedError(PermissionDeniedError):
         return f"{owner}the server denies subscribing to {self.subject!r}{queue}; check this user's permissions"
 
 
+@final
 class PublishDeniedError(PermissionDeniedError):
     """The server refused a message that was already sent: this user may not publish to its subject.
 
@@ -242,6 +246,7 @@ class OutboundBufferError(PublishError):
         super().__init__(message)
 
 
+@final
 class NoReplySubjectError(PublishError):
     """A reply was given to a message that names no reply subject."""
 
@@ -253,6 +258,7 @@ class NoReplySubjectError(PublishError):
         return f"the request on {self.subject!r} has no reply subject: nobody can be answered"
 
 
+@final
 class NoRespondersError(NatseryError):
     """Nobody listens on the subject of a request (the server's status 503)."""
 
@@ -264,6 +270,7 @@ class NoRespondersError(NatseryError):
         return f"nobody listens on {self.subject!r}"
 
 
+@final
 class SlowConsumerError(NatseryError):
     """Messages were dropped because their receiver did not take them in time.
 
@@ -281,6 +288,7 @@ class SlowConsumerError(NatseryError):
         return f"slow consumer on {self.subject!r}: {self.dropped} messages dropped so far"
 
 
+@final
 class MalformedRequestError(NatseryError):
     """A message that cannot be treated as a request, such as one whose reply subject aims at control subjects."""
 
@@ -293,10 +301,12 @@ class MalformedRequestError(NatseryError):
         return f"message on {self.subject!r} ignored: {self.reason}"
 
 
+@final
 class MalformedReplyError(NatseryError, ValueError):
     """A reply to PING, INFO or STATS that cannot be read."""
 
 
+@final
 class EndpointOverloadedError(NatseryError):
     """An endpoint's queue is full and requests are being refused with 503, ``Service Overloaded``."""
 
@@ -309,6 +319,7 @@ class EndpointOverloadedError(NatseryError):
         return f"endpoint {self.endpoint!r} refuses requests: {self.limit}"
 
 
+@final
 class ServiceStoppedError(NatseryError):
     """The service is stopping or has ended, so it takes nothing new."""
 
@@ -316,5 +327,6 @@ class ServiceStoppedError(NatseryError):
         super().__init__(message)
 
 
+@final
 class BackendMismatchError(NatseryError, TypeError):
     """A connection was given to a program that cannot drive it; the message says what to write instead."""

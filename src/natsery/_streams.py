@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import anyio
 from anyio.abc import ObjectReceiveStream
@@ -14,6 +14,9 @@ from ._events import ConnectionEvent, EventKind
 from ._message import Message
 from ._turns import Turns
 from ._wakeup import Wakeup, new_wakeup
+
+if TYPE_CHECKING:
+    from . import abc
 
 MAX_EVENTS = 1024
 """Events kept for a slow receiver; what comes beyond is dropped and counted, but for the last one."""
@@ -181,3 +184,10 @@ class Events(_Stream[ConnectionEvent]):
             self.dropped += 1
             return
         self._add(event)
+
+
+async def unsubscribe_while_unwinding(subscription: abc.Subscription) -> None:
+    """Unsubscribe although the task may be cancelled, within a bound."""
+    # Protects the UNSUB: without it the server would go on sending messages that no task takes.
+    with anyio.move_on_after(1, shield=True):
+        await subscription.unsubscribe()

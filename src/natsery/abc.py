@@ -10,13 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from anyio import move_on_after
-
 from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
 from ._message import Deliver, HeadersInput, Message
-from ._streams import Events, Messages
+from ._streams import Events, Messages, unsubscribe_while_unwinding
 from ._subjects import subject_rule
 
 __all__ = ("Connection", "Subscription")
@@ -216,10 +214,3 @@ class Connection(ABC):
                 await unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
         finally:
             stop_listening()
-
-
-async def unsubscribe_while_unwinding(subscription: Subscription) -> None:
-    """Unsubscribe although the task may be cancelled, within a bound."""
-    # Protects the UNSUB: without it the server would go on sending messages that no task takes.
-    with move_on_after(1, shield=True):
-        await subscription.unsubscribe()

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio.from_thread
 
 import natsery
-from natsery.abc import Message
+from natsery import Message
 
 from ..processes import SECONDS, Program, running
 

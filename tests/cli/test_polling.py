@@ -11,9 +11,9 @@ import pytest
 import trio
 
 import natsery
+from natsery import Message
 from natsery._cli._top._polling import PATIENCE, Link, Poller
 from natsery._cli._top._rates import Meter
-from natsery.abc import Message
 from natsery.testing import MemoryBroker, MemoryConnection
 
 from ..test_memory_broker import in_virtual_time

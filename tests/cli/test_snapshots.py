@@ -10,14 +10,13 @@ from typing import Any
 import anyio
 import pytest
 
-from natsery import ServiceStats
+from natsery import Message, ServiceStats
 from natsery._cli._exit_codes import Exit
 from natsery._cli._runner import run_async
 from natsery._cli._top import _snapshots
 from natsery._cli._top._polling import Watch
 from natsery._cli._top._snapshots import print_snapshots
 from natsery._cli._top._view import Level, View
-from natsery.abc import Message
 from natsery.testing import MemoryBroker
 
 from ..test_memory_broker import in_virtual_time

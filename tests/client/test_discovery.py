@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 import natsery
-from natsery import EndReason, Replies, ServiceClient
+from natsery import EndReason, Message, Replies, ServiceClient
 from natsery._client import _replies
-from natsery.abc import Connection, Message
+from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from ..conftest import open_connection

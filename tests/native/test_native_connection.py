@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import EventKind, Message
+from natsery import EventKind, Message
 
 from ..server import NatsServer
 from ..test_serve import bounded

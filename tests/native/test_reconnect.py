@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 import natsery
+from natsery import EventKind, Message
 from natsery._native import _native_connection
-from natsery.abc import EventKind, Message
 
 from ..server import NatsServer, cluster
 from ..test_serve import add, bounded, config

@@ -11,11 +11,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from natsery import Message
 from natsery._errors import MalformedMessageError
 from natsery._nats_py._own_client import OwnClient
 from natsery._nats_py._own_reading import Reading
 from natsery._nats_py._safe_client import Intake, SafeClient
-from natsery.abc import Message
 
 from ..test_serve import bounded
 

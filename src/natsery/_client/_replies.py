@@ -15,7 +15,7 @@ from .. import abc
 from .._errors import MalformedReplyError, PublishDeniedError, shorten
 from .._events import ConnectionEvent
 from .._message import HeadersInput, Message
-from .._streams import Messages
+from .._streams import Messages, unsubscribe_while_unwinding
 from ._collection import Collection, EndReason
 
 T = TypeVar("T")
@@ -178,7 +178,7 @@ async def open_replies(
             yield replies
         finally:
             replies._messages._close()
-            await abc.unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
+            await unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
     finally:
         stop_listening()
 

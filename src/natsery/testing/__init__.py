@@ -1,5 +1,6 @@
 """Services tested without a server: a broker in memory, requests for handlers alone, and a real server where one is wanted."""
 
+from .._exports import set_public_module
 from .._server import Server as Server
 from .._server import ServerProcessError as ServerProcessError
 from .._server import open_server as open_server
@@ -17,3 +18,5 @@ __all__ = (
     "make_request",
     "open_server",
 )
+
+set_public_module(__name__, __all__, globals())

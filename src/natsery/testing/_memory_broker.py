@@ -81,9 +81,12 @@ class MemoryBroker(AsyncContextManagerMixin):
 
         Raises:
             ConfigError: a subject breaks a rule.
+
+        Entering is a checkpoint.
         """
         if self._wakeup is None:
             raise RuntimeError("enter the broker first: async with MemoryBroker() as broker, broker.connect() as nc")
+        await checkpoint()
         connection = MemoryConnection(self, _patterns("publish", publish), _patterns("subscribe", subscribe))
         self._connections.append(connection)
         try:
