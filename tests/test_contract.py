@@ -177,7 +177,7 @@ async def test_a_request_gets_its_reply(nc: Connection) -> None:
 
 async def test_a_request_that_nobody_answers(nc: Connection) -> None:
     async with bounded():
-        with pytest.raises(natsery.NoRespondersError, match="nobody listens on 'nowhere'"):
+        with pytest.raises(natsery.NoRespondersError, match="no subscription to 'nowhere'"):
             await nc.request("nowhere")
         await nc.add_subscription("silent", lambda message: None)
         with anyio.move_on_after(0.01) as scope:

@@ -1,4 +1,17 @@
-"""NATS services (ADR-32) as nursery-scoped async context managers, for trio and for anyio on either backend."""
+"""NATS services (ADR-32) as nursery-scoped async context managers, for trio and for anyio on either backend.
+
+The layers; each imports only what stands below it:
+
+- ``_cli``: the ``natsery`` command, on the public API alone; ``testing``: a broker in memory and a real server for tests.
+- ``_service``: from `serve` to a handler and its reply; ``_client``: `ServiceClient`. Both know connections through the seam.
+- ``abc``, ``_fast_path``: the seam, as users see it and as the service layer uses it; ``_connection_base``: what is common.
+- ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
+- ``_backends``: the few things for which trio and asyncio are used directly.
+- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_statistics``,
+  ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event loop.
+
+``docs/architecture.md`` has the picture, and the way of a request through it.
+"""
 
 from . import abc as abc
 from ._adr32 import Verb as Verb

@@ -1,4 +1,4 @@
-"""What a service is to be, as frozen values that are checked when they are made."""
+"""The configuration of a service: frozen values that are checked when they are made."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
 """Answers one request: returns the reply, or ``None`` after ``request.respond…`` (or for an empty reply)."""
 
 Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
-"""Stands around a handler: called with the request and the next handler, returns what the handler would."""
+"""Wraps a handler: called with the request and the next handler, returns what the handler would."""
 
 StatsHandler: TypeAlias = "Callable[[EndpointStats], Any | Awaitable[Any]]"
 """Gives an endpoint's ``data`` in STATS: any JSON value; may be ``async``."""
 
 ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None], Awaitable[None] | None]"
-"""Hears of each error and of the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
+"""Called with each error and the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
 
 HandlerT = TypeVar("HandlerT", bound="Callable[..., Awaitable[bytes | None]]")
 
@@ -208,12 +208,12 @@ def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
 def _name_of(handler: object) -> str:
     name = getattr(handler, "__name__", None)
     if not isinstance(name, str):
-        raise ConfigError("endpoint", handler, "has no name of its own; write EndpointConfig(name, handler)")
+        raise ConfigError("endpoint", handler, "has no __name__; write EndpointConfig(name, handler)")
     return name
 
 
 def group(name: str, endpoints: Iterable[EndpointLike] = (), *, queue_group: QueueGroup = None) -> GroupConfig:
-    """Endpoints (and groups of them) below a subject prefix.
+    """Return endpoints (and groups of them) below a subject prefix.
 
     Args:
         name: the prefix; an empty one adds nothing.
@@ -233,7 +233,7 @@ def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupCo
 
 
 def as_config(value: Any) -> EndpointConfig | GroupConfig:
-    """The configuration that a value in a list of endpoints stands for."""
+    """Return the configuration that a value in a list of endpoints stands for."""
     if isinstance(value, (EndpointConfig, GroupConfig)):
         return value
     declared = getattr(value, _ATTRIBUTE, None)
@@ -256,7 +256,7 @@ class PlacedEndpoint:
 
 
 def inherit(own: QueueGroup, parent: QueueGroup) -> QueueGroup:
-    """The queue group at one level: its own choice, else the parent's."""
+    """Return the queue group at one level: its own choice, else the parent's."""
     return parent if own is None else own
 
 
@@ -267,7 +267,7 @@ def place(
     prefix: str = "",
     queue_group: QueueGroup = None,
 ) -> Iterator[PlacedEndpoint]:
-    """The endpoints of a tree of groups, in order, with full subjects and final queue groups."""
+    """Yield the endpoints of a tree of groups, in order, with full subjects and final queue groups."""
     for item in items:
         queue = inherit(item.queue_group, queue_group)
         if isinstance(item, GroupConfig):
@@ -302,13 +302,13 @@ class ServiceConfig:
         queue_group: for the endpoints that choose none themselves; ``"q"`` if left out.
         endpoints: async functions, `EndpointConfig` and `group`.
         stats_handler: gives each endpoint's ``data`` in STATS; sync or async.
-        error_handler: hears of every error (exceptions of handlers included) and the endpoint concerned; sync or async.
+        error_handler: called with every error (exceptions of handlers included) and the endpoint concerned; sync or async.
         middlewares: around every handler, the first outermost.
         prefix: the control prefix, ``"$SRV"`` unless a server uses another.
         id: the instance's id; a fresh one for each start if left out.
         clock: where times come from.
-        pending_messages: for endpoints that say nothing of their own: requests that may wait.
-        pending_bytes: for endpoints that say nothing of their own: bytes of payload that may wait.
+        pending_messages: requests that may wait, for endpoints that do not say.
+        pending_bytes: bytes of payload that may wait, for endpoints that do not say.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -356,7 +356,7 @@ class ServiceConfig:
         self.placed_endpoints()
 
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
-        """The endpoints in order, with full subjects and final queue groups."""
+        """Return the endpoints in order, with full subjects and final queue groups."""
         return tuple(
             place(
                 _as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group

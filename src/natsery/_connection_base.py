@@ -1,4 +1,4 @@
-"""What every connection of natsery's has in common: listeners, the closed state, subscriptions, requests over one inbox."""
+"""What natsery's connections have in common: listeners, the closed state, subscriptions, requests over one inbox."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SubscriptionBase(abc.Subscription):
         """See `FastSubscription`."""
 
     def _take(self, message: Message) -> None:
-        """Deliver a message; what its receiver raises ends nothing."""
+        """Deliver a message; an exception of the receiver is logged."""
         self.delivered += 1
         try:
             self._deliver(message)
@@ -62,18 +62,18 @@ class SubscriptionBase(abc.Subscription):
             logger.exception("delivering a message on %r failed", self.subject)
 
     def _fail(self, error: NatseryError) -> None:
-        """Tell of an error; what its hearer raises ends nothing."""
+        """Report an error; an exception of the callback is logged."""
         try:
             self._on_error(error)
         except Exception:
             logger.exception("telling of %r failed", error)
 
     def _deny(self) -> None:
-        """Tell that the server refuses it."""
+        """Report that the server refuses it."""
         self._fail(SubscriptionDeniedError(self.subject, self.queue_group))
 
     def _lose(self, count: int) -> None:
-        """Tell that messages were dropped on the way."""
+        """Report that messages were dropped on the way."""
         self.dropped += count
         self._fail(SlowConsumerError(self.subject, self.dropped))
 
@@ -179,7 +179,7 @@ class ConnectionBase(abc.Connection):
                 logger.exception("a listener of the NATS connection raised")
 
     def _report(self, error: NatseryError) -> None:
-        """Hear of what goes wrong with a subscription that has nobody else to tell."""
+        """Emit an error of a subscription that has no ``on_error``."""
         self._emit(ConnectionEvent(EventKind.ERROR, error))
 
     def _raise_if_closed(self) -> None:
@@ -248,7 +248,7 @@ class _Requests:
             pending.done.set()
 
     def _on_error(self, error: NatseryError) -> None:
-        """Without its inbox no request can be answered."""
+        """Fail every request, because none can be answered without the inbox."""
         if isinstance(error, SubscriptionDeniedError):
             self._denied = error
             self._wake_all()
@@ -261,7 +261,7 @@ class _Requests:
         if event.kind is EventKind.CLOSED:
             self._wake_all()
         elif isinstance(event.error, PublishDeniedError):
-            # A server denies subjects, not messages: whoever waits for a reply from this one waits in vain.
+            # A server denies subjects, not messages: no request to this one will be answered.
             for pending in self._pending.values():
                 if event.error.concerns(pending.subject):
                     pending.denied = event.error

@@ -48,7 +48,7 @@ class ConnectionClosedError(NatseryError):
 
     @classmethod
     def because(cls, reason: Exception | None) -> ConnectionClosedError:
-        """The error that says why the connection is closed, with ``reason`` as its cause; ``None`` if its owner closed it."""
+        """Return the error that says why the connection is closed, caused by ``reason``; ``None`` if its owner closed it."""
         if reason is None:
             return cls()
         error = cls(f"the NATS connection is closed: {_describe(reason)}")
@@ -58,7 +58,7 @@ class ConnectionClosedError(NatseryError):
 
 @final
 class ConnectError(NatseryError):
-    """No server could be connected to.
+    """No server could be reached.
 
     Attributes:
         failures: each server that was tried, as a URL without secrets, and what went wrong there.
@@ -145,7 +145,7 @@ class MalformedMessageError(NatseryError):
 
 @final
 class ServerError(NatseryError):
-    """A server complained with ``-ERR``.
+    """A server sent ``-ERR``.
 
     Attributes:
         text: what it said.
@@ -156,7 +156,7 @@ class ServerError(NatseryError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"the server complains: {self.text}"
+        return f"the server reports an error: {self.text}"
 
 
 @final
@@ -201,7 +201,7 @@ class PublishDeniedError(PermissionDeniedError):
     """The server refused a message that was already sent: this user may not publish to its subject.
 
     Attributes:
-        subject: the subject as the connection was told it; through nats-py that is in lower case.
+        subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
     def __init__(self, subject: str) -> None:
@@ -255,19 +255,19 @@ class NoReplySubjectError(PublishError):
         self.subject = subject
 
     def __str__(self) -> str:
-        return f"the request on {self.subject!r} has no reply subject: nobody can be answered"
+        return f"the request on {self.subject!r} has no reply subject, so it cannot be answered"
 
 
 @final
 class NoRespondersError(NatseryError):
-    """Nobody listens on the subject of a request (the server's status 503)."""
+    """There is no subscription to the subject of a request (the server's status 503)."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject)
         self.subject = subject
 
     def __str__(self) -> str:
-        return f"nobody listens on {self.subject!r}"
+        return f"no responders: there is no subscription to {self.subject!r}"
 
 
 @final

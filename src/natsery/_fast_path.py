@@ -67,7 +67,7 @@ class FastPath(Protocol):
 
 
 def fast_path(connection: abc.Connection) -> FastPath:
-    """The fast path of a connection: its own if it has one, otherwise one made of its public methods."""
+    """Return the fast path of a connection: its own if it has one, otherwise one made of its public methods."""
     from ._connection_base import ConnectionBase
 
     return connection if isinstance(connection, ConnectionBase) else _PublicPath(connection)

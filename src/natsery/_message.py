@@ -52,7 +52,7 @@ class Headers(Mapping[str, str]):
 
     @classmethod
     def from_wire(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
-        """Headers as they were received, without the checks made on what is sent."""
+        """Return headers as they were received, without the checks made on what is sent."""
         self = cls.__new__(cls)
         self._set(tuple(pairs))
         return self
@@ -74,16 +74,16 @@ class Headers(Mapping[str, str]):
         return len(self._first)
 
     def get_all(self, name: str) -> list[str]:
-        """All values of a name, in the order of the wire; an empty list if there is none."""
+        """Return all values of a name, in the order of the wire; an empty list if there is none."""
         wanted = name.lower()
         return [value for each, value in self._pairs if each.lower() == wanted]
 
     def multi_items(self) -> list[tuple[str, str]]:
-        """All pairs of name and value, in the order of the wire."""
+        """Return all pairs of name and value, in the order of the wire."""
         return list(self._pairs)
 
     def encode(self) -> bytes:
-        """The header block as it travels, its closing empty line included."""
+        """Return the header block as it travels, its closing empty line included."""
         lines = [_VERSION_LINE]
         lines += [f"{name}: {value}\r\n".encode() for name, value in self._pairs]
         lines.append(b"\r\n")

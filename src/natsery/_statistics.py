@@ -56,7 +56,7 @@ def _utc_now() -> datetime:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Where a service takes its times from; tests can give another one.
+    """The clock of a service; tests can give another one.
 
     Attributes:
         now: the time of day, with its time zone: the ``started`` of STATS.
@@ -69,7 +69,7 @@ class Clock:
 
 @final
 class Counters:
-    """What one endpoint has counted."""
+    """The counters of one endpoint."""
 
     __slots__ = ("failures", "last_error", "malformed", "num_errors", "num_requests", "processing_time")
 
@@ -77,7 +77,7 @@ class Counters:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again at zero; a request under way is counted whole, later, on the new side."""
+        """Set everything to zero; a request under way is counted whole when it ends."""
         self.num_requests = 0
         self.num_errors = 0
         self.last_error = ""
@@ -109,7 +109,7 @@ class Counters:
         self.failures[cause] = self.failures.get(cause, 0) + 1
 
     def snapshot(self, name: str, subject: str, queue_group: str, data: Any = None) -> EndpointStats:
-        """A frozen copy, as STATS shows it."""
+        """Return a frozen copy, as STATS shows it."""
         return EndpointStats(
             name=name,
             subject=subject,

@@ -1,4 +1,4 @@
-"""The seam between services and NATS: what a connection is, whoever makes it.
+"""The seam between services and NATS: what a connection is.
 
 `natsery.connect`, `natsery.adapt`, `natsery.bridge` and `natsery.testing.MemoryBroker` make connections. The docstrings are the
 contract that one test suite holds every implementation to.
@@ -42,7 +42,7 @@ class Subscription(ABC):
         What is still delivered has been delivered at the end of the next ``flush`` begun after this returns. Without a flush,
         delivery goes on until it is over. Safe twice, and on a connection that is away or closed.
 
-        **Cancellation:** the server is told all the same, unless the output buffer is full. A checkpoint.
+        **Cancellation:** the UNSUB is sent all the same, unless the output buffer is full. A checkpoint.
         """
 
 
@@ -94,7 +94,7 @@ class Connection(ABC):
     ) -> Subscription:
         """Subscribe, and hand every message to ``deliver`` in the order of the wire.
 
-        The server has accepted it only after a ``flush``. ``on_error`` is told, synchronously, of what goes wrong with this
+        The server has accepted it only after a ``flush``. ``on_error`` is called, synchronously, with what goes wrong with this
         subscription: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or later when
         permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events of the
         connection. The subscription survives reconnects, until ``unsubscribe``.
@@ -108,9 +108,10 @@ class Connection(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """A fence: all that was sent before has reached the server, and all that it sent before answering is delivered.
+        """Wait until all that was sent before has reached the server, and all that it sent before answering is delivered.
 
-        While the connection is away it waits for the server to be back, without a limit of its own: callers own deadlines.
+        This is a fence. While the connection is away it waits for the server to be back, without a limit: callers own
+        deadlines.
 
         Raises:
             ConnectionClosedError: it is closed, or becomes so meanwhile.
@@ -120,7 +121,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
-        """Publish a message and wait for the first reply to it, without a limit of its own: callers own deadlines.
+        """Publish a message and wait for the first reply to it, without a limit: callers own deadlines.
 
         Raises:
             NoRespondersError: there is no subscription to the subject.

@@ -232,7 +232,7 @@ async def test_too_slow_for_the_server(text: str) -> None:
         async with recording_server(b"INFO {}\r\n", script) as server:
             error = await connection_error(server.url, user="u", password=PASSWORD, hidden=(PASSWORD,))
     assert isinstance(error, natsery.ConnectError)
-    assert str(error) == f"cannot connect to NATS ({server.url}: the server complains: {text})"
+    assert str(error) == f"cannot connect to NATS ({server.url}: the server reports an error: {text})"
 
 
 # What cannot be read

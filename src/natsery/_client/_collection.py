@@ -21,7 +21,7 @@ class EndReason(StrEnum):
     SENTINEL = "sentinel"
     """The reply came that marks the end."""
     NO_RESPONDERS = "no responders"
-    """Nobody listens on the subject."""
+    """There is no subscription to the subject."""
 
 
 @final

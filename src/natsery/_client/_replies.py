@@ -117,7 +117,7 @@ class ReplyStream(ObjectReceiveStream[T]):
         raise anyio.EndOfStream
 
     async def _next_message(self) -> Message | None:
-        """The next message that came in time, ``None`` when there are no more."""
+        """Return the next message that came in time, ``None`` when there are no more."""
         collection, messages = self._collection, self._messages
         while True:
             # What came in time is taken although the time is over by now.
@@ -145,7 +145,7 @@ class ReplyStream(ObjectReceiveStream[T]):
         self._messages._on_event(event)
 
     async def _collect(self) -> Replies[T]:
-        """All replies, to the end."""
+        """Return all replies, to the end."""
         replies = tuple([reply async for reply in self])
         assert self.ended is not None
         return Replies(replies, self.ended, tuple(self.malformed))

@@ -52,7 +52,7 @@ class ServiceClient:
     - ``wait`` seconds after its start, which may be ``math.inf``;
     - ``stall`` seconds after the last reply, once there was one; ``None`` for never;
     - with the ``count``-th reply, unreadable ones included; 1 when an instance's id is given;
-    - at once if nobody listens.
+    - at once if there are no responders.
 
     Its ``ended`` says which it was. The server drops nothing of this, but only those who answer in time are found.
 
@@ -69,12 +69,12 @@ class ServiceClient:
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
 
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
-        """Call a service and wait for its reply, without a limit of its own: callers own deadlines.
+        """Call a service and wait for its reply, without a limit: callers own deadlines.
 
         Raises:
             ServiceError: the service answered with an error; its ``data`` and ``headers`` are those of the reply.
-            NoRespondersError: nobody listens on the subject.
-            PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not hear replies.
+            NoRespondersError: there is no subscription to the subject.
+            PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not receive replies.
             TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
                 ``Connection.publish``.
 
@@ -239,7 +239,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServicePing]:
-        """Who is there: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the identity of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("PING", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -252,7 +252,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServiceInfo]:
-        """What they are and offer: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the description of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("INFO", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -265,7 +265,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServiceStats]:
-        """What they have done: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 

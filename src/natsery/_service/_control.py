@@ -32,7 +32,7 @@ STATS_HANDLER_SECONDS = 5.0
 class ControlPlane:
     """Answers control requests, in the application's own event loop.
 
-    PING and INFO have a task of their own, so that a slow stats handler keeps nobody from seeing that the service lives.
+    PING and INFO have a separate task, so that a slow stats handler does not delay them.
     """
 
     def __init__(self, context: ServiceContext, service: Service) -> None:
@@ -60,7 +60,7 @@ class ControlPlane:
                 )
 
     def go_live(self) -> None:
-        """The server has accepted every subscription, or what it said against one is raised."""
+        """Raise what the server has said against a subscription; without that, it has accepted them."""
         if self._denied is not None:
             raise self._denied
         self._is_live = True
@@ -115,7 +115,7 @@ class ControlPlane:
                 return self._service._stats(await self._stats_data()).to_json()
 
     async def _stats_data(self) -> dict[int, Any]:
-        """What the stats handler says of each endpoint, by the endpoint's identity."""
+        """Return what the stats handler gives for each endpoint, by the endpoint's identity."""
         handler = self._service.config.stats_handler
         if handler is None:
             return {}

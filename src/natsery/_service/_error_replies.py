@@ -29,7 +29,7 @@ MAX_WAITING_REFUSALS = 65_536
 
 @final
 class Refusals:
-    """Answers, in a task of its own, to requests that no handler will see: overload and shutdown."""
+    """Answers, sent by a separate task, to requests that no handler will see: overload and shutdown."""
 
     def __init__(self, fast_path: FastPath, errors: ErrorReporter) -> None:
         self._fast_path = fast_path

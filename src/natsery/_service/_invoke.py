@@ -1,4 +1,4 @@
-"""A handler on its way to a result: its middlewares, its time-out, and what is a cancellation among what it raised."""
+"""How a handler is called: its middlewares, its time-out, and what is a cancellation among what it raised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def within(timeout: float, handler: Handler, request: Request) -> bytes | 
 
 
 def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
-    """A handler inside its middlewares, the first one outermost."""
+    """Return a handler inside its middlewares, the first one outermost."""
     for middleware in reversed(middlewares):
         handler = _wrap(middleware, handler)
     return handler
@@ -47,7 +47,7 @@ def is_only_cancellations(error: BaseException) -> bool:
 
 
 def split_cancellations(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellations in an error, and the rest."""
+    """Return the cancellations in an error, and the rest."""
     cancelled = get_cancelled_exc_class()
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancelled)

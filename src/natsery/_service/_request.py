@@ -63,7 +63,7 @@ class Request(Message):
         return tokens_of_wildcards(self.endpoint.subject, self.subject)
 
     def json(self) -> Any:  # whatever JSON value the requester sent
-        """The payload read as JSON.
+        """Return the payload read as JSON.
 
         Raises:
             ValueError: it is not JSON.
@@ -131,7 +131,7 @@ class Request(Message):
             self._failure = None
 
     def _note_undelivered(self, error: Exception) -> None:
-        """The connection did not take a reply."""
+        """Note that the connection did not take a reply."""
         if isinstance(error, (PublishError, ConnectionClosedError)):
             self._failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
 

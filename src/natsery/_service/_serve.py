@@ -109,7 +109,7 @@ async def serve_forever(
     grace: float = DEFAULT_GRACE,
     task_status: TaskStatus[Service] = TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a service until it is cancelled or stopped, in a task of its own::
+    """Run a service until it is cancelled or stopped, as a task::
 
         service = await nursery.start(natsery.serve_forever, nc, config)
 

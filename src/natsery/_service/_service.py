@@ -91,12 +91,12 @@ class Service:
         return sum(endpoint.pending for endpoint in (*self._endpoints, *self._joining))
 
     def ping(self) -> ServicePing:
-        """What PING answers."""
+        """Return what PING answers."""
         config = self.config
         return ServicePing(name=config.name, id=self.id, version=config.version, metadata=config.metadata)
 
     def info(self) -> ServiceInfo:
-        """What INFO answers; after the scope has ended, what it answered last."""
+        """Return what INFO answers; after the scope has ended, what it answered last."""
         config = self.config
         return ServiceInfo(
             name=config.name,
@@ -108,7 +108,7 @@ class Service:
         )
 
     def stats(self) -> ServiceStats:
-        """What STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
+        """Return what STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
         return self._stats({})
 
     def reset(self) -> None:
@@ -165,7 +165,7 @@ class Service:
         return await self._add(endpoint, "", self.config.queue_group)
 
     def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
-        """A prefix and a queue group for endpoints that are added through it.
+        """Return a prefix and a queue group for endpoints that are added through it.
 
         Raises:
             ConfigError: the name or the queue group breaks a rule.
@@ -257,7 +257,7 @@ class Service:
             start_task(self._plumbing, run, name="natsery control plane")
 
     async def _host(self) -> None:
-        """The home of the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
+        """Run the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
         with self._shield:
             async with anyio.create_task_group() as plumbing:
@@ -354,7 +354,7 @@ class Group:
         return await self._service._add(endpoint, self._prefix, self._queue_group)
 
     def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
-        """A group below this one; as `Service.add_group`."""
+        """Return a group below this one; as `Service.add_group`."""
         prefix = join(self._prefix, check_config("group name", name, prefix_rule))
         return Group(self._service, prefix, _chosen(name, queue_group, self._queue_group))
 

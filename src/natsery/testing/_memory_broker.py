@@ -72,7 +72,7 @@ class MemoryBroker(AsyncContextManagerMixin):
     async def connect(
         self, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
     ) -> AsyncIterator[MemoryConnection]:
-        """A connection for the length of a block.
+        """Connect for the length of a block.
 
         Args:
             publish: subjects, wildcards allowed, that it may publish to; all if left out.
@@ -101,13 +101,13 @@ class MemoryBroker(AsyncContextManagerMixin):
         nc._lose(ConnectionLostError("the broker ended the connection"))
 
     def reconnect(self, nc: MemoryConnection) -> None:
-        """Have it find the server again."""
+        """Have it connect again."""
         nc._come_back()
 
     def permit(
         self, nc: MemoryConnection, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
     ) -> None:
-        """Change what a connection may do; subscriptions that it may not have any more are denied, and it is told.
+        """Change what a connection may do; subscriptions that it may not have any more are denied, which it reports.
 
         Raises:
             ConfigError: a subject breaks a rule.
@@ -121,7 +121,7 @@ class MemoryBroker(AsyncContextManagerMixin):
     # What connections ask of it
 
     def _forget(self, connection: MemoryConnection) -> None:
-        """Nothing more goes to a connection that is closed."""
+        """Send nothing more to a connection that is closed."""
         if connection in self._connections:
             self._connections.remove(connection)
 

@@ -47,7 +47,7 @@ class MemorySubscription(SubscriptionBase):
         self._connection._remove(self)
 
     def _delivery(self, message: Message) -> Callable[[], None]:
-        """What gives this subscription a message, unless its connection goes away first."""
+        """Return what gives this subscription a message, unless its connection goes away first."""
         spell = self._connection._spell
 
         def deliver() -> None:
@@ -138,7 +138,7 @@ class MemoryConnection(ConnectionBase):
     # What the broker does with it
 
     def _active(self) -> Iterator[MemorySubscription]:
-        """The subscriptions that the broker knows, while the connection is there."""
+        """Return the subscriptions that the broker knows, while the connection is there."""
         return (each for each in self._subscriptions if each._is_active and self.is_connected)
 
     def _remove(self, subscription: MemorySubscription) -> None:
@@ -148,7 +148,7 @@ class MemoryConnection(ConnectionBase):
             self._subscriptions.remove(subscription)
 
     def _is_to_drop(self, subject: str) -> bool:
-        """Whether the next message for a subscription is to be lost."""
+        """Whether the next message for a subscription must be dropped."""
         for wanted in self._drops:
             if self._drops[wanted] > 0 and matches(wanted, subject):
                 self._drops[wanted] -= 1
@@ -167,7 +167,7 @@ class MemoryConnection(ConnectionBase):
                 self._begin(subscription)
 
     def _lose(self, error: ConnectionLostError) -> None:
-        """The server is away."""
+        """Disconnect."""
         if self.is_connected:
             self._spell += 1
             self._back = anyio.Event()
@@ -176,7 +176,7 @@ class MemoryConnection(ConnectionBase):
             self._emit(ConnectionEvent(EventKind.DISCONNECTED, error))
 
     def _come_back(self) -> None:
-        """The server is there again."""
+        """Reconnect."""
         if self._back is None or self._is_closed:
             return
         back, self._back = self._back, None
