@@ -64,7 +64,7 @@ def test_equal_headers_ignore_the_case_of_names_and_hash_alike():
 
 
 def test_headers_encode_as_they_travel():
-    assert Headers([("A", "1"), ("B", "é")]).encode() == "NATS/1.0\r\nA: 1\r\nB: é\r\n\r\n".encode()
+    assert Headers([("A", "1"), ("B", "x y")]).encode() == b"NATS/1.0\r\nA: 1\r\nB: x y\r\n\r\n"
     assert NO_HEADERS.encode() == b"NATS/1.0\r\n\r\n"
 
 
@@ -78,7 +78,7 @@ def test_bad_header_names_are_refused(name):
         Headers([(name, "x")])
 
 
-@pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0", "x\n", "\ud800", None, 5])
+@pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0", "x\n", "é", "\ud800", None, 5])
 def test_bad_header_values_are_refused(value):
     with pytest.raises(ValueError if isinstance(value, str) else TypeError, match=r"^header A: must "):
         Headers([("A", value)])
@@ -88,6 +88,19 @@ def test_bad_header_values_are_refused(value):
 def test_what_is_no_mapping_and_no_pairs_is_refused(headers):
     with pytest.raises(TypeError, match="pairs"):
         Headers(headers)
+
+
+@pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\0", "é"])
+def test_received_headers_are_checked_before_they_are_sent_on(value):
+    """A received value with a line end went out as it was, and made two headers of one."""
+    received = Headers.from_wire([("A", value)])
+    assert received["A"] == value
+    with pytest.raises(ValueError, match=r"^header A: must "):
+        Headers(received)
+
+
+def test_received_headers_that_can_be_sent_are():
+    assert Headers(Headers.from_wire([("A", "b"), ("A", "c")])).multi_items() == [("A", "b"), ("A", "c")]
 
 
 def test_received_headers_are_taken_as_they_are():

@@ -95,8 +95,8 @@ async def test_a_reply_that_is_too_large_becomes_an_error(nc: Connection) -> Non
 
 
 async def test_the_ways_to_answer(nc: Connection) -> None:
-    async def nothing(request: natsery.Request) -> None:
-        pass
+    async def empty(request: natsery.Request) -> bytes:
+        return b""
 
     async def twice(request: natsery.Request) -> None:
         await request.respond(b"1", headers={"A": "b"})
@@ -112,8 +112,8 @@ async def test_the_ways_to_answer(nc: Connection) -> None:
         return ",".join(request.tokens).encode()
 
     wild = natsery.EndpointConfig("wild", tokens, subject="wild.*.x.>")
-    async with bounded(), natsery.serve(nc, config(nothing, twice, error, text, wild)):
-        assert (await nc.request("nothing")).data == b""
+    async with bounded(), natsery.serve(nc, config(empty, twice, error, text, wild)):
+        assert (await nc.request("empty")).data == b""
         async with nc.subscribe("answers") as answers:
             await nc.publish("twice", reply="answers")
             assert (await answers.receive()).headers["a"] == "b"

@@ -77,6 +77,7 @@ from ._responses import EndpointStats as EndpointStats
 from ._responses import ServiceInfo as ServiceInfo
 from ._responses import ServicePing as ServicePing
 from ._responses import ServiceStats as ServiceStats
+from ._service._detached_request import DetachedRequest as DetachedRequest
 from ._service._endpoint import Endpoint as Endpoint
 from ._service._request import Request as Request
 from ._service._serve import serve as serve
@@ -105,6 +106,7 @@ __all__ = (
     "ConnectionLostError",
     "ConnectionStatistics",
     "Deliver",
+    "DetachedRequest",
     "EndReason",
     "Endpoint",
     "EndpointConfig",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._service._request import Request
 
 Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
-"""Answers one request: returns the reply, or ``None`` after ``request.respond…`` (or for an empty reply)."""
+"""Answers one request: returns the reply, or ``None`` after ``request.respond…``, or to stay silent."""
 
 Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
 """Wraps a handler: called with the request and the next handler, returns what the handler would."""

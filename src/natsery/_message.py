@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, final
 
-from ._checks import WrongType, check_argument, text_rule
+from ._checks import WrongType, check_argument
 from ._errors import shorten
 
 HeadersInput: TypeAlias = "Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]"
@@ -27,24 +27,27 @@ class Headers(Mapping[str, str]):
 
     Raises:
         TypeError: a name or a value is not a ``str``, or what is given is neither a mapping nor pairs.
-        ValueError: a name is not an HTTP token, or a value holds CR, LF or NUL, or cannot be written as UTF-8.
+        ValueError: a name is not an HTTP token, or a value holds CR, LF or NUL or is not ASCII. Received headers are checked
+            in the same way when they are sent on.
 
     Source: ADR-4, NATS message headers.
     """
 
-    __slots__ = ("_first", "_pairs")
+    __slots__ = ("_first", "_is_sendable", "_pairs")
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
-        pairs: list[tuple[str, str]] = []
-        if isinstance(headers, Headers):
-            pairs = list(headers._pairs)
-        elif headers is not None:
-            for name, value in _pairs_of(headers):
-                pairs.append((_check_name(name), _check_value(name, value)))
-        self._set(tuple(pairs))
+        if headers is None:
+            pairs: tuple[tuple[str, str], ...] = ()
+        elif isinstance(headers, Headers) and headers._is_sendable:
+            pairs = headers._pairs
+        else:
+            given = headers._pairs if isinstance(headers, Headers) else _pairs_of(headers)
+            pairs = tuple((_check_name(name), _check_value(name, value)) for name, value in given)
+        self._set(pairs, is_sendable=True)
 
-    def _set(self, pairs: tuple[tuple[str, str], ...]) -> None:
+    def _set(self, pairs: tuple[tuple[str, str], ...], *, is_sendable: bool) -> None:
         self._pairs = pairs
+        self._is_sendable = is_sendable
         first: dict[str, str] = {}
         for name, value in pairs:
             first.setdefault(name.lower(), value)
@@ -54,7 +57,7 @@ class Headers(Mapping[str, str]):
     def from_wire(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
         """Return headers as they were received, without the checks made on what is sent."""
         self = cls.__new__(cls)
-        self._set(tuple(pairs))
+        self._set(tuple(pairs), is_sendable=False)
         return self
 
     def __getitem__(self, name: str) -> str:
@@ -137,9 +140,14 @@ def _check_value(name: str, value: object) -> str:
 
 
 def _value_rule(value: object) -> str | None:
-    if isinstance(value, str) and ("\r" in value or "\n" in value or "\0" in value):
+    if not isinstance(value, str):
+        return WrongType("must be a str")
+    if "\r" in value or "\n" in value or "\0" in value:
         return "must not contain CR, LF or NUL"
-    return text_rule(value)
+    if not value.isascii():
+        # ADR-4, revision 2. Some clients stop reading at a value that is not.
+        return "must be ASCII; send other text in the payload, or percent-encoded (urllib.parse.quote)"
+    return None
 
 
 NO_HEADERS = Headers()

@@ -29,7 +29,7 @@ class ServiceError(NatseryError):
         code: a whole number, as in ``Nats-Service-Error-Code``, or its decimal digits as a ``str``; HTTP's meanings are
             customary.
         description: a text for a person, as in ``Nats-Service-Error``; not empty. Line breaks and other control
-            characters travel as spaces.
+            characters travel as spaces, and what is not ASCII travels escaped, as in Python's string literals.
         data: the payload of the error reply.
         headers: further headers of the error reply; the two error headers win over these.
 
@@ -94,15 +94,15 @@ def _rebuild(code: int, description: str, data: bytes, headers: HeadersInput | N
 
 
 def error_headers(code: int | str, description: str, headers: HeadersInput | None = None) -> Headers:
-    """Return the headers of an error reply; they win over ``headers``, which is not changed.
+    r"""Return the headers of an error reply; they win over ``headers``, which is not changed.
 
-    Control characters in the description become spaces and what UTF-8 cannot hold becomes ``?``, so that an error
-    always reaches its reader.
+    Control characters in the description become spaces, and what is not ASCII is escaped as in Python's string literals
+    (``\xe9``), so that an error always reaches its reader.
 
     Raises:
         TypeError, ValueError: ``code``, ``description`` or one of ``headers`` breaks a rule.
 
-    Source: ADR-32, "Error handling".
+    Source: ADR-32, "Error handling"; ADR-4, revision 2: header values are ASCII.
     """
     number = read_code(code)
     check_argument("description", description, description_rule)
@@ -111,8 +111,32 @@ def error_headers(code: int | str, description: str, headers: HeadersInput | Non
         for name, value in Headers(headers).multi_items()
         if name.lower() not in (ERROR_HEADER.lower(), ERROR_CODE_HEADER.lower())
     ]
-    text = _CONTROL.sub(" ", description).encode(errors="replace").decode().strip()
+    text = _CONTROL.sub(" ", description).strip().encode("ascii", "backslashreplace").decode()
     return Headers([(ERROR_HEADER, text or _NO_DESCRIPTION), (ERROR_CODE_HEADER, str(number)), *others])
+
+
+def sendable_error_headers(
+    code: int, description: str, headers: HeadersInput | None
+) -> tuple[Headers, Exception | None]:
+    """Return the headers of an error reply, and what is wrong with ``headers`` if they had to be left out."""
+    try:
+        return error_headers(code, description, headers), None
+    except (TypeError, ValueError) as problem:
+        return error_headers(code, description), problem
+
+
+def sole_service_error(error: Exception) -> Exception:
+    """Return the `ServiceError` that an exception group holds and nothing else, otherwise the error itself."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    members = [sole_service_error(each) for each in error.exceptions]
+    first = members[0]
+    if isinstance(first, ServiceError) and all(
+        isinstance(each, ServiceError) and (each.code, each.description) == (first.code, first.description)
+        for each in members
+    ):
+        return first
+    return error
 
 
 def read_code(code: object) -> int:

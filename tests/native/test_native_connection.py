@@ -121,9 +121,9 @@ async def test_data_that_is_no_bytes_is_refused_with_what_to_write(nats_server: 
 
 async def test_repeated_headers_keep_their_values(nats_server: NatsServer) -> None:
     async with bounded(), natsery.connect(nats_server.url) as nc, nc.subscribe("a") as messages:
-        await nc.publish("a", headers=[("Tag", "one"), ("tag", "two"), ("Other", "ü")])
+        await nc.publish("a", headers=[("Tag", "one"), ("tag", "two"), ("Other", "u")])
         headers = (await messages.receive()).headers
-        assert headers.multi_items() == [("Tag", "one"), ("tag", "two"), ("Other", "ü")]
+        assert headers.multi_items() == [("Tag", "one"), ("tag", "two"), ("Other", "u")]
         assert headers.get_all("TAG") == ["one", "two"]
 
 

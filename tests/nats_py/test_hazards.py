@@ -138,8 +138,9 @@ async def test_a_burst_is_refused_and_never_dropped(nc: Connection) -> None:
     release = anyio.Event()
 
     @natsery.endpoint(pending_messages=100)
-    async def slow(request: natsery.Request) -> None:
+    async def slow(request: natsery.Request) -> bytes:
         await release.wait()
+        return b""
 
     async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
         for _ in range(1_000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, final
 
@@ -12,7 +13,7 @@ from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
 from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError
 from .._fast_path import FastPath
 from .._message import HeadersInput
-from .._service_error import ServiceError, error_headers
+from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
 from ._error_reporting import ErrorReporter
 from ._invoke import DeadlineExceededError, is_only_cancellations, split_cancellations
@@ -64,13 +65,15 @@ class ErrorReplies:
 
     def end(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
         """End a request and count it as failed. Every failed request ends here, and once."""
-        request._has_ended = True
+        request._has_ended = request._is_released = True
         self._counters.count_failure(failure, elapsed_ns)
 
     def refuse(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
-        """End a request from synchronous code, and have it answered soon unless it has been answered."""
-        self.end(request, failure, elapsed_ns)
-        if not request._has_responded:
+        """End a request from synchronous code, and have the error sent soon unless one has been sent."""
+        if request._has_sent_error and request._failure is not None:
+            self.end(request, request._failure, elapsed_ns)
+        else:
+            self.end(request, failure, elapsed_ns)
             self._context.refusals.refuse(request.reply, failure)
 
     def cut_off(self, request: Request, elapsed_ns: int = 0) -> None:
@@ -78,9 +81,14 @@ class ErrorReplies:
         self.refuse(request, Failure(FailureCause.STOPPING, *STOPPING), elapsed_ns)
 
     async def answer(self, request: Request, error: Exception, elapsed_ns: int) -> None:
-        """End a request whose handler raised, and answer it unless it has been answered."""
+        """End a request whose handler raised, and send the error unless one has been sent."""
+        error = sole_service_error(error)
         if request._has_ended:
             self._errors.report(error, self._endpoint, traceback=True)
+        elif request._has_sent_error and request._failure is not None:
+            # What the requester has been told is what counts.
+            self._errors.report(error, self._endpoint, traceback=not isinstance(error, (ServiceError, NatseryError)))
+            self.end(request, request._failure, elapsed_ns)
         elif isinstance(error, ServiceError):
             failure = Failure(FailureCause.SERVICE_ERROR, error.code, error.description)
             await self._end_with_reply(request, failure, elapsed_ns, error.data, error.headers)
@@ -109,17 +117,14 @@ class ErrorReplies:
         if not request.reply:
             if failure.cause is FailureCause.SERVICE_ERROR:
                 self._errors.report(NoReplySubjectError(request.subject), self._endpoint)
-        elif not request._has_responded:
+        else:
             await self._send(request.reply, failure, data, headers)
 
     async def _send(self, reply: str, failure: Failure, data: bytes, headers: HeadersInput | None) -> None:
         """Send an error reply, and without what stands in its way if need be."""
-        _, code, description = failure
-        try:
-            block = error_headers(code, description, headers)
-        except (TypeError, ValueError) as error:
-            self._errors.report(error, self._endpoint)
-            block = error_headers(code, description)
+        block, problem = sendable_error_headers(failure.code, failure.description, headers)
+        if problem is not None:
+            self._errors.report(problem, self._endpoint)
         try:
             try:
                 await self._fast_path._send(reply, data, headers=block)
@@ -127,6 +132,16 @@ class ErrorReplies:
                 self._errors.report(error, self._endpoint)
                 await self._fast_path._send(reply, b"", headers=error_headers(*TOO_LARGE))
         except (NatseryError, ValueError) as error:  # a ValueError if the handler has changed the reply subject
+            self._errors.report(error, self._endpoint)
+
+    def report_silence_by_mistake(self, request: Request) -> None:
+        """Report that a handler called ``respond…`` and did not await it, if that is why it has sent nothing."""
+        call = getattr(request, "_call", None)
+        if call is not None and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+            call.close()
+            error = RuntimeError(
+                "respond was called without await, so nothing was sent; write 'await request.respond(...)'"
+            )
             self._errors.report(error, self._endpoint)
 
     async def end_abruptly(self, request: Request, error: BaseException, elapsed_ns: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 
 import anyio
@@ -35,6 +36,22 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
         return middleware(request, inner)
 
     return call
+
+
+def reply_from(result: object) -> bytes:
+    """Return what a handler returned as the payload of its reply.
+
+    Raises:
+        TypeError: it is not bytes; the error says what to write instead.
+    """
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return bytes(result)
+    if inspect.iscoroutine(result):
+        result.close()
+        hint = "; write 'await request.respond(...)'"
+    else:
+        hint = "; write text.encode()" if isinstance(result, str) else ""
+    raise TypeError(f"a handler must return bytes or None, not {type(result).__name__}{hint}")
 
 
 def is_only_cancellations(error: BaseException) -> bool:

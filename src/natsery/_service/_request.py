@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, final
 
 from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError
 from .._message import NO_HEADERS, Headers, HeadersInput, Message
 from .._protocol._commands import as_bytes
-from .._service_error import error_headers, read_code
+from .._service_error import read_code, sendable_error_headers
 from .._statistics import Failure, FailureCause
 from .._subjects import tokens_of_wildcards
 
 if TYPE_CHECKING:
+    from ._detached_request import DetachedRequest
     from ._endpoint import Endpoint
 
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class Request(Message):
     """A message to an endpoint, and the ways to answer it.
 
-    A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes; once it has returned, or was cut
-    off, the request has ended and takes no more answers.
+    A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes. One that returns ``None`` without
+    having responded sends nothing: others may answer. Once the handler has returned, or was cut off, the request has ended
+    and takes no more answers, unless it was detached.
 
     Attributes:
         subject: the subject that it was sent to.
@@ -31,7 +34,7 @@ class Request(Message):
         endpoint: the endpoint that received it.
     """
 
-    __slots__ = ("_failure", "_has_ended", "_has_responded", "endpoint")
+    __slots__ = ("_call", "_failure", "_has_ended", "_has_responded", "_is_released", "endpoint")
 
     endpoint: Endpoint
 
@@ -52,6 +55,8 @@ class Request(Message):
         self._failure: Failure | None = None
         self._has_responded = False
         self._has_ended = False
+        self._is_released = False
+        # `_call`, the last coroutine of `respond…`, is left out, for nearly no request has one.
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -70,8 +75,8 @@ class Request(Message):
         """
         return json.loads(self.data)
 
-    async def respond(self, data: bytes = b"", *, headers: HeadersInput | None = None) -> None:
-        """Send a reply.
+    def respond(self, data: bytes = b"", *, headers: HeadersInput | None = None) -> Coroutine[Any, Any, None]:
+        """Send a reply. To be awaited.
 
         Raises:
             NoReplySubjectError: the requester named no reply subject; the request counts as failed.
@@ -84,22 +89,24 @@ class Request(Message):
         when it has to wait because the connection's output buffer is over its high-water mark, and at the latest after 64
         calls or 64 KiB.
         """
-        data = as_bytes(data)
-        await self.endpoint._context.turns.checkpoint(len(data))
-        await self._send(data, headers)
+        self._call = call = self._respond(data, headers)
+        return call
 
-    async def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> None:
-        """Send a value as compact JSON; otherwise as ``respond``.
+    def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> Coroutine[Any, Any, None]:
+        """Send a value as compact JSON. To be awaited; otherwise as ``respond``.
 
         Raises:
             TypeError, ValueError: the value cannot be written as JSON; nothing was sent.
         """
-        await self.respond(_to_json(value), headers=headers)
+        self._call = call = self._respond_json(value, headers)
+        return call
 
-    async def respond_error(
+    def respond_error(
         self, code: int | str, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
-    ) -> None:
-        """Send an error reply; the request counts as failed. Otherwise as ``respond``.
+    ) -> Coroutine[Any, Any, None]:
+        """Send an error reply; the request counts as failed. To be awaited; otherwise as ``respond``.
+
+        Headers that cannot be sent are left out, which is logged, so that the requester gets the error in any case.
 
         Raises:
             TypeError, ValueError: the code is not a whole number (or its digits as a ``str``), or the description is
@@ -107,10 +114,42 @@ class Request(Message):
 
         Source: ADR-32, "Error handling".
         """
-        data, block = as_bytes(data), error_headers(code, description, headers)
+        self._call = call = self._respond_error(code, description, data, headers)
+        return call
+
+    def detach(self) -> DetachedRequest:
+        """Keep the request open after the handler has returned, to be answered later by another task.
+
+        Returns an async context manager; the request ends when that is left. See `DetachedRequest`.
+
+        Raises:
+            ServiceStoppedError: the request has ended.
+            RuntimeError: it is detached already.
+        """
+        return self.endpoint._queue.detach(self)
+
+    @property
+    def _has_sent_error(self) -> bool:
+        return self._failure is not None and self._failure.cause is FailureCause.SERVICE_ERROR
+
+    async def _respond(self, data: bytes, headers: HeadersInput | None) -> None:
+        data = as_bytes(data)
+        await self.endpoint._context.turns.checkpoint(len(data))
+        await self._send(data, headers)
+
+    async def _respond_json(self, value: Any, headers: HeadersInput | None) -> None:
+        await self._respond(_to_json(value), headers)
+
+    async def _respond_error(
+        self, code: int | str, description: str, data: bytes, headers: HeadersInput | None
+    ) -> None:
+        data, number = as_bytes(data), read_code(code)
+        block, problem = sendable_error_headers(number, description, headers)
+        if problem is not None:
+            self.endpoint._context.errors.report(problem, self.endpoint)
         await self.endpoint._context.turns.checkpoint(len(data))
         await self._send(data, block)
-        self._failure = Failure(FailureCause.SERVICE_ERROR, read_code(code), description)
+        self._failure = Failure(FailureCause.SERVICE_ERROR, number, description)
 
     async def _send(self, data: bytes, headers: HeadersInput | None) -> None:
         if self._has_ended:

@@ -11,13 +11,13 @@ from anyio.lowlevel import checkpoint
 from .._adr32 import OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
-from .._errors import EndpointOverloadedError, MalformedRequestError
-from .._protocol._commands import as_bytes
+from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import is_answerable
 from .._wakeup import Wakeup, wakeup_class
+from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
-from ._invoke import compose, within
+from ._invoke import compose, reply_from, within
 from ._request import Request
 
 if TYPE_CHECKING:
@@ -75,13 +75,16 @@ class RequestQueue:
         self._is_cut_off = False
         self._is_congested = False
         self._recent_replies: deque[str] = deque(maxlen=RECENT_REPLIES)
-        self._drained = ConditionEvent(lambda: not self._pending and len(self._idle) >= len(self._workers))
+        self._detached: dict[Request, int] = {}
+        self._drained = ConditionEvent(
+            lambda: not self._pending and len(self._idle) >= len(self._workers) and not self._detached
+        )
 
     @property
     def pending(self) -> int:
-        """Requests that are waiting or being handled."""
+        """Requests that are waiting, being handled or detached."""
         in_hand = [worker.request for worker in self._workers if worker.request is not None]
-        return len(self._pending) + sum(not request._has_ended for request in in_hand)
+        return len(self._pending) + sum(not request._is_released for request in in_hand) + len(self._detached)
 
     def open(self, tasks: TaskGroup) -> None:
         """Run workers in this task group from now on."""
@@ -90,15 +93,18 @@ class RequestQueue:
         self._new_wakeup = wakeup_class()
 
     async def wait_drained(self) -> None:
-        """Wait until no request is waiting or being handled. Not a checkpoint if there is none."""
+        """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
         await self._drained.wait()
 
     def cut_off(self) -> None:
         """Answer everything that is not finished with 503, and accept nothing more."""
         self._is_cut_off = True
         for worker in self._workers:
-            if worker.request is not None and not worker.request._has_ended:
+            if worker.request is not None and not worker.request._is_released:
                 self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.begun)
+        for request, begun in self._detached.items():
+            self._error_replies.cut_off(request, self._context.clock_ns() - begun)
+        self._detached.clear()
         while self._pending:
             self._error_replies.cut_off(self._pending.popleft())
         self._pending_bytes = 0
@@ -118,9 +124,9 @@ class RequestQueue:
                 self._recent_replies.remove(reply)
                 self._counters.turn_into_failure(failure)
                 return True
-        for worker in self._workers:
-            request = worker.request
-            if request is not None and request._has_responded and request.reply.lower() == subject:
+        in_hand = [worker.request for worker in self._workers if worker.request is not None]
+        for request in (*in_hand, *self._detached):
+            if request._has_responded and request.reply.lower() == subject:
                 request._failure = request._failure or failure
                 return True
         return False
@@ -164,6 +170,42 @@ class RequestQueue:
             full = f"{len(self._pending)} requests of {self._pending_bytes} bytes are waiting"
             self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint)
         self._error_replies.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
+
+    # Detached requests
+
+    def detach(self, request: Request) -> DetachedRequest:
+        """Keep a request that is being handled open after its handler has returned."""
+        begun = next((worker.begun for worker in self._workers if worker.request is request), None)
+        if begun is None or request._has_ended:
+            raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
+        if request in self._detached:
+            raise RuntimeError("the request is detached already")
+        request._is_released = True
+        self._detached[request] = begun
+        self._max_messages -= 1  # it goes on counting as one that waits
+        return DetachedRequest(self, request, begun)
+
+    async def end_detached(self, request: Request, error: BaseException | None, begun: int) -> bool:
+        """End a detached request; returns whether that has dealt with the error that left its block."""
+        elapsed = self._context.clock_ns() - begun
+        self._forget_detached(request)
+        if isinstance(error, Exception):
+            await self._error_replies.answer(request, error, elapsed)
+        elif request._has_ended:
+            pass  # cut off, and answered then
+        elif error is not None:
+            self._error_replies.cut_off(request, elapsed)
+        elif request._failure is not None:
+            self._error_replies.end(request, request._failure, elapsed)
+        else:
+            request._has_ended = True
+            self._counters.count_good(elapsed)
+        return isinstance(error, Exception)
+
+    def _forget_detached(self, request: Request) -> None:
+        if self._detached.pop(request, None) is not None:
+            self._max_messages += 1
+            self._drained.check()
 
     # Workers
 
@@ -218,18 +260,19 @@ class RequestQueue:
                         if not answer_nowait(reply, result):
                             await fast_path._send(reply, result)
                     elif result is not None:
-                        await request._send(as_bytes(result), None)
-                    elif not request._has_responded and reply:
-                        await request._send(b"", None)
+                        await request._send(reply_from(result), None)
+                    elif not request._has_responded:
+                        error_replies.report_silence_by_mistake(request)
                 except Exception as error:
                     if is_replying:
                         request._has_responded = False
                         request._note_undelivered(error)
+                    self._forget_detached(request)
                     await error_replies.answer(request, error, clock_ns() - begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
                     await error_replies.end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
                 else:
-                    if not request._has_ended:
+                    if not request._is_released:
                         now = clock_ns()
                         if request._failure is None:
                             # `Counters.count_good`, written out.
