@@ -40,6 +40,10 @@ class DeniedSubscription(NamedTuple):
     queue_group: str
     sid: bytes
 
+    def concerns(self, sid: bytes, subject: str, queue_group: str) -> bool:
+        """Return whether it is this one: by its sid if the server named it, else by its subject and queue group."""
+        return self.sid == sid if self.sid else (self.subject, self.queue_group) == (subject, queue_group)
+
 
 def denied_subscription(text: str) -> DeniedSubscription | None:
     """The subscription that a complaint is about, or ``None`` if it is about something else."""
