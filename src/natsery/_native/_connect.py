@@ -139,7 +139,7 @@ async def connect(
         max_control_line=max_control_line,
     )
     protect_from_interrupt(
-        Session.run, NativeConnection._open, NativeConnection._keep_up, Session._write, Session._keep_alive
+        Session.run, NativeConnection._open, NativeConnection._run, Session._write, Session._keep_alive
     )
     connection = NativeConnection(options)
     async with background_tasks() as tasks:
