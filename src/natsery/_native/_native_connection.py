@@ -23,10 +23,10 @@ from .._protocol._commands import SIZE_FIELDS, SMALL, check_line
 from .._protocol._server_info import ServerInfo
 from ._authentication import check_files
 from ._connection_statistics import ConnectionStatistics, Counters
-from ._connector import Pause, connect_elsewhere, connect_first, reconnect
+from ._connector import Backoff, connect_elsewhere, connect_first, reconnect
 from ._handshake import Link
 from ._options import Options
-from ._pool import Pool
+from ._server_pool import ServerPool
 from ._session import Session
 from ._subscriptions import NativeSubscription, Subscriptions
 from ._unconfirmed import Fence
@@ -51,7 +51,7 @@ class NativeConnection(ConnectionBase):
     def __init__(self, options: Options) -> None:
         super().__init__(f"{options.inbox_prefix}.{new_nuid()}")
         self._options = options
-        self._pool = Pool(options.addresses, shuffle=options.shuffle)
+        self._pool = ServerPool(options.addresses, shuffle=options.shuffle)
         self._info = ServerInfo()
         self._max_payload = 0
         self._max_subjects = options.max_control_line - LINE_OVERHEAD
@@ -246,7 +246,7 @@ class NativeConnection(ConnectionBase):
             self._close(reason)
 
     async def _run_sessions(self, session: Session) -> Exception | None:
-        pause = Pause(self._options)
+        backoff = Backoff(self._options)
         while True:
             begun = anyio.current_time()
             try:
@@ -254,14 +254,14 @@ class NativeConnection(ConnectionBase):
             finally:
                 self._detach(session)
             if anyio.current_time() - begun > self._options.max_reconnect_wait:
-                pause.reset()  # not for a server that accepts connections only to close them at once
+                backoff.reset()  # not for a server that accepts connections only to close them at once
             if successor is None:
                 logger.warning("disconnected from NATS at %s: %s", session.link.address, lost)
                 self._emit(ConnectionEvent(EventKind.DISCONNECTED, lost))
                 if not self._options.reconnect:
                     return lost
                 try:
-                    successor = await reconnect(self._pool, self._options, session.link.address, pause)
+                    successor = await reconnect(self._pool, self._options, session.link.address, backoff)
                 except Exception as error:  # the credentials may come from functions, which can raise anything
                     return error
             self._counters.reconnects += 1
