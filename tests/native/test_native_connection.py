@@ -45,6 +45,20 @@ async def test_it_counts_messages_and_bytes(nats_server: NatsServer) -> None:
         assert (statistics.malformed, statistics.reconnects) == (0, 0)
 
 
+async def test_a_closed_connection_keeps_its_statistics(nats_server: NatsServer) -> None:
+    """The bytes that the last session had received were missing once the connection had closed."""
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        async with nc.subscribe("counted") as messages:
+            await nc.publish("counted", b"12345")
+            await messages.receive()
+        await nc.flush()
+        before = nc.statistics()
+    after = nc.statistics()
+    assert after.in_bytes >= before.in_bytes > len(b"MSG counted 1 5\r\n12345\r\n")
+    assert after.out_bytes >= before.out_bytes
+    assert (after.in_messages, after.out_messages) == (1, 1)
+
+
 async def test_the_events_of_a_connection(nats_server: NatsServer) -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.01) as nc:

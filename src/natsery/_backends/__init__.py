@@ -1,8 +1,8 @@
-"""The few things that anyio has no way to do, once for each event loop."""
+"""The few things that anyio does not offer, implemented for each event loop."""
 
 from anyio.lowlevel import current_token
 
 
 def is_trio() -> bool:
-    """Whether the running event loop is trio's."""
+    """Return whether trio is the running event loop."""
     return "trio" in current_token().backend_class.__module__

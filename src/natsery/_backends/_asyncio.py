@@ -1,4 +1,4 @@
-"""asyncio's own means: a re-usable wake-up, what other threads may know."""
+"""For asyncio: a reusable wake-up, and a check from other threads whether the loop still runs."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ class AsyncioWakeup:
 
 
 def liveness() -> Callable[[], bool]:
-    """What tells other threads whether this asyncio loop may still run."""
+    """Return a function for other threads that returns whether this event loop may still run."""
     loop = asyncio.get_running_loop()
     return lambda: not loop.is_closed()

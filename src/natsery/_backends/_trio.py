@@ -1,4 +1,4 @@
-"""trio's own means: a re-usable wake-up, protection from Ctrl-C, what other threads may know."""
+"""For trio: a reusable wake-up, protection from Ctrl-C, and a check from other threads whether the loop still runs."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class TrioWakeup:
 
 
 def protect_from_interrupt(function: Callable[..., Any]) -> None:
-    """Have Ctrl-C raise in the main task instead of in the middle of this function or of what it calls."""
+    """Make Ctrl-C raise in the main task instead of in this function or in what it calls."""
     trio.lowlevel.enable_ki_protection(function)
 
 
 def liveness() -> Callable[[], bool]:
-    """What tells other threads whether this trio loop still runs; it wakes the loop to find out."""
+    """Return a function for other threads that returns whether this event loop still runs; it wakes the loop to find out."""
     token = trio.lowlevel.current_trio_token()
 
     def runs() -> bool:
         try:
             token.run_sync_soon(lambda: None)
-        except (trio.RunFinishedError, OSError):  # an OSError if trio itself failed
+        except (trio.RunFinishedError, OSError):  # an OSError if trio itself has crashed
             return False
         return True
 
