@@ -9,11 +9,11 @@ import click
 
 from .._client._service_client import ServiceClient
 from .._config import ServiceConfig, endpoint, group
+from .._errors import ServiceError
 from .._native._connect import connect
-from .._server import open_server
 from .._service._request import Request
 from .._service._serve import serve
-from .._service_error import ServiceError
+from ..testing import open_server
 from ._format import format_duration
 from ._output import Column, say, show_table
 from ._runner import run_async

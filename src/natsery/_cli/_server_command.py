@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import click
 
-from .._server import open_server
 from .._tasks import background_tasks
+from ..testing import open_server
 from ._exit_codes import CommandError
 from ._output import complain, say
 from ._runner import run_async
@@ -48,7 +48,7 @@ async def _serve(port: int | None, config: Path | None, jetstream: bool, show_lo
                 tasks.start_soon(_stop_at_signal, signals, scope)
                 async with open_server(port=port, config=config, jetstream=jetstream, show_log=show_log) as running:
                     say(running.url)
-                    raise CommandError(f"nats-server ended by itself: {await running.wait_ended()}")
+                    raise CommandError(f"nats-server ended by itself: {await running.wait_exit()}")
     complain("nats-server stopped")
 
 

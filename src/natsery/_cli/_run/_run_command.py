@@ -14,10 +14,9 @@ import anyio
 import click
 
 from ..._adr32 import DEFAULT_PREFIX
-from ..._checks import GRACE_RULE, check_config
-from ..._config import ServiceConfig
-from ..._server import open_server
+from ..._config import ServiceConfig, check_seconds
 from ..._service._serve import DEFAULT_GRACE
+from ...testing import open_server
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import CommandError, Exit
@@ -77,7 +76,7 @@ def run(
     one answers them with 503. The exit status is 0 when all was drained, 1 when something had to be cut off or a worker was
     given up, 2 when the configuration cannot be loaded, 3 without a server, and 130 or 143 after a second signal.
     """  # noqa: D301  # click wants the character that \\b is
-    check_config("--grace", grace, GRACE_RULE)
+    check_seconds("--grace", grace, zero=True, infinite=True)
     chosen, options = _loop(backend, uvloop=uvloop)
     if reload:
         check_installed()
