@@ -238,7 +238,7 @@ def test_a_configuration_file_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "server.conf"
     path.write_text("max_payload: 1000")
     with NatsServer(path) as server:
-        with pytest.raises(natsery.ConfigError, match="config: cannot replace a configuration file"):
+        with pytest.raises(RuntimeError, match="cannot be reloaded with a text; restart it"):
             server.reload("max_payload: 500")
         with pytest.raises(ServerProcessError, match="nats-server has no monitoring"):
             server.monitor("varz")
@@ -266,8 +266,9 @@ def test_options_that_break_a_rule(options: dict[str, Any], text: str) -> None:
         async with open_server(**options):
             pytest.fail("it started")
 
-    with pytest.raises(natsery.ConfigError) as caught:
+    with pytest.raises((TypeError, ValueError)) as caught:
         anyio.run(main)
+    assert not isinstance(caught.value, natsery.ConfigError)
     assert str(caught.value) == text
 
 

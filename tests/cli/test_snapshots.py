@@ -133,11 +133,11 @@ def test_json_is_a_line_for_each_interval(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(lambda number: ())[0] == Exit.NOBODY
+    assert printed(lambda number: ())[0] == Exit.NOT_FOUND
     assert capsys.readouterr() == ("", "Error: no service answers\n")
-    assert printed(lambda number: (), name="calc")[0] == Exit.NOBODY
+    assert printed(lambda number: (), name="calc")[0] == Exit.NOT_FOUND
     assert capsys.readouterr() == ("", "Error: no service calc answers\n")
-    assert printed(lambda number: (), as_json=True)[0] == Exit.NOBODY
+    assert printed(lambda number: (), as_json=True)[0] == Exit.NOT_FOUND
     assert json.loads(capsys.readouterr().out)["services"] == []
 
 

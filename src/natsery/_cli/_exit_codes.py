@@ -24,7 +24,7 @@ class Exit(IntEnum):
     """The command line is wrong; nothing was done."""
     UNREACHABLE = 3
     """No server can be reached, it refuses the credentials, or the connection closed."""
-    NOBODY = 4
+    NOT_FOUND = 4
     """Nothing listens on the subject, or no such service answered."""
     TIMEOUT = 5
     """The server or the service did not answer in time."""
@@ -56,7 +56,7 @@ def status_of(error: Exception) -> Exit:
         ):
             return Exit.UNREACHABLE
         case natsery.NoRespondersError():
-            return Exit.NOBODY
+            return Exit.NOT_FOUND
         case TimeoutError():
             return Exit.TIMEOUT
         case _:

@@ -1,4 +1,4 @@
-"""Requests for handlers alone."""
+"""`make_request`: a request without a connection, for testing a handler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .._service._request import Request
 from .._subjects import literal_subject_rule, subject_rule
 
 MAX_PAYLOAD = 1024 * 1024
-"""The most bytes of a reply, as nats-server has it unless it is configured otherwise."""
+"""The most bytes of a reply: nats-server's default."""
 
 
 def make_request(
@@ -31,7 +31,7 @@ def make_request(
     headers: HeadersInput | None = None,
     endpoint: str = "test",
 ) -> tuple[Request, list[Message]]:
-    """Return a request that no connection carries, and the list in which what ``respond…`` sends is found::
+    """Return a request without a connection, and the list to which ``respond…`` adds answers::
 
         request, answers = make_request(b"1+2")
         assert await add(request) == b"3"
@@ -39,9 +39,9 @@ def make_request(
 
     Args:
         data: the payload.
-        subject: where it was sent to.
+        subject: the subject that it was sent to.
         pattern: the endpoint's subject, for ``request.tokens``; the same as ``subject`` if left out.
-        reply: where the answer goes, ``""`` for a message that wants none.
+        reply: the reply subject, ``""`` for a message that wants no answer.
         headers: its headers.
         endpoint: the endpoint's name, ``request.endpoint.name``.
 
@@ -64,7 +64,7 @@ async def _refuse(request: Request) -> bytes:
 
 @final
 class RecordingConnection(ConnectionBase):
-    """A connection to nothing that keeps what is sent."""
+    """A connection without a server that records what is sent."""
 
     def __init__(self) -> None:
         super().__init__("_INBOX.test")

@@ -16,12 +16,12 @@ from typing import Any, final
 
 import anyio.to_thread
 
-from .._errors import ConfigError
+from .._checks import WrongType, check_argument
 from ._reserved_ports import port_of, reserve_port
 from ._server_process import HOST, POLL_SECONDS, ServerProcess, ServerProcessError, check_port_free, read_log
 
 SECONDS = 10.0
-"""How long a server may take for what it is told to do."""
+"""How long a server may take to carry out a command."""
 
 
 @final
@@ -32,8 +32,8 @@ class NatsServer:
             ...
 
     Async code gets one from `open_server`. The server is a separate process with its files in a temporary folder; leaving the
-    block kills it. Methods return when the server has done what it is told. Those that are not async block the event loop for
-    that long: they are for tests, not for services. Freezing, reloading and lame duck mode need signals, which Windows lacks.
+    block kills it. Methods return when the server has carried them out. Those that are not async block the event loop
+    until then: they are for tests, not for services. Freezing, reloading and lame duck mode need signals, which Windows lacks.
 
     Args:
         config: the text of a configuration, or the path of a configuration file as a ``Path``. Its ``host`` and ``port`` do
@@ -48,8 +48,8 @@ class NatsServer:
         tls_url: the same with ``tls://``.
 
     Raises:
-        ConfigError: an argument breaks a rule.
-        ServerProcessError: nats-server is not installed, or does not do what it is told within ten seconds.
+        TypeError, ValueError: an argument breaks a rule.
+        ServerProcessError: nats-server is not installed, or does not carry out a command within ten seconds.
     """
 
     def __init__(
@@ -60,7 +60,11 @@ class NatsServer:
         jetstream: bool = False,
         show_log: bool = False,
     ) -> None:
-        _check_options(config, port, jetstream=jetstream, show_log=show_log)
+        check_argument("config", config, _config_rule)
+        if port is not None:
+            check_argument("port", port, _port_rule)
+        check_argument("jetstream", jetstream, _switch_rule)
+        check_argument("show_log", show_log, _switch_rule)
         self._folder = tempfile.TemporaryDirectory(prefix="natsery-")
         self._reservations = ExitStack()
         self._jetstream = jetstream
@@ -120,7 +124,7 @@ class NatsServer:
         process = self._running().popen
         process.send_signal(signal.SIGSTOP)
         if hasattr(os, "waitid"):
-            # Until the signal has arrived the server may still answer. What is found here stays there for others to find.
+            # The server may still answer until the signal has arrived. WNOWAIT leaves its status for `Popen`.
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
@@ -131,10 +135,12 @@ class NatsServer:
         """Give it another configuration while it runs, as ``nats-server --signal reload`` does.
 
         Raises:
-            ConfigError: it was started with a configuration file, which this does not overwrite.
+            RuntimeError: it runs with a configuration file, which this does not overwrite.
         """
         if not isinstance(self._config, str):
-            raise ConfigError("config", config, "cannot replace a configuration file")
+            raise RuntimeError(
+                "a server that runs with a configuration file cannot be reloaded with a text; restart it"
+            )
         before = self._load_time()
         self._config = config
         self._write_config()
@@ -151,7 +157,7 @@ class NatsServer:
         self.restart()
 
     def lame_duck(self) -> None:
-        """Have it send its clients to other servers and end, as ``nats-server --signal ldm`` does; return at once.
+        """Make it send its clients to other servers and end, as ``nats-server --signal ldm`` does; return at once.
 
         It ends after ``lame_duck_grace_period`` (10 s unless configured) and up to a second for each client.
         """
@@ -254,11 +260,17 @@ class NatsServer:
         return str(self.monitor("varz")["config_load_time"])
 
 
-def _check_options(config: object, port: object, *, jetstream: object, show_log: object) -> None:
-    if not isinstance(config, (str, os.PathLike)):
-        raise ConfigError("config", config, "must be the text of a configuration, or the path of a file")
-    if port is not None and (not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535):
-        raise ConfigError("port", port, "must be an int between 1 and 65535")
-    for name, value in (("jetstream", jetstream), ("show_log", show_log)):
-        if not isinstance(value, bool):
-            raise ConfigError(name, value, "must be True or False")
+def _port_rule(value: object) -> str | None:
+    wrong = "must be an int between 1 and 65535"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return WrongType(wrong)
+    return None if 1 <= value <= 65535 else wrong
+
+
+def _config_rule(value: object) -> str | None:
+    is_config = isinstance(value, (str, os.PathLike))
+    return None if is_config else WrongType("must be the text of a configuration, or the path of a file")
+
+
+def _switch_rule(value: object) -> str | None:
+    return None if isinstance(value, bool) else WrongType("must be True or False")

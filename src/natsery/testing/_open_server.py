@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from .._errors import ConfigError
+from .._checks import WrongType, check_argument
 from ._nats_server import NatsServer
 
 
@@ -34,16 +34,20 @@ async def open_server(
         show_log: send its log to this process's stderr.
 
     Raises:
-        ConfigError: an option breaks a rule.
+        TypeError, ValueError: an option breaks a rule.
         ServerProcessError: nats-server is not installed, the port is taken, or it does not accept clients within ten seconds.
 
     **Cancellation:** the server has ended before the cancellation goes on; that takes at most ten seconds.
     """
-    if config is not None and not isinstance(config, (str, os.PathLike)):
-        raise ConfigError("config", config, "must be the path of a file")
+    if config is not None:
+        check_argument("config", config, _path_rule)
     server = NatsServer("" if config is None else Path(config), port=port, jetstream=jetstream, show_log=show_log)
     try:
         await server._launch().wait_ready_async()
         yield server
     finally:
         await server._end()  # noqa: ASYNC102  # shielded and bounded in there
+
+
+def _path_rule(value: object) -> str | None:
+    return None if isinstance(value, (str, os.PathLike)) else WrongType("must be the path of a file")

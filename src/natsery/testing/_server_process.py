@@ -37,7 +37,7 @@ _LOG_PREFIX = re.compile(r"\[\d+\] \S+ \S+ \[[A-Z]{3}\] |nats-server: ")
 
 @final
 class ServerProcessError(NatseryError):
-    """nats-server is not installed, does not start, or does not do what it is told in time."""
+    """nats-server is not installed, does not start, or does not carry out a command in time."""
 
 
 @final

@@ -107,7 +107,7 @@ def finish(replies: natsery.Replies[Any] | natsery.ReplyStream[Any], found: int,
     if found:
         return Exit.OK
     print_error(f"Error: {_no_service(query)} answered")
-    return Exit.NOBODY
+    return Exit.NOT_FOUND
 
 
 def _no_service(query: Query) -> str:

@@ -169,7 +169,7 @@ class _Sender:
                     printer.error(error, reply, seconds)
                     status = Exit.FAILED
         if status is None and replies.ended is natsery.EndReason.NO_RESPONDERS:
-            raise CommandError(line_of(natsery.NoRespondersError(self._subject)), Exit.NOBODY)
+            raise CommandError(line_of(natsery.NoRespondersError(self._subject)), Exit.NOT_FOUND)
         if status is None:
             await check_server(nc)
             raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)

@@ -38,6 +38,8 @@ class Supervisor:
         self._signals: list[signal.Signals] = []
         self._has_changed = False
         self._wakeup = anyio.Event()
+        self._is_clean = True
+        self._has_given_up = False
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
@@ -49,18 +51,18 @@ class Supervisor:
                 tasks.start_soon(watch, Path.cwd(), self._on_change, stop_watching, name="natsery run files")
                 await checkpoint()  # lets the task begin to watch, so that no change is missed
             try:
-                workers = await self._run_workers(environment)
+                await self._run_workers(environment)
                 while self._reload and not self._signals:
-                    workers = await self._run_workers(environment)
+                    await self._run_workers(environment)
             finally:
                 stop_watching.set()
             tasks.cancel_scope.cancel("every worker has ended")
         if len(self._signals) > 1:
             return status_after(self._signals[1])
         # With ``--reload``, a worker that is given up is no failure: the user may change the files and go on.
-        return Exit.OK if workers.is_clean and (self._reload or not workers.given_up) else Exit.FAILED
+        return Exit.OK if self._is_clean and (self._reload or not self._has_given_up) else Exit.FAILED
 
-    async def _run_workers(self, environment: dict[str, str]) -> WorkerProcesses:
+    async def _run_workers(self, environment: dict[str, str]) -> None:
         """Run workers until they have ended and it is time to replace them, or to end as well."""
         self._has_changed = False
         self._wakeup = anyio.Event()
@@ -75,10 +77,10 @@ class Supervisor:
             workers.stop()
         await workers.run()
         self._current = None
+        self._is_clean, self._has_given_up = workers.is_clean, workers.given_up
         if self._reload and not self._signals and not self._has_changed:
             print_status("waiting for a Python file to change")
             await self._wakeup.wait()
-        return workers
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for each in signals:

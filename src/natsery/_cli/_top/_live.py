@@ -46,17 +46,18 @@ async def watch_live(nc: natsery.NativeConnection, options: WatchOptions) -> int
     """
     # The receiver comes first, so that no signal ends the program while the terminal is taken over.
     with anyio.open_signal_receiver(*ENDING_SIGNALS, *OTHER_SIGNALS) as signals:
-        async with open_terminal() as terminal, anyio.create_task_group() as tasks:
+        async with open_terminal() as terminal:
             live = _Live(nc, options, terminal)
-            with ServerStatus.watch(nc, live.mark_changed) as status:
-                tasks.start_soon(live.handle_signals, signals)
-                tasks.start_soon(live.paint, status)
-                tasks.start_soon(live.poll, status)
-                if terminal.has_keys:
-                    tasks.start_soon(live.handle_keys)
-                await live.done.wait()
-            tasks.cancel_scope.cancel("the user has quit")
-        return live.ended_by
+            async with anyio.create_task_group() as tasks:
+                with ServerStatus.watch(nc, live.mark_changed) as status:
+                    tasks.start_soon(live.handle_signals, signals)
+                    tasks.start_soon(live.paint, status)
+                    tasks.start_soon(live.poll, status)
+                    if terminal.has_keys:
+                        tasks.start_soon(live.handle_keys)
+                    await live.done.wait()
+                tasks.cancel_scope.cancel("the live screen has ended")
+            return live.ended_by
 
 
 @final
@@ -82,7 +83,7 @@ class _Live:
         self.mark_changed()
 
     def mark_changed(self) -> None:
-        """Have the screen drawn again soon."""
+        """Mark the screen as outdated, so that it is drawn again."""
         self._changed.set()
 
     async def poll(self, status: ServerStatus) -> None:

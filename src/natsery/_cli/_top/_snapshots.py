@@ -60,7 +60,7 @@ async def print_snapshots(nc: natsery.abc.Connection, options: WatchOptions, *, 
         return Exit.OK
     if not as_json:
         print_error(f"Error: {options.empty_text.lower().removesuffix('.')}")
-    return Exit.NOBODY
+    return Exit.NOT_FOUND
 
 
 def _print_table(services: tuple[ServiceFigures, ...], options: WatchOptions, *, is_first: bool) -> None:
