@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import natsery
 from natsery import __main__ as command
 from natsery.testing import ServerProcessError, _server_process, open_server
 
@@ -58,6 +59,11 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in capsys.readouterr().err
     assert command.main(["demo", "--help"]) == 0
     assert "nats-server" in capsys.readouterr().out
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"natsery, version {natsery.__version__}\n"
 
 
 def test_a_missing_server_is_one_clear_line(

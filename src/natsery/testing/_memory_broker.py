@@ -115,7 +115,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         nc._permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
 
     def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
-        """Drop the next ``count`` messages for a connection's subscriptions to ``subject``, as a server does for a slow consumer."""
+        """Drop the next ``count`` messages for a connection's subscriptions to ``subject``, as for a slow consumer."""
         nc._drop_next(check_argument("subject", subject, subject_rule), count)
 
     # Called by connections

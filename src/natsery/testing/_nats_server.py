@@ -138,7 +138,7 @@ class NatsServer:
             RuntimeError: it runs with a configuration file, which this does not overwrite.
         """
         if not isinstance(self._config, str):
-            raise RuntimeError(
+            raise RuntimeError(  # noqa: TRY004  # not the argument is wrong
                 "a server that runs with a configuration file cannot be reloaded with a text; restart it"
             )
         before = self._load_time()

@@ -17,8 +17,8 @@ import natsery
 
 from .._argument_checks import renamed
 from .._exit_codes import CommandError, Exit
-from ._contexts import contexts_folder, read_context
 from ._help import ConnectionOption
+from ._nats_contexts import contexts_folder, read_context
 from ._secrets import secret, secret_file
 from ._sources import FIELDS, environment_source, merge, names_of, options_source
 from ._tls import tls_context

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import natsery
-from natsery._cli._connection_options._contexts import contexts_folder, read_context
+from natsery._cli._connection_options._nats_contexts import contexts_folder, read_context
 from natsery._cli._connection_options._sources import Source
 from natsery._cli._exit_codes import CommandError, Exit
 
