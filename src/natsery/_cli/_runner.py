@@ -30,7 +30,7 @@ def run_async(
     """
     try:
         return anyio.run(function, *arguments, backend=backend, backend_options=backend_options or {})
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103  # raised below; no task catches it here
         failure = _unwrap(error)
     # Outside of the block, so that the group does not become the context of what was in it.
     if isinstance(failure, (natsery.NatseryError, OSError)) and not isinstance(failure, BrokenPipeError):

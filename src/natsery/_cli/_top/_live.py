@@ -48,15 +48,15 @@ async def watch_live(nc: natsery.NativeConnection, options: WatchOptions) -> int
     with anyio.open_signal_receiver(*ENDING_SIGNALS, *OTHER_SIGNALS) as signals:
         async with open_terminal() as terminal:
             live = _Live(nc, options, terminal)
-            async with anyio.create_task_group() as tasks:
-                with ServerStatus.watch(nc, live.mark_changed) as status:
+            with ServerStatus.watch(nc, live.mark_changed) as status:
+                async with anyio.create_task_group() as tasks:
                     tasks.start_soon(live.handle_signals, signals)
                     tasks.start_soon(live.paint, status)
                     tasks.start_soon(live.poll, status)
                     if terminal.has_keys:
                         tasks.start_soon(live.handle_keys)
                     await live.done.wait()
-                tasks.cancel_scope.cancel("the live screen has ended")
+                    tasks.cancel_scope.cancel("the live screen has ended")
             return live.ended_by
 
 
