@@ -172,7 +172,7 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
                     begun = trio.current_time()
                     assert not await this.poller.poll(0.5)
                     assert trio.current_time() - begun == pytest.approx(0.1), "it does not wait for what cannot come"
-                assert link.is_away
+                assert link.is_disconnected
                 assert link.message == (
                     "Disconnected from the server, these are the last figures: the broker ended the connection"
                 )
@@ -182,7 +182,7 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
                     pytest.fail("it is not back")
                 this.broker.reconnect(this.nc)
                 await link.wait_connected()
-                assert not link.is_away
+                assert not link.is_disconnected
                 assert link.message == ""
                 assert this.stale() == []
                 await this.ask(0.5)

@@ -202,7 +202,7 @@ def test_a_terminal_that_knows_ascii_alone() -> None:
 
 def test_scrolled_with_the_server_away() -> None:
     assert show(
-        View(level=Level.ALL, offset=3), 80, 10, is_away=True, message="The server is away", malformed=1
+        View(level=Level.ALL, offset=3), 80, 10, is_disconnected=True, message="The server is away", malformed=1
     ) == golden(
         r"""
         natsery top  nats://127.0.0.1:4222                     every 1 s · by requests/s
@@ -306,4 +306,4 @@ def test_errors_stand_out_and_what_is_stale_or_old_is_dim() -> None:
     assert "bold red" in found["divide"]
     assert "bold red" not in found["add"]
     assert found["two"] == {"dim"}
-    assert all(each == {"dim"} for each in styles(View(level=Level.ALL), is_away=True).values())
+    assert all(each == {"dim"} for each in styles(View(level=Level.ALL), is_disconnected=True).values())

@@ -105,11 +105,7 @@ class NatsServer:
     def kill(self, how: signal.Signals | None = None) -> None:
         """End it with a signal, ``SIGKILL`` if left out, and wait until it has ended. Safe when it does not run."""
         if self._server is not None:
-            if how is None:
-                self._server.popen.kill()
-                self._server.thaw()
-            else:
-                self._server.popen.send_signal(how)
+            self._server.popen.kill() if how is None else self._server.popen.send_signal(how)
             self.wait_ended()
 
     def restart(self, config: str | None = None) -> None:

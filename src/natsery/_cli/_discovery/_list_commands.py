@@ -87,9 +87,9 @@ def ping(settings: Settings, query: Query, *, as_json: bool) -> Exit:
 async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
     async with settings.connect("natsery ping") as nc:
         client = natsery.ServiceClient(nc, prefix=settings.prefix)
-        begun = anyio.current_time()
+        start = anyio.current_time()
         async with client.discover("PING", **query.arguments()) as replies:
-            found = [(each, round((anyio.current_time() - begun) * 1e9)) async for each in replies]
+            found = [(each, round((anyio.current_time() - start) * 1e9)) async for each in replies]
         if not found and replies.ended is not natsery.EndReason.NO_RESPONDERS:
             await check_server(nc)
     if as_json:

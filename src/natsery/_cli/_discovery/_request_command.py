@@ -136,15 +136,15 @@ class _Sender:
         times: list[float] = []
         async with settings.connect("natsery request") as nc:
             for _ in range(self._count):
-                begun = anyio.current_time()
+                start = anyio.current_time()
                 try:
-                    statuses.append(await self._send(nc, printer, begun))
+                    statuses.append(await self._send(nc, printer, start))
                 except CommandError as error:
                     if self._count == 1:
                         raise
                     error.show()
                     statuses.append(Exit(error.exit_code))
-                times.append(anyio.current_time() - begun)
+                times.append(anyio.current_time() - start)
         if self._count > 1:
             failed = sum(status is not Exit.OK for status in statuses)
             mean = sum(times) / len(times)
@@ -154,13 +154,13 @@ class _Sender:
             )
         return next((status for status in statuses if status is not Exit.OK), Exit.OK)
 
-    async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, begun: float) -> Exit:
+    async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         status: Exit | None = None
         async with natsery.ServiceClient(nc).request_many(
             self._subject, self._data, headers=self._headers, wait=self._timeout, count=self._replies
         ) as replies:
             async for reply in replies:
-                seconds = anyio.current_time() - begun
+                seconds = anyio.current_time() - start
                 error = natsery.ServiceError.from_message(reply)
                 if error is None:
                     printer.reply(reply, seconds)

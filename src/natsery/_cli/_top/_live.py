@@ -154,7 +154,7 @@ class _Live:
             interval=self._options.interval,
             now=self._moment,
             message=status.message,
-            is_away=status.is_away,
+            is_disconnected=status.is_disconnected,
             malformed=self._malformed,
             empty_text=self._options.empty_text if self._has_polled else "Asking...",
             has_keys=self._terminal.has_keys,

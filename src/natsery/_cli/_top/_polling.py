@@ -55,16 +55,16 @@ class ServerStatus:
     """Whether a connection has its server.
 
     Attributes:
-        is_away: whether the server is disconnected.
+        is_disconnected: whether the server is disconnected.
         message: the text about it for the user, ``""`` for none.
     """
 
     def __init__(self, nc: natsery.abc.Connection, on_change: Callable[[], None]) -> None:
-        self.is_away: bool = not nc.is_connected
+        self.is_disconnected: bool = not nc.is_connected
         self.message: str = ""
         self._on_change = on_change
         self._connected = anyio.Event()
-        if not self.is_away:
+        if not self.is_disconnected:
             self._connected.set()
 
     @classmethod
@@ -85,12 +85,12 @@ class ServerStatus:
     def _handle_event(self, event: natsery.ConnectionEvent) -> None:
         match event.kind:
             case natsery.EventKind.DISCONNECTED:
-                self.is_away = True
+                self.is_disconnected = True
                 self._connected = anyio.Event()
                 reason = f": {line_of(event.error)}" if event.error is not None else ""
                 self.message = f"Disconnected from the server, these are the last figures{reason}"
             case natsery.EventKind.RECONNECTED | natsery.EventKind.CLOSED:
-                self.is_away = False
+                self.is_disconnected = False
                 self.message = ""
                 self._connected.set()
             case natsery.EventKind.LAME_DUCK:
@@ -134,11 +134,11 @@ class Poller:
         **Cancellation:** the meter is in the middle of a round. A checkpoint.
         """
         await self._status.wait_connected()
-        begun = anyio.current_time()
+        start = anyio.current_time()
         most = max(seconds, MISSING_SECONDS)
         missing = set(self._meter.expected)
         is_broken = False
-        with anyio.CancelScope(deadline=begun + (most if missing else seconds)) as scope:
+        with anyio.CancelScope(deadline=start + (most if missing else seconds)) as scope:
 
             def handle_event(event: natsery.ConnectionEvent) -> None:
                 nonlocal is_broken
@@ -154,12 +154,12 @@ class Poller:
                             self._meter.add(stats, anyio.current_time())
                             missing.discard((stats.name, stats.id))
                             if not missing:
-                                scope.deadline = begun + seconds
+                                scope.deadline = start + seconds
                             on_reply()
                     finally:
                         self.malformed = len(replies.malformed)
                 # The stream ends early without responders; the round does not.
-                await anyio.sleep(max(0.0, begun + seconds - anyio.current_time()))
+                await anyio.sleep(max(0.0, start + seconds - anyio.current_time()))
             finally:
                 stop_listening()
         if is_broken:

@@ -53,7 +53,7 @@ class ScreenState:
         interval: seconds between two rounds.
         now: the current time.
         message: a message, such as that the server is disconnected.
-        is_away: whether the server is disconnected, and the figures are old.
+        is_disconnected: whether the server is disconnected, and the figures are old.
         malformed: the number of replies of the last round that could not be read.
         empty_text: the text without services.
         has_keys: whether keys can be read.
@@ -65,7 +65,7 @@ class ScreenState:
     interval: float
     now: datetime
     message: str = ""
-    is_away: bool = False
+    is_disconnected: bool = False
     malformed: int = 0
     empty_text: str = "No services answer."
     has_keys: bool = True
@@ -101,7 +101,7 @@ def draw(state: ScreenState, width: int, height: int, cells: Cells) -> Screen:
         lines += [Text(), Text(cells.shorten(state.empty_text, width))]
     else:
         layout = lay_out(rows, columns_of(state.view.level), width)
-        lines += table(shown, layout, state.view, cells, is_dim=state.is_away)
+        lines += table(shown, layout, state.view, cells, is_dim=state.is_disconnected)
     del lines[max(0, height - 1) :]
     lines += [Text()] * (height - 1 - len(lines))
     lines.append(_footer(state, len(rows), offset, len(shown), width, cells))

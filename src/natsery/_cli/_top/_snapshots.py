@@ -37,9 +37,9 @@ async def print_snapshots(nc: natsery.abc.Connection, options: WatchOptions, *, 
         poller = Poller(nc, status, meter, name=options.name, prefix=options.prefix)
         rounds = 0
         while options.count is None or printed < options.count:
-            if status.is_away:
+            if status.is_disconnected:
                 print_error(status.message)
-            begun = anyio.current_time()
+            start = anyio.current_time()
             first = max(options.interval, FIRST_ROUND_SECONDS)
             if not await poller.poll(min(options.interval, LAST_ROUND_SECONDS) if rounds else first):
                 continue
@@ -55,7 +55,7 @@ async def print_snapshots(nc: natsery.abc.Connection, options: WatchOptions, *, 
                 print_error(f"Warning: {pluralize(poller.malformed, 'answer')} could not be read")
             printed += 1
             if printed != options.count:
-                await anyio.sleep(max(0.0, begun + options.interval - anyio.current_time()))
+                await anyio.sleep(max(0.0, start + options.interval - anyio.current_time()))
     if services:
         return Exit.OK
     if not as_json:
