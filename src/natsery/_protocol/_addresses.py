@@ -81,7 +81,7 @@ def read_address(url: object) -> Address:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         port = parts.port
         # IDNA, as resolvers and certificates use it.
-        host = parts.hostname if ":" in (parts.hostname or "") else (parts.hostname or "").encode("idna").decode()
+        host = parts.hostname if ":" in (parts.hostname or "") else _idna(parts.hostname or "")
         user, password = (
             None if each is None else unquote(each, errors="strict") for each in (parts.username, parts.password)
         )
@@ -133,6 +133,13 @@ def _is_ip_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _idna(host: str) -> str:
+    encoded = host.encode("idna").decode()
+    # Once more: a character that stands for a dot can leave an empty label, which the first pass lets through.
+    encoded.encode("idna")
+    return encoded
 
 
 def _without_secrets(url: str) -> str:
