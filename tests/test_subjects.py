@@ -85,9 +85,11 @@ def test_bad_queue_groups_are_refused(name):
 FORBIDDEN = forbidden_reply_prefixes("my.srv")
 
 
-@pytest.mark.parametrize("reply", ["a", "_INBOX.x.1", "$SRV", "$SRVX.a", "my.srvx", "$KV.a", "my.other"])
+@pytest.mark.parametrize(
+    "reply", ["a", "_INBOX.x.1", "$SRV", "$SRVX.a", "my.srvx", "$KV.a", "my.other", "x" * 4056, "é" * 2028]
+)
 def test_plain_subjects_are_answerable(reply):
-    assert is_answerable(reply, FORBIDDEN)
+    assert is_answerable(reply, FORBIDDEN, 4056)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +109,12 @@ def test_plain_subjects_are_answerable(reply):
         "a.",
         ".",
         "a..b",
+        "x" * 4057,
+        "é" * 2029,
     ],
 )
 def test_control_subjects_and_broken_subjects_are_not_answerable(reply):
-    assert not is_answerable(reply, FORBIDDEN)
+    assert not is_answerable(reply, FORBIDDEN, 4056)
 
 
 @pytest.mark.parametrize(

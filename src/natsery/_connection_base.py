@@ -24,7 +24,7 @@ from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest
 from ._message import Deliver, HeadersInput, Message
 from ._protocol._commands import as_bytes
-from ._subjects import literal_subject_rule, queue_group_rule, subject_rule
+from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 
 logger = logging.getLogger("natsery")
@@ -80,6 +80,8 @@ class SubscriptionBase(abc.Subscription):
 
 class ConnectionBase(abc.Connection):
     """The parts of `abc.Connection` that do not depend on how bytes travel."""
+
+    _max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD
 
     def __init__(self, inbox: str) -> None:
         self._listeners: list[Listener] = []

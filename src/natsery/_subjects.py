@@ -128,11 +128,22 @@ def forbidden_reply_prefixes(control_prefix: str) -> tuple[str, ...]:
     return (*_NEVER_ANSWERED, f"{control_prefix}.")
 
 
-def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
-    """Whether a reply may be sent there: a literal subject outside of the control planes.
+LINE_OVERHEAD: Final = 40
+"""Bytes that a control line needs at most besides its subjects, for the verb, sizes and blanks."""
+
+MAX_CONTROL_LINE: Final = 4096
+"""Bytes of the longest control line that servers take unless they are configured otherwise."""
+
+LONG_SUBJECT: Final = 500
+"""Characters of a subject from which on its length in bytes is compared with what a control line can hold."""
+
+
+def is_answerable(reply: str, forbidden: tuple[str, ...], max_bytes: int) -> bool:
+    """Whether a reply may be sent there: a literal subject outside of the control planes, of at most so many bytes.
 
     A requester chooses the reply subject and the service publishes to it with its own permissions, so one message with
-    a reply of ``$SRV.PING`` would make services answer one another.
+    a reply of ``$SRV.PING`` would make services answer one another. A server closes connections that send it a longer line
+    than it takes.
     """
     return not (
         reply.startswith(forbidden)
@@ -141,4 +152,5 @@ def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
         or ".." in reply
         or reply[0] == "."
         or reply[-1] == "."
+        or (len(reply) > LONG_SUBJECT and len(reply.encode()) > max_bytes)
     )

@@ -21,6 +21,7 @@ from .._protocol import _commands
 from .._protocol._addresses import Address
 from .._protocol._commands import SIZE_FIELDS, SMALL, check_line
 from .._protocol._server_info import ServerInfo
+from .._subjects import LINE_OVERHEAD
 from ._authentication import check_files
 from ._connection_statistics import ConnectionStatistics, Counters
 from ._connector import Backoff, connect_elsewhere, connect_first, reconnect
@@ -36,9 +37,6 @@ logger = logging.getLogger("natsery")
 
 CLOSE_SECONDS = 2.0
 """Seconds that closing waits for the server to receive what was sent."""
-
-LINE_OVERHEAD = 40
-"""Bytes that a control line needs at most besides its subjects, for the verb, sizes and blanks."""
 
 MOVE_SECONDS = 2.0
 """Seconds that a server in lame-duck mode has to deliver what it still holds for this connection."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from .._errors import MaxPayloadError, shorten
 from .._message import Headers, HeadersInput
+from .._subjects import LINE_OVERHEAD, LONG_SUBJECT, MAX_CONTROL_LINE
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -21,9 +21,6 @@ SIZE_FIELDS: Final = tuple(b" %d\r\n" % size for size in range(SMALL))
 """The ends of control lines for small payloads: a look-up is faster than formatting the number."""
 
 _BLANK: Final = re.compile(r"\s")
-
-_LONG_SUBJECT: Final = 500
-"""Longer subjects, in characters, have their length in bytes checked."""
 
 
 def connect(options: Mapping[str, Any]) -> bytes:
@@ -54,7 +51,7 @@ def publish(
     reply: str,
     headers: HeadersInput | None,
     max_payload: int,
-    max_subjects: float = math.inf,
+    max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD,
 ) -> bytes:
     """Return a complete PUB or HPUB command.
 
@@ -75,7 +72,7 @@ def publish(
     if type(data) is not bytes:
         data = as_bytes(data)
     # Short, printable and without blanks is the common case, which needs no further check.
-    if reply or not subject.isprintable() or " " in subject or not subject or len(subject) > _LONG_SUBJECT:
+    if reply or not subject.isprintable() or " " in subject or not subject or len(subject) > LONG_SUBJECT:
         check_line(subject, reply, max_subjects)
         target = f"{subject} {reply}".encode() if reply else subject.encode()
     else:
@@ -99,7 +96,7 @@ def publish_reply(reply: str, data: bytes) -> bytes:
     return b"".join((b"PUB ", reply.encode(), size_field, data, b"\r\n"))
 
 
-def check_line(subject: str, other: str, max_subjects: float) -> None:
+def check_line(subject: str, other: str, max_subjects: int) -> None:
     """Check a subject, and the reply subject or queue group that follows it in a control line.
 
     The server would take white space for a separator, and what follows it for another field or command.
@@ -116,7 +113,7 @@ def check_line(subject: str, other: str, max_subjects: float) -> None:
     if _BLANK.search(other):
         raise _wrong("reply", other, "must not contain white space")
     if size > max_subjects:
-        reason = f"must, with the reply subject or queue group, not be longer than {max_subjects:g} bytes"
+        reason = f"must, with the reply subject or queue group, not be longer than {max_subjects} bytes"
         raise _wrong("subject", subject, reason)
 
 

@@ -9,7 +9,7 @@ from .. import abc
 from .._config import ServiceConfig
 from .._errors import NatseryError
 from .._fast_path import fast_path
-from .._subjects import forbidden_reply_prefixes
+from .._subjects import forbidden_reply_prefixes, is_answerable
 from .._turns import Turns
 from ._error_replies import Refusals
 from ._error_reporting import ErrorReporter
@@ -48,6 +48,10 @@ class ServiceContext:
         self.forbidden_replies = forbidden_reply_prefixes(config.prefix)
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
         self.turns = Turns()
+
+    def may_answer(self, reply: str) -> bool:
+        """Whether a reply may be sent to a subject that a requester chose."""
+        return is_answerable(reply, self.forbidden_replies, self.fast_path._max_subjects)
 
     def lose_subscription(self, error: NatseryError, endpoint: Endpoint | None) -> None:
         """End the service because the server has taken a subscription away."""

@@ -14,7 +14,6 @@ from .._fast_path import FastSubscription, Interest
 from .._message import Message
 from .._responses import check_json
 from .._service_error import error_headers
-from .._subjects import is_answerable
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class ControlPlane:
         reply = message.reply
         if not reply:
             self._errors.report(MalformedRequestError(message.subject, "it has no reply subject"))
-        elif not is_answerable(reply, self._context.forbidden_replies):
+        elif not self._context.may_answer(reply):
             reason = f"its reply subject {reply!r:.200} may not be answered"
             self._errors.report(MalformedRequestError(message.subject, reason))
         elif not (self._slow if verb is Verb.STATS else self._quick).put((verb, reply)):

@@ -13,7 +13,7 @@ from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
 from .._statistics import Counters, Failure, FailureCause
-from .._subjects import is_answerable
+from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class
 from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
@@ -139,11 +139,18 @@ class RequestQueue:
         if self._is_cut_off:
             self._error_replies.cut_off(request)
             return
-        # The look in the middle is `is_answerable`'s, but quicker: it lets nothing pass that that one refuses.
+        # The first condition is `is_answerable`'s, but quicker: it lets nothing pass that that one refuses.
         if (
             reply
-            and (reply[0] in self._suspicious or reply[-1] == "." or "*" in reply or ">" in reply or ".." in reply)
-            and not is_answerable(reply, self._context.forbidden_replies)
+            and (
+                reply[0] in self._suspicious
+                or reply[-1] == "."
+                or "*" in reply
+                or ">" in reply
+                or ".." in reply
+                or len(reply) > LONG_SUBJECT
+            )
+            and not self._context.may_answer(reply)
         ):
             self._counters.malformed += 1
             reason = f"its reply subject {reply!r:.200} may not be answered"
