@@ -11,7 +11,8 @@ import time
 
 from peers import PEERS, own_command
 
-from processes import await_line, ended, finish_requester, nats_server, progress, service, start_requester
+from natsery.testing import NatsServer
+from processes import await_line, ended, finish_requester, progress, service, start_requester
 
 MEASURED = ("native-asyncio", "native-trio", "adapted-asyncio", "bridged-trio", "nats-py")
 COLUMNS = ("requests", "answered", "refused", "failed", "lost", "unexpected")
@@ -40,9 +41,9 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| peer | drains | requests | answered | refused (503) | other replies | lost | unexpected |", flush=True)
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    with nats_server() as url:
+    with NatsServer() as server:
         for key in MEASURED:
-            seen = drain_under_load(key, url, arguments.drains, arguments.outstanding)
+            seen = drain_under_load(key, server.url, arguments.drains, arguments.outstanding)
             cells = " | ".join(f"{seen[column]:.0f}" for column in COLUMNS)
             print(f"| {PEERS[key].title} | {arguments.drains} | {cells} |", flush=True)
 

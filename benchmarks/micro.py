@@ -17,12 +17,11 @@ from tempfile import TemporaryDirectory
 from installations import UnavailableError
 from peers import BASELINE, PEERS
 
+from natsery.testing import NatsServer
 from processes import (
     ServiceFailedError,
     finish_requester,
-    nats_server,
     progress,
-    server_version,
     service,
     start_requester,
 )
@@ -124,9 +123,9 @@ def print_table(contestants: list[Contestant], runs: list[Results]) -> None:
             print(f"| {outstanding} | {each.title} | {' | '.join(cells)} | {errors:.0f} |")
 
 
-def print_versions(contestants: list[Contestant], skipped: dict[str, str]) -> None:
+def print_versions(server: NatsServer, contestants: list[Contestant], skipped: dict[str, str]) -> None:
     """What was measured, and what was not and why."""
-    print(f"\n{server_version()}, {os.cpu_count()} processors")
+    print(f"\nnats-server: v{server.monitor('varz')['version']}, {os.cpu_count()} processors")
     for each in contestants:
         print(f"{each.title}: {each.versions}")
     for title, reason in skipped.items():
@@ -149,15 +148,15 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many requests in each (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where to keep what is installed for peers (nowhere)")
     arguments = parser.parse_args()
-    with TemporaryDirectory(prefix="natsery-peers-") as temporary, nats_server() as url:
+    with TemporaryDirectory(prefix="natsery-peers-") as temporary, NatsServer() as server:
         folder = (arguments.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        contestants, skipped = find_contestants(arguments.peers, url, folder)
+        contestants, skipped = find_contestants(arguments.peers, server.url, folder)
         if PEERS[BASELINE].title in skipped:
             raise SystemExit(f"nothing to compare with: {skipped[PEERS[BASELINE].title]}")
-        runs = [one_run(contestants, url, number, arguments.scale) for number in range(1, arguments.runs + 1)]
+        runs = [one_run(contestants, server.url, number, arguments.scale) for number in range(1, arguments.runs + 1)]
         print_table(contestants, runs)
-        print_versions(contestants, skipped)
+        print_versions(server, contestants, skipped)
 
 
 if __name__ == "__main__":

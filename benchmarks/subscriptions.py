@@ -19,8 +19,10 @@ from pathlib import Path
 import anyio
 from transports import BACKENDS, TRANSPORTS, open_connection
 
-from natsery.abc import Connection, Message
-from processes import nats_server, progress
+from natsery import Message
+from natsery.abc import Connection
+from natsery.testing import NatsServer
+from processes import progress
 
 WARM_UP_CYCLES = 100
 
@@ -141,10 +143,10 @@ def main() -> None:
     if (arguments.transport, name) == ("adapted", "trio"):
         parser.error("a nats-py client lives in asyncio")
     backend, options = BACKENDS[name]
-    with nats_server() as url:
+    with NatsServer() as server:
         print(f"natsery {arguments.transport}, {name}")
         print()
-        run = partial(measure, arguments.transport, url, arguments.cycles, arguments.subscriptions)
+        run = partial(measure, arguments.transport, server.url, arguments.cycles, arguments.subscriptions)
         anyio.run(run, backend=backend, backend_options=options)
 
 

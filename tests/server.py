@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from natsery.testing import NatsServer as NatsServer
-from natsery.testing._nats_server import port_of, reserve_port
+from natsery.testing._reserved_ports import port_of, reserve_port
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_a_service_has_defaults():
         ("name", "a\n"),
         ("version", "1.0"),
         ("version", "1.0.0\n"),
-        ("description", None),
+        ("description", 0),
         ("description", "\ud800"),
         ("queue_group", ""),
         ("queue_group", "a b"),

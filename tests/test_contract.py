@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 import natsery
+from natsery import ConnectionEvent, EventKind, Message
 from natsery._fast_path import Interest, fast_path
-from natsery.abc import Connection, ConnectionEvent, EventKind, Message
+from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from .conftest import BACKENDS, MATRIX, open_connection
@@ -89,14 +90,14 @@ async def test_messages_are_made_as_the_subscriber_says(nc: Connection) -> None:
 async def test_messages_arrive_whole_and_in_order(nc: Connection) -> None:
     received: list[Message] = []
     await nc.add_subscription("a.*", received.append)
-    await nc.publish("a.1", b"\r\nMSG\x00\xff", reply="r.é", headers={"Name": "välue"})
+    await nc.publish("a.1", b"\r\nMSG\x00\xff", reply="r.é", headers={"Name": "value"})
     await nc.publish("a.é")
     for number in range(200):
         await nc.publish("a.n", b"%d" % number)
     await nc.flush()
     first, second, *others = received
     assert (first.subject, first.data, first.reply) == ("a.1", b"\r\nMSG\x00\xff", "r.é")
-    assert first.headers["NAME"] == "välue"
+    assert first.headers["NAME"] == "value"
     assert (second.subject, second.data, second.reply, len(second.headers)) == ("a.é", b"", "", 0)
     assert [message.data for message in others] == [b"%d" % number for number in range(200)]
 
@@ -176,7 +177,7 @@ async def test_a_request_gets_its_reply(nc: Connection) -> None:
 
 async def test_a_request_that_nobody_answers(nc: Connection) -> None:
     async with bounded():
-        with pytest.raises(natsery.NoRespondersError, match="nobody listens on 'nowhere'"):
+        with pytest.raises(natsery.NoRespondersError, match="no subscription to 'nowhere'"):
             await nc.request("nowhere")
         await nc.add_subscription("silent", lambda message: None)
         with anyio.move_on_after(0.01) as scope:
@@ -210,16 +211,16 @@ async def test_bad_input_is_refused_and_sends_nothing(nc: Connection) -> None:
     await nc.flush()
     received.clear()
     for subject in ("", "a b", "a..b", "a.", "a.*"):
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.publish(subject)
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.request(subject)
     for subject in ("", "a b", "a..b", ">.a", "a*"):
-        with pytest.raises(natsery.ConfigError, match="subject"):
+        with pytest.raises(ValueError, match="subject"):
             await nc.add_subscription(subject, received.append)
-    with pytest.raises(natsery.ConfigError, match="queue_group"):
+    with pytest.raises(ValueError, match="queue_group"):
         await nc.add_subscription("a", received.append, queue_group="a b")
-    with pytest.raises(natsery.ConfigError, match="header"):
+    with pytest.raises(ValueError, match="header"):
         await nc.publish("a", headers={"a": "b\r\nc: d"})
     with pytest.raises(natsery.MaxPayloadError):
         await nc.publish("a", bytes(nc.max_payload + 1))

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+import natsery
 from natsery import __main__ as command
-from natsery import _server
-from natsery._server import ServerProcessError, open_server
+from natsery.testing import ServerProcessError, _server_process, open_server
 
 from .processes import running
 
@@ -61,10 +61,15 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nats-server" in capsys.readouterr().out
 
 
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"natsery, version {natsery.__version__}\n"
+
+
 def test_a_missing_server_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(_server_process.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert command.main(["demo"]) == 1
     out, err = capsys.readouterr()
@@ -104,7 +109,7 @@ def test_a_server_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatc
     program = tmp_path / "nats-server"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
-    monkeypatch.setattr(_server, "find_program", lambda: str(program))
+    monkeypatch.setattr(_server_process, "find_program", lambda: str(program))
 
     async def main() -> None:
         async with open_server():

@@ -13,7 +13,21 @@ import natsery
 
 ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PURE = ("_errors", "_events", "_message", "_adr32", "_config", "_responses", "_statistics", "_protocol")
+PURE = (
+    "_adr32",
+    "_checks",
+    "_config",
+    "_errors",
+    "_events",
+    "_message",
+    "_nuid",
+    "_protocol",
+    "_responses",
+    "_service_error",
+    "_statistics",
+    "_subjects",
+    "_version",
+)
 LOOPS = {"anyio", "trio", "asyncio", "nats"}
 
 
@@ -39,15 +53,20 @@ def nodes_at_runtime(node):
         yield from nodes_at_runtime(child)
 
 
+def names_in(node, path):
+    """What an import statement of a module imports, in full."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        package = ("natsery", *path.relative_to(ROOT).parent.parts)
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = ".".join((*base, *((node.module,) if node.module else ())))
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
 def imports_of(path, source=None):
-    package = ("natsery", *path.relative_to(ROOT).parent.parts)
     for node in nodes_at_runtime(ast.parse(source if source is not None else path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join((*base, *((node.module,) if node.module else ())))
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+        yield from names_in(node, path)
 
 
 def tops_of(path):
@@ -116,6 +135,31 @@ def test_the_command_is_the_only_one_to_need_its_extra():
 def test_nothing_imports_the_command(layer):
     imports = [name for path in MODULES if layer_of(path) == layer for name in imports_of(path)]
     assert not any(name.split(".")[:2] == ["natsery", "_cli"] for name in imports)
+
+
+def uses_of_natsery(path, source=None):
+    """The names of natsery that a module uses, also for type checking, except for those of the command itself."""
+    for node in ast.walk(ast.parse(source if source is not None else path.read_text(encoding="utf-8"))):
+        names = [ast.unparse(node)] if isinstance(node, ast.Attribute) else names_in(node, path)
+        for name in names:
+            if name.split(".")[0] == "natsery" and name.split(".")[1:2] != ["_cli"]:
+                yield name
+
+
+def is_public(name):
+    return not any(part.startswith("_") and part != "__version__" for part in name.split("."))
+
+
+def test_all_uses_of_natsery_in_a_command_are_found():
+    source = "import natsery._a\nfrom .._b import c\nfrom .. import d\nif TYPE_CHECKING:\n from natsery import _e\nnatsery._f.g(x)"
+    found = list(uses_of_natsery(ROOT / "_cli" / "x.py", source))
+    assert set(found) == {"natsery._a", "natsery._b.c", "natsery.d", "natsery._e", "natsery._f", "natsery._f.g"}
+    assert [name for name in found if is_public(name)] == ["natsery.d"]
+
+
+@modules("__main__", "_cli")
+def test_the_command_uses_the_public_api_only(path):
+    assert [name for name in uses_of_natsery(path) if not is_public(name)] == []
 
 
 @modules("_service")

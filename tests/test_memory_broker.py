@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import natsery
-from natsery.abc import ConnectionEvent, EventKind, Message
+from natsery import ConnectionEvent, EventKind, Message
 from natsery.testing import MemoryBroker, make_request
 
 from .conftest import BACKENDS, QUICK_BACKENDS
@@ -175,7 +175,7 @@ async def test_a_handler_that_answers_itself() -> None:
     await item(request)
     first, second = answers
     assert (first.subject, first.data, first.headers["a"]) == ("_INBOX.test", b"7 3", "b")
-    assert str(natsery.service_error(second.data, second.headers)) == "404:no such item"
+    assert str(natsery.ServiceError.from_message(second)) == "404:no such item"
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,20 @@ async def test_a_handler_that_answers_itself() -> None:
     [({"data": "text"}, "data"), ({"subject": "a.*"}, "subject"), ({"pattern": "a b"}, "pattern")],
 )
 async def test_a_request_that_breaks_the_rules(arguments: dict[str, Any], field: str) -> None:
-    with pytest.raises(natsery.ConfigError, match=field):
+    with pytest.raises(TypeError if field == "data" else ValueError, match=f"^{field}: "):
         make_request(**arguments)
+
+
+async def test_a_made_request_knows_a_whole_endpoint() -> None:
+    request, _ = make_request(subject="orders.7", pattern="orders.*", endpoint="orders")
+    assert (request.endpoint.name, request.endpoint.subject, request.endpoint.queue_group) == (
+        "orders",
+        "orders.*",
+        "q",
+    )
+    assert request.endpoint.metadata == {}
+    assert request.endpoint.pending == 0
+    assert request.endpoint.stats().num_requests == 0
 
 
 def test_a_delay_in_virtual_time() -> None:

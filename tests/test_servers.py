@@ -10,7 +10,7 @@ import nats
 import pytest
 
 from natsery.testing import ServerProcessError
-from natsery.testing._nats_server import port_of, reserve_port
+from natsery.testing._reserved_ports import port_of, reserve_port
 
 from .certificates import Certificates
 from .operator_mode import USER, Account, Key, Operator, nkey_config

@@ -8,7 +8,7 @@ import pytest
 
 from natsery import Clock, FailureCause
 from natsery._responses import check_json
-from natsery._statistics import LAST_ERROR_LENGTH, Counters
+from natsery._statistics import LAST_ERROR_LENGTH, Counters, Failure
 
 
 def snapshot(counters, data=None):
@@ -31,7 +31,7 @@ def test_fresh_counters_are_zero():
 
 def test_a_failure_changes_everything_together():
     counters = Counters()
-    counters.count_failure(FailureCause.TIMEOUT, 504, "Deadline Exceeded", 7)
+    counters.count_failure(Failure(FailureCause.TIMEOUT, 504, "Deadline Exceeded"), 7)
     stats = snapshot(counters)
     assert (stats.num_requests, stats.num_errors, stats.processing_time) == (1, 1, 7)
     assert stats.last_error == "504:Deadline Exceeded"
@@ -41,7 +41,7 @@ def test_a_failure_changes_everything_together():
 def test_failures_add_up_by_cause():
     counters = Counters()
     for cause in (FailureCause.EXCEPTION, FailureCause.EXCEPTION, FailureCause.OVERLOADED):
-        counters.count_failure(cause, 500, "x")
+        counters.count_failure(Failure(cause, 500, "x"))
     stats = snapshot(counters)
     assert stats.failures == {"exception": 2, "overloaded": 1}
     assert sum(stats.failures.values()) == stats.num_errors
@@ -56,7 +56,7 @@ def test_the_average_is_rounded_down():
 
 def test_reset_begins_again_at_zero():
     counters = Counters()
-    counters.count_failure(FailureCause.EXCEPTION, 500, "x", 5)
+    counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"), 5)
     counters.malformed = 2
     counters.reset()
     assert snapshot(counters) == snapshot(Counters())
@@ -74,7 +74,7 @@ def test_a_request_under_way_at_a_reset_is_counted_whole_afterwards():
 def test_a_good_request_can_turn_into_a_failure_without_counting_twice():
     counters = Counters()
     succeed(counters, 5)
-    counters.turn_into_failure(FailureCause.UNDELIVERABLE, 503, "gone")
+    counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
     stats = snapshot(counters)
     assert (stats.num_requests, stats.num_errors, stats.last_error) == (1, 1, "503:gone")
     assert stats.failures == {"undeliverable": 1}
@@ -84,7 +84,7 @@ def test_turning_into_a_failure_after_a_reset_leaves_no_error_without_a_request(
     counters = Counters()
     succeed(counters, 5)
     counters.reset()
-    counters.turn_into_failure(FailureCause.UNDELIVERABLE, 503, "gone")
+    counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
     assert snapshot(counters) == snapshot(Counters())
 
 
@@ -92,30 +92,30 @@ def test_errors_never_outnumber_requests_after_a_reset():
     counters = Counters()
     succeed(counters, 5)
     counters.reset()
-    counters.count_failure(FailureCause.EXCEPTION, 500, "x")
-    counters.turn_into_failure(FailureCause.UNDELIVERABLE, 503, "gone")
+    counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"))
+    counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
     stats = snapshot(counters)
     assert (stats.num_requests, stats.num_errors, stats.last_error) == (1, 1, "500:x")
 
 
 def test_a_long_description_is_cut():
     counters = Counters()
-    counters.count_failure(FailureCause.SERVICE_ERROR, 400, "x" * 5000)
+    counters.count_failure(Failure(FailureCause.SERVICE_ERROR, 400, "x" * 5000))
     assert counters.last_error == "400:" + "x" * LAST_ERROR_LENGTH
 
 
 def test_a_description_with_surrogates_keeps_stats_writable():
     counters = Counters()
-    counters.count_failure(FailureCause.SERVICE_ERROR, 400, "a\ud800b")
+    counters.count_failure(Failure(FailureCause.SERVICE_ERROR, 400, "a\ud800b"))
     assert counters.last_error == "400:a?b"
     check_json(snapshot(counters).to_dict())
 
 
 def test_a_snapshot_is_frozen_and_stays_as_it_was():
     counters = Counters()
-    counters.count_failure(FailureCause.EXCEPTION, 500, "x")
+    counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"))
     stats = snapshot(counters, {"a": 1})
-    counters.count_failure(FailureCause.EXCEPTION, 500, "x")
+    counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"))
     counters.reset()
     assert (stats.num_requests, stats.failures, stats.data) == (1, {"exception": 1}, {"a": 1})
     with pytest.raises(AttributeError):

@@ -87,6 +87,6 @@ async def test_stop_can_bring_a_grace_of_its_own_and_cannot_lengthen_one(nc: Con
 
 async def test_a_grace_that_is_none_is_refused_and_nothing_stops(nc: Connection) -> None:
     async with bounded(), natsery.serve(nc, config(add)) as service:
-        with pytest.raises(natsery.ConfigError, match=r"^grace: "):
+        with pytest.raises(ValueError, match=r"^grace: "):
             service.stop(grace=-1)
         assert (await nc.request("add", b"1+2")).data == b"3"

@@ -1,10 +1,21 @@
-"""NATS services (ADR-32) as nursery-scoped async context managers, for trio and for anyio on either backend."""
+"""NATS services (ADR-32) as nursery-scoped async context managers, for trio and for anyio on either backend.
+
+The layers; each imports only what stands below it:
+
+- ``_cli``: the ``natsery`` command, on the public API alone; ``testing``: a broker in memory and a real server for tests.
+- ``_service``: from `serve` to a handler and its reply; ``_client``: `ServiceClient`. Both know connections through the seam.
+- ``abc``, ``_fast_path``: the seam, as users see it and as the service layer uses it; ``_connection_base``: what is common.
+- ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
+- ``_backends``: the few things for which trio and asyncio are used directly.
+- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_statistics``,
+  ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event loop.
+
+``docs/architecture.md`` has the picture, and the way of a request through it.
+"""
 
 from . import abc as abc
 from ._adr32 import Verb as Verb
 from ._adr32 import control_subject as control_subject
-from ._adr32 import error_headers as error_headers
-from ._adr32 import service_error as service_error
 from ._client._collection import EndReason as EndReason
 from ._client._replies import Replies as Replies
 from ._client._replies import ReplyStream as ReplyStream
@@ -36,18 +47,19 @@ from ._errors import NatseryError as NatseryError
 from ._errors import NoReplySubjectError as NoReplySubjectError
 from ._errors import NoRespondersError as NoRespondersError
 from ._errors import OutboundBufferError as OutboundBufferError
+from ._errors import PermissionDeniedError as PermissionDeniedError
 from ._errors import ProtocolError as ProtocolError
 from ._errors import PublishDeniedError as PublishDeniedError
 from ._errors import PublishError as PublishError
 from ._errors import SecureConnectionError as SecureConnectionError
 from ._errors import ServerError as ServerError
-from ._errors import ServiceError as ServiceError
 from ._errors import ServiceStoppedError as ServiceStoppedError
 from ._errors import SlowConsumerError as SlowConsumerError
 from ._errors import SubscriptionDeniedError as SubscriptionDeniedError
 from ._events import ConnectionEvent as ConnectionEvent
 from ._events import EventKind as EventKind
 from ._events import Listener as Listener
+from ._exports import set_public_module
 from ._message import Deliver as Deliver
 from ._message import Headers as Headers
 from ._message import HeadersInput as HeadersInput
@@ -65,13 +77,99 @@ from ._responses import EndpointStats as EndpointStats
 from ._responses import ServiceInfo as ServiceInfo
 from ._responses import ServicePing as ServicePing
 from ._responses import ServiceStats as ServiceStats
+from ._service._detached_request import DetachedRequest as DetachedRequest
 from ._service._endpoint import Endpoint as Endpoint
 from ._service._request import Request as Request
 from ._service._serve import serve as serve
 from ._service._serve import serve_forever as serve_forever
 from ._service._service import Group as Group
 from ._service._service import Service as Service
+from ._service_error import ServiceError as ServiceError
+from ._service_error import error_headers as error_headers
 from ._statistics import Clock as Clock
 from ._statistics import FailureCause as FailureCause
 from ._streams import Events as Events
 from ._streams import Messages as Messages
+from ._version import __version__ as __version__
+
+__all__ = (
+    "NO_QUEUE_GROUP",
+    "AdaptedConnection",
+    "AuthorizationError",
+    "BackendMismatchError",
+    "BridgedConnection",
+    "Clock",
+    "ConfigError",
+    "ConnectError",
+    "ConnectionClosedError",
+    "ConnectionEvent",
+    "ConnectionLostError",
+    "ConnectionStatistics",
+    "Deliver",
+    "DetachedRequest",
+    "EndReason",
+    "Endpoint",
+    "EndpointConfig",
+    "EndpointInfo",
+    "EndpointLike",
+    "EndpointOverloadedError",
+    "EndpointStats",
+    "ErrorHandler",
+    "EventKind",
+    "Events",
+    "FailureCause",
+    "Group",
+    "GroupConfig",
+    "Handler",
+    "Headers",
+    "HeadersInput",
+    "Listener",
+    "MalformedMessageError",
+    "MalformedReplyError",
+    "MalformedRequestError",
+    "MaxPayloadError",
+    "Message",
+    "Messages",
+    "Middleware",
+    "NativeConnection",
+    "NatseryError",
+    "NoReplySubjectError",
+    "NoRespondersError",
+    "OutboundBufferError",
+    "PermissionDeniedError",
+    "ProtocolError",
+    "PublishDeniedError",
+    "PublishError",
+    "QueueGroup",
+    "Replies",
+    "ReplyStream",
+    "Request",
+    "SecureConnectionError",
+    "ServerError",
+    "ServerInfo",
+    "Service",
+    "ServiceClient",
+    "ServiceConfig",
+    "ServiceError",
+    "ServiceInfo",
+    "ServicePing",
+    "ServiceStats",
+    "ServiceStoppedError",
+    "SlowConsumerError",
+    "StatsHandler",
+    "SubscriptionDeniedError",
+    "Verb",
+    "__version__",
+    "abc",
+    "adapt",
+    "bridge",
+    "connect",
+    "control_subject",
+    "endpoint",
+    "error_headers",
+    "group",
+    "serve",
+    "serve_forever",
+)
+
+set_public_module(__name__, __all__, globals())

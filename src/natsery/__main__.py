@@ -1,4 +1,4 @@
-"""The ``natsery`` command: its start and its end."""
+"""The entry point of the ``natsery`` command."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     try:
         import click
-        import rich  # noqa: F401  # looked for here, so that what is missing is one clear line
+        import rich  # noqa: F401  # tried here, so that its absence is one clear line
     except ImportError:
         sys.stderr.write(NEEDS_CLI)
         return 1
+    import natsery
+
     from ._cli._app import cli
     from ._cli._exit_codes import CommandError, Exit, line_of, status_of
-    from ._errors import NatseryError
 
     for stream in (sys.stdout, sys.stderr):
-        # What a terminal cannot show must not end the command.
+        # A character that the terminal cannot show must not end the command.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
@@ -39,13 +40,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except NatseryError as error:
+    except natsery.NatseryError as error:
         CommandError(line_of(error)).show()
         return status_of(error)
     except click.Abort:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # Whoever read the output has left; the interpreter must not try to flush into it again.
+        # The reader of the output is gone; the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     return int(status or Exit.OK)

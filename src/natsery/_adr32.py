@@ -1,17 +1,16 @@
-"""ADR-32 in one place: its constants, what it allows as a name, and the form of control subjects and error replies."""
+"""ADR-32's constants, what it allows as a name, and the form of control subjects."""
 
 from __future__ import annotations
 
 import re
-import secrets
-import string
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, final
 
-from ._errors import MAX_ERROR_CODE, ConfigError, ServiceError, check_error
-from ._message import Headers, HeadersInput
+from ._checks import WrongType, check_argument, check_config, text_rule
+from ._errors import ConfigError
+from ._subjects import literal_subject_rule
 
 DEFAULT_PREFIX: Final = "$SRV"
 DEFAULT_QUEUE_GROUP: Final = "q"
@@ -45,98 +44,53 @@ _SEMVER = re.compile(
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?",
     re.ASCII,
 )
-_BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
-def check_name(field: str, value: object) -> str:
+def name_rule(value: object) -> str | None:
     """A service's or an endpoint's name."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ConfigError(field, value, "must be one or more of A-Z, a-z, 0-9, '-' and '_'")
-    return value
-
-
-def check_version(field: str, value: object) -> str:
-    """A version as Semantic Versioning 2.0 has it."""
-    if not isinstance(value, str) or not _SEMVER.fullmatch(value):
-        raise ConfigError(field, value, "must be a semantic version such as '1.0.0' or '2.1.3-alpha.1+build.5'")
-    return value
-
-
-def _check_text(field: str, value: object) -> str:
+    wrong = "must be one or more of A-Z, a-z, 0-9, '-' and '_'"
     if not isinstance(value, str):
-        raise ConfigError(field, value, "must be a str")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(field, value, "must be writable as UTF-8") from None
-    return value
+        return WrongType(wrong)
+    return None if _NAME.fullmatch(value) else wrong
 
 
-_PLAIN_SUBJECT = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")
-"""Printable ASCII without blanks and wildcards: nearly every subject, known at one look."""
+def version_rule(value: object) -> str | None:
+    """A version as Semantic Versioning 2.0 has it."""
+    wrong = "must be a semantic version such as '1.0.0' or '2.1.3-alpha.1+build.5'"
+    if not isinstance(value, str):
+        return WrongType(wrong)
+    return None if _SEMVER.fullmatch(value) else wrong
 
 
-def check_subject(field: str, value: object, *, wildcards: bool = True) -> str:
-    """A subject: tokens between dots, none empty, ``*`` as a whole token, ``>`` as the last."""
-    if type(value) is str and _PLAIN_SUBJECT.fullmatch(value):
-        return value
-    subject = _check_text(field, value)
-    if not subject:
-        raise ConfigError(field, value, "must not be empty")
-    if _BLANK_OR_CONTROL.search(subject):
-        raise ConfigError(field, value, "must not contain white space or control characters")
-    tokens = subject.split(".")
-    for index, token in enumerate(tokens):
-        if not token:
-            raise ConfigError(field, value, "must not contain an empty token (a dot at an edge, or two in a row)")
-        if not wildcards and ("*" in token or ">" in token):
-            raise ConfigError(field, value, "must not contain a wildcard")
-        if "*" in token and token != "*":
-            raise ConfigError(field, value, "may contain '*' only as a whole token")
-        if ">" in token and (token != ">" or index != len(tokens) - 1):
-            raise ConfigError(field, value, "may contain '>' only as the last token")
-    return subject
-
-
-def check_group(field: str, value: object) -> str:
-    """A group's name: a subject prefix without ``>``; empty adds nothing."""
-    name = _check_text(field, value)
-    if not name:
-        return name
-    if ">" in name:
-        raise ConfigError(field, value, "must not contain '>'")
-    return check_subject(field, value)
-
-
-def check_queue_group(field: str, value: object) -> str:
-    """A queue group's name."""
-    name = _check_text(field, value)
-    if not name:
-        raise ConfigError(field, value, "must not be empty; use natsery.NO_QUEUE_GROUP to switch queueing off")
-    if _BLANK_OR_CONTROL.search(name):
-        raise ConfigError(field, value, "must not contain white space or control characters")
-    return name
+def instance_id_rule(value: object) -> str | None:
+    """An instance's id: one token of a subject."""
+    wrong = literal_subject_rule(value)
+    return "must be a single token, without dots" if wrong is None and "." in str(value) else wrong
 
 
 def check_metadata(field: str, value: object) -> Mapping[str, str]:
-    """Metadata: copied, read-only, text to text."""
+    """Return metadata, text to text, as a read-only copy.
+
+    Raises:
+        ConfigError: it is not that.
+    """
     if value is None:
         return MappingProxyType({})
     if not isinstance(value, Mapping):
         raise ConfigError(field, value, "must be a mapping of str to str")
     for key, item in value.items():
-        _check_text(f"{field} key", key)
-        _check_text(f"{field}[{key!r}]", item)
+        check_config(f"{field} key", key, text_rule)
+        check_config(f"{field}[{key!r}]", item, text_rule)
     return MappingProxyType(dict(value))
 
 
-def check_description(field: str, value: object) -> str:
-    """A text for a person; may be empty."""
-    return _check_text(field, value)
+def verb_rule(value: object) -> str | None:
+    """The name of a verb."""
+    return None if value in Verb.__members__ else "must be one of PING, INFO and STATS"
 
 
 def control_subject(verb: str, name: str | None = None, id: str | None = None, *, prefix: str = DEFAULT_PREFIX) -> str:  # noqa: A002
-    """The control subject of a verb for all services, for those of one name, or for one instance.
+    """Return the control subject of a verb for all services, for those of one name, or for one instance.
 
     Args:
         verb: ``"PING"``, ``"INFO"`` or ``"STATS"``.
@@ -145,100 +99,16 @@ def control_subject(verb: str, name: str | None = None, id: str | None = None, *
         prefix: the control prefix of the services addressed.
 
     Raises:
-        ConfigError: a part breaks ADR-32's rules, or an id is given without a name.
+        TypeError, ValueError: a part breaks ADR-32's rules, or an id is given without a name.
 
     Source: ADR-32, "Discovery and status".
     """
-    if verb not in Verb.__members__:
-        raise ConfigError("verb", verb, "must be one of PING, INFO and STATS")
-    check_subject("prefix", prefix, wildcards=False)
-    parts = [prefix, str(verb)]
+    check_argument("verb", verb, verb_rule)
+    parts = [check_argument("prefix", prefix, literal_subject_rule), str(verb)]
     if name is not None:
-        parts.append(check_name("name", name))
+        parts.append(check_argument("name", name, name_rule))
     if id is not None:
         if name is None:
-            raise ConfigError("id", id, "needs the service's name as well")
-        parts.append(check_instance_id("id", id))
+            raise ValueError(f"id: needs the service's name as well; got {id!r}")
+        parts.append(check_argument("id", id, instance_id_rule))
     return ".".join(parts)
-
-
-def check_instance_id(field: str, value: object) -> str:
-    """An instance id: one token of a subject."""
-    subject = check_subject(field, value, wildcards=False)
-    if "." in subject:
-        raise ConfigError(field, value, "must be a single token, without dots")
-    return subject
-
-
-_NUID_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_NUID_LENGTH = 22
-
-
-def new_id() -> str:
-    """A fresh identifier in the form of a NUID: 22 characters of base 62."""
-    return "".join(secrets.choice(_NUID_ALPHABET) for _ in range(_NUID_LENGTH))
-
-
-def error_headers(code: int, description: str, headers: HeadersInput | None = None) -> Headers:
-    """The headers of an error reply; they win over ``headers``, which is not changed.
-
-    Control characters in the description become spaces and what UTF-8 cannot hold becomes ``?``, so that an error
-    always reaches its reader.
-
-    Raises:
-        ConfigError: ``code``, ``description`` or one of ``headers`` breaks a rule.
-
-    Source: ADR-32, "Error handling".
-    """
-    check_error(code, description)
-    others = [
-        (name, value)
-        for name, value in Headers(headers).multi_items()
-        if name.lower() not in (ERROR_HEADER.lower(), ERROR_CODE_HEADER.lower())
-    ]
-    text = _CONTROL.sub(" ", description).encode(errors="replace").decode().strip()
-    return Headers([(ERROR_HEADER, text or _NO_DESCRIPTION), (ERROR_CODE_HEADER, str(code)), *others])
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CODE = re.compile(r"[0-9]{1,10}", re.ASCII)
-_NO_DESCRIPTION = "unknown error"
-
-
-def service_error(data: bytes, headers: Headers) -> ServiceError | None:
-    """The error that a reply carries, or ``None`` if it is a good reply.
-
-    A reply is an error when either error header is there; a code that is not a number reads as 500, its text kept.
-    """
-    if ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers:
-        return None
-    raw_code = headers.get(ERROR_CODE_HEADER, "").strip()
-    description = headers.get(ERROR_HEADER, "").strip()
-    if _CODE.fullmatch(raw_code) and int(raw_code) <= MAX_ERROR_CODE:
-        return ServiceError(int(raw_code), description or _NO_DESCRIPTION, data=data, headers=headers)
-    text = f"{raw_code}: {description}" if raw_code and description else raw_code or description
-    return ServiceError(500, text or _NO_DESCRIPTION, data=data, headers=headers)
-
-
-_NEVER_ANSWERED = ("$SRV.", "$SYS.", "$JS.")
-
-
-def forbidden_reply_prefixes(prefix: str) -> tuple[str, ...]:
-    """How the subjects begin to which a service with this control prefix never replies."""
-    return (*_NEVER_ANSWERED, f"{prefix}.")
-
-
-def is_answerable(reply: str, forbidden: tuple[str, ...]) -> bool:
-    """Whether a reply may be sent there: a plain subject that aims at no control subject.
-
-    A requester chooses the reply subject and the service publishes to it with its own permissions, so one message with
-    a reply of ``$SRV.PING`` would make services answer one another.
-    """
-    return not (
-        reply.startswith(forbidden)
-        or "*" in reply
-        or ">" in reply
-        or ".." in reply
-        or reply[0] == "."
-        or reply[-1] == "."
-    )

@@ -1,16 +1,16 @@
-"""What a service is to be, as frozen values that are checked when they are made."""
+"""The configuration of a service: frozen values that are checked when they are made."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, final, overload
 
-from . import _adr32
+from . import _adr32, _subjects
+from ._checks import check_config, count_rule, function_rule, seconds_rule, text_rule
 from ._errors import ConfigError
 from ._statistics import Clock
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from ._service._request import Request
 
 Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
-"""Answers one request: returns the reply, or ``None`` after ``request.respond…`` (or for an empty reply)."""
+"""Answers one request: returns the reply, or ``None`` after ``request.respond…``, or to stay silent."""
 
 Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
-"""Stands around a handler: called with the request and the next handler, returns what the handler would."""
+"""Wraps a handler: called with the request and the next handler, returns what the handler would."""
 
 StatsHandler: TypeAlias = "Callable[[EndpointStats], Any | Awaitable[Any]]"
 """Gives an endpoint's ``data`` in STATS: any JSON value; may be ``async``."""
 
 ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None], Awaitable[None] | None]"
-"""Hears of each error and of the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
+"""Called with each error and the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
 
 HandlerT = TypeVar("HandlerT", bound="Callable[..., Awaitable[bytes | None]]")
 
@@ -64,29 +64,10 @@ def _check_handler(where: str, handler: Any) -> None:
         raise ConfigError(where, handler, "must be an async function; write 'async def'")
 
 
-def _check_callable(where: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigError(where, value, "must be callable")
-
-
 def check_queue_group_choice(where: str, value: object) -> None:
-    """A queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
+    """Refuse what is no queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
     if value is not None and value is not NO_QUEUE_GROUP:
-        _adr32.check_queue_group(where, value)
-
-
-def _check_count(where: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(where, value, "must be an int of at least 1")
-
-
-def check_seconds(where: str, value: object, *, zero: bool, infinite: bool) -> None:
-    """A duration in seconds."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    if not number or value < 0 or (value == 0 and not zero):  # type: ignore[operator]  # a number by then
-        raise ConfigError(where, value, f"must be a number of seconds, {'0 or more' if zero else 'more than 0'}")
-    if value == math.inf and not infinite:
-        raise ConfigError(where, value, "must be finite")
+        check_config(where, value, _subjects.queue_group_rule)
 
 
 def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
@@ -94,7 +75,7 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
         raise ConfigError(where, value, "must be a sequence of middlewares")
     middlewares = tuple(value)
     for middleware in middlewares:
-        _check_callable(where, middleware)
+        check_config(where, middleware, function_rule)
     return middlewares
 
 
@@ -133,18 +114,18 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         where = "EndpointConfig"
-        _adr32.check_name(f"{where}.name", self.name)
+        check_config(f"{where}.name", self.name, _adr32.name_rule)
         where = f"EndpointConfig({self.name!r})"
         _check_handler(f"{where}.handler", self.handler)
         if self.subject is not None:
-            _adr32.check_subject(f"{where}.subject", self.subject)
+            check_config(f"{where}.subject", self.subject, _subjects.subject_rule)
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        _check_count(f"{where}.concurrency", self.concurrency)
+        check_config(f"{where}.concurrency", self.concurrency, count_rule)
         if self.timeout is not None:
-            check_seconds(f"{where}.timeout", self.timeout, zero=False, infinite=False)
+            check_config(f"{where}.timeout", self.timeout, seconds_rule())
         for name in ("pending_messages", "pending_bytes"):
             if getattr(self, name) is not None:
-                _check_count(f"{where}.{name}", getattr(self, name))
+                check_config(f"{where}.{name}", getattr(self, name), count_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
 
@@ -160,7 +141,7 @@ class GroupConfig:
     queue_group: QueueGroup = None
 
     def __post_init__(self) -> None:
-        _adr32.check_group("group name", self.name)
+        check_config("group name", self.name, _subjects.prefix_rule)
         check_queue_group_choice(f"group({self.name!r}).queue_group", self.queue_group)
         object.__setattr__(self, "endpoints", _as_configs(f"group({self.name!r})", self.endpoints))
 
@@ -227,12 +208,12 @@ def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
 def _name_of(handler: object) -> str:
     name = getattr(handler, "__name__", None)
     if not isinstance(name, str):
-        raise ConfigError("endpoint", handler, "has no name of its own; write EndpointConfig(name, handler)")
+        raise ConfigError("endpoint", handler, "has no __name__; write EndpointConfig(name, handler)")
     return name
 
 
 def group(name: str, endpoints: Iterable[EndpointLike] = (), *, queue_group: QueueGroup = None) -> GroupConfig:
-    """Endpoints (and groups of them) below a subject prefix.
+    """Return endpoints (and groups of them) below a subject prefix.
 
     Args:
         name: the prefix; an empty one adds nothing.
@@ -252,7 +233,7 @@ def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupCo
 
 
 def as_config(value: Any) -> EndpointConfig | GroupConfig:
-    """The configuration that a value in a list of endpoints stands for."""
+    """Return the configuration that a value in a list of endpoints stands for."""
     if isinstance(value, (EndpointConfig, GroupConfig)):
         return value
     declared = getattr(value, _ATTRIBUTE, None)
@@ -274,13 +255,8 @@ class PlacedEndpoint:
     queue_group: str
 
 
-def join_subject(prefix: str, name: str) -> str:
-    """A subject below a prefix; empty parts add nothing."""
-    return f"{prefix}.{name}" if prefix and name else prefix or name
-
-
 def inherit(own: QueueGroup, parent: QueueGroup) -> QueueGroup:
-    """The queue group at one level: its own choice, else the parent's."""
+    """Return the queue group at one level: its own choice, else the parent's."""
     return parent if own is None else own
 
 
@@ -291,18 +267,18 @@ def place(
     prefix: str = "",
     queue_group: QueueGroup = None,
 ) -> Iterator[PlacedEndpoint]:
-    """The endpoints of a tree of groups, in order, with full subjects and final queue groups."""
+    """Yield the endpoints of a tree of groups, in order, with full subjects and final queue groups."""
     for item in items:
         queue = inherit(item.queue_group, queue_group)
         if isinstance(item, GroupConfig):
             yield from place(
                 item.endpoints,
                 control_prefix=control_prefix,
-                prefix=join_subject(prefix, item.name),
+                prefix=_subjects.join(prefix, item.name),
                 queue_group=queue,
             )
             continue
-        subject = join_subject(prefix, item.subject or item.name)
+        subject = _subjects.join(prefix, item.subject or item.name)
         if f"{subject}.".startswith(f"{control_prefix}."):
             raise ConfigError(
                 f"EndpointConfig({item.name!r}).subject",
@@ -321,18 +297,18 @@ class ServiceConfig:
     Args:
         name: the kind of the service, shared by all its instances.
         version: a semantic version.
-        description: a text for a person.
+        description: a text for a person; ``None`` counts as none, ``""``.
         metadata: for discovery; copied.
         queue_group: for the endpoints that choose none themselves; ``"q"`` if left out.
         endpoints: async functions, `EndpointConfig` and `group`.
         stats_handler: gives each endpoint's ``data`` in STATS; sync or async.
-        error_handler: hears of every error (exceptions of handlers included) and the endpoint concerned; sync or async.
+        error_handler: called with every error (exceptions of handlers included) and the endpoint concerned; sync or async.
         middlewares: around every handler, the first outermost.
         prefix: the control prefix, ``"$SRV"`` unless a server uses another.
         id: the instance's id; a fresh one for each start if left out.
         clock: where times come from.
-        pending_messages: for endpoints that say nothing of their own: requests that may wait.
-        pending_bytes: for endpoints that say nothing of their own: bytes of payload that may wait.
+        pending_messages: requests that may wait, for endpoints that do not say.
+        pending_bytes: bytes of payload that may wait, for endpoints that do not say.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -343,7 +319,7 @@ class ServiceConfig:
     name: str
     version: str
     _: KW_ONLY
-    description: str = ""
+    description: str | None = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     queue_group: QueueGroup = None
     endpoints: Sequence[EndpointLike] = ()
@@ -358,26 +334,29 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
-        _adr32.check_name(f"{where}.name", self.name)
-        _adr32.check_version(f"{where}.version", self.version)
-        _adr32.check_description(f"{where}.description", self.description)
+        check_config(f"{where}.name", self.name, _adr32.name_rule)
+        check_config(f"{where}.version", self.version, _adr32.version_rule)
+        if self.description is None:
+            object.__setattr__(self, "description", "")
+        check_config(f"{where}.description", self.description, text_rule)
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        _check_callable(f"{where}.stats_handler", self.stats_handler)
-        _check_callable(f"{where}.error_handler", self.error_handler)
-        _adr32.check_subject(f"{where}.prefix", self.prefix, wildcards=False)
+        for name in ("stats_handler", "error_handler"):
+            if getattr(self, name) is not None:
+                check_config(f"{where}.{name}", getattr(self, name), function_rule)
+        check_config(f"{where}.prefix", self.prefix, _subjects.literal_subject_rule)
         if self.id is not None:
-            _adr32.check_instance_id(f"{where}.id", self.id)
+            check_config(f"{where}.id", self.id, _adr32.instance_id_rule)
         if not isinstance(self.clock, Clock):
             raise ConfigError(f"{where}.clock", self.clock, "must be a natsery.Clock")
-        _check_count(f"{where}.pending_messages", self.pending_messages)
-        _check_count(f"{where}.pending_bytes", self.pending_bytes)
+        for name in ("pending_messages", "pending_bytes"):
+            check_config(f"{where}.{name}", getattr(self, name), count_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()
 
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
-        """The endpoints in order, with full subjects and final queue groups."""
+        """Return the endpoints in order, with full subjects and final queue groups."""
         return tuple(
             place(
                 _as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group

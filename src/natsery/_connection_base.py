@@ -1,4 +1,4 @@
-"""What every connection of natsery's has in common: listeners, the closed state, subscriptions, requests over one inbox."""
+"""What natsery's connections have in common: listeners, the closed state, subscriptions, requests over one inbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from . import abc
-from ._adr32 import check_queue_group, check_subject
+from ._checks import check_argument
 from ._errors import (
     ConnectionClosedError,
     NatseryError,
@@ -24,6 +24,7 @@ from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest
 from ._message import Deliver, HeadersInput, Message
 from ._protocol._commands import as_bytes
+from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 
 logger = logging.getLogger("natsery")
@@ -53,7 +54,7 @@ class SubscriptionBase(abc.Subscription):
         """See `FastSubscription`."""
 
     def _take(self, message: Message) -> None:
-        """Deliver a message; what its receiver raises ends nothing."""
+        """Deliver a message; an exception of the receiver is logged."""
         self.delivered += 1
         try:
             self._deliver(message)
@@ -61,24 +62,26 @@ class SubscriptionBase(abc.Subscription):
             logger.exception("delivering a message on %r failed", self.subject)
 
     def _fail(self, error: NatseryError) -> None:
-        """Tell of an error; what its hearer raises ends nothing."""
+        """Report an error; an exception of the callback is logged."""
         try:
             self._on_error(error)
         except Exception:
             logger.exception("telling of %r failed", error)
 
     def _deny(self) -> None:
-        """Tell that the server refuses it."""
+        """Report that the server refuses it."""
         self._fail(SubscriptionDeniedError(self.subject, self.queue_group))
 
     def _lose(self, count: int) -> None:
-        """Tell that messages were dropped on the way."""
+        """Report that messages were dropped on the way."""
         self.dropped += count
         self._fail(SlowConsumerError(self.subject, self.dropped))
 
 
 class ConnectionBase(abc.Connection):
     """The parts of `abc.Connection` that do not depend on how bytes travel."""
+
+    _max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD
 
     def __init__(self, inbox: str) -> None:
         self._listeners: list[Listener] = []
@@ -113,9 +116,9 @@ class ConnectionBase(abc.Connection):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         """See `abc.Connection`."""
-        check_subject("subject", subject, wildcards=False)
+        check_argument("subject", subject, literal_subject_rule)
         if reply:
-            check_subject("reply", reply, wildcards=False)
+            check_argument("reply", reply, literal_subject_rule)
         if type(data) is not bytes:
             data = as_bytes(data)
         await self._turns.checkpoint(len(data))
@@ -130,9 +133,9 @@ class ConnectionBase(abc.Connection):
         on_error: Callable[[NatseryError], None] | None = None,
     ) -> abc.Subscription:
         """See `abc.Connection`."""
-        check_subject("subject", subject)
+        check_argument("subject", subject, subject_rule)
         if queue_group:
-            check_queue_group("queue_group", queue_group)
+            check_argument("queue_group", queue_group, queue_group_rule)
         await checkpoint()
         return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
 
@@ -156,7 +159,7 @@ class ConnectionBase(abc.Connection):
 
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
-        check_subject("subject", subject, wildcards=False)
+        check_argument("subject", subject, literal_subject_rule)
         return await self._requests.request(subject, data, headers)
 
     def new_inbox(self) -> str:
@@ -178,7 +181,7 @@ class ConnectionBase(abc.Connection):
                 logger.exception("a listener of the NATS connection raised")
 
     def _report(self, error: NatseryError) -> None:
-        """Hear of what goes wrong with a subscription that has nobody else to tell."""
+        """Emit an error of a subscription that has no ``on_error``."""
         self._emit(ConnectionEvent(EventKind.ERROR, error))
 
     def _raise_if_closed(self) -> None:
@@ -247,7 +250,7 @@ class _Requests:
             pending.done.set()
 
     def _on_error(self, error: NatseryError) -> None:
-        """Without its inbox no request can be answered."""
+        """Fail every request, because none can be answered without the inbox."""
         if isinstance(error, SubscriptionDeniedError):
             self._denied = error
             self._wake_all()
@@ -260,7 +263,7 @@ class _Requests:
         if event.kind is EventKind.CLOSED:
             self._wake_all()
         elif isinstance(event.error, PublishDeniedError):
-            # A server denies subjects, not messages: whoever waits for a reply from this one waits in vain.
+            # A server denies subjects, not messages: no request to this one will be answered.
             for pending in self._pending.values():
                 if event.error.concerns(pending.subject):
                     pending.denied = event.error

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
-
-if TYPE_CHECKING:
-    from ._message import HeadersInput
+from collections.abc import Sequence
+from typing import final
 
 
 class NatseryError(Exception):
     """Base of all errors that natsery raises or reports."""
 
 
+@final
 class ConfigError(NatseryError, ValueError):
-    """A value breaks a rule; raised where the value is written, before anything starts.
+    """A value of a configuration breaks a rule; raised where the value is written, before anything starts.
+
+    Configuration is what describes a service, an endpoint, a group or a connection. Arguments of other calls raise plain
+    `TypeError` and `ValueError`; this is a `ValueError` too.
 
     Attributes:
         field: what the value was for, such as ``"ServiceConfig.name"``.
@@ -29,75 +30,16 @@ class ConfigError(NatseryError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.reason}; got {_short(self.value)}"
+        return f"{self.field}: {self.reason}; got {shorten(self.value)}"
 
 
-def _short(value: object, limit: int = 200) -> str:
+def shorten(value: object, limit: int = 200) -> str:
+    """Return a value as an error shows it."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 @final
-class ServiceError(NatseryError):
-    """An error reply: raised by a handler to send one, raised to the caller who received one.
-
-    Args:
-        code: a decimal integer, as in ``Nats-Service-Error-Code``; HTTP's meanings are customary.
-        description: a text for a person, as in ``Nats-Service-Error``; not empty. Line breaks and other control
-            characters travel as spaces.
-        data: the payload of the error reply.
-        headers: further headers of the error reply; the two error headers win over these.
-
-    Raises:
-        ConfigError: ``code`` is not a non-negative ``int`` or ``description`` is not a non-empty ``str``.
-
-    Source: ADR-32, "Error handling".
-    """
-
-    def __init__(
-        self,
-        code: int,
-        description: str,
-        *,
-        data: bytes = b"",
-        headers: HeadersInput | None = None,
-    ) -> None:
-        check_error(code, description)
-        if not isinstance(data, bytes):
-            raise ConfigError("ServiceError.data", data, "must be bytes")
-        super().__init__(code, description)
-        self.code = code
-        self.description = description
-        self.data = data
-        self.headers = headers
-
-    def __str__(self) -> str:
-        return f"{self.code}:{self.description}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_service_error, (self.code, self.description, self.data, self.headers))
-
-
-def _rebuild_service_error(code: int, description: str, data: bytes, headers: HeadersInput | None) -> ServiceError:
-    return ServiceError(code, description, data=data, headers=headers)
-
-
-def check_error(code: object, description: object) -> None:
-    """Refuse an error code or description that ADR-32 does not allow."""
-    if not isinstance(code, int) or isinstance(code, bool):
-        raise ConfigError("ServiceError.code", code, "must be an int")
-    if not 0 <= code <= MAX_ERROR_CODE:
-        raise ConfigError("ServiceError.code", code, f"must be between 0 and {MAX_ERROR_CODE}")
-    if not isinstance(description, str):
-        raise ConfigError("ServiceError.description", description, "must be a str")
-    if not description.strip():
-        raise ConfigError("ServiceError.description", description, "must not be empty")
-
-
-MAX_ERROR_CODE = 2**31 - 1
-"""The largest error code that readers with 32-bit integers can take."""
-
-
 class ConnectionClosedError(NatseryError):
     """The connection is closed for good, by its owner or because the server cannot be reached any more."""
 
@@ -106,7 +48,7 @@ class ConnectionClosedError(NatseryError):
 
     @classmethod
     def because(cls, reason: Exception | None) -> ConnectionClosedError:
-        """The error that says why the connection is closed, with ``reason`` as its cause; ``None`` if its owner closed it."""
+        """Return the error that says why the connection is closed, caused by ``reason``; ``None`` if its owner closed it."""
         if reason is None:
             return cls()
         error = cls(f"the NATS connection is closed: {_describe(reason)}")
@@ -116,7 +58,7 @@ class ConnectionClosedError(NatseryError):
 
 @final
 class ConnectError(NatseryError):
-    """No server could be connected to.
+    """No server could be reached.
 
     Attributes:
         failures: each server that was tried, as a URL without secrets, and what went wrong there.
@@ -203,7 +145,7 @@ class MalformedMessageError(NatseryError):
 
 @final
 class ServerError(NatseryError):
-    """A server complained with ``-ERR``.
+    """A server sent ``-ERR``.
 
     Attributes:
         text: what it said.
@@ -214,7 +156,7 @@ class ServerError(NatseryError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"the server complains: {self.text}"
+        return f"the server reports an error: {self.text}"
 
 
 @final
@@ -222,7 +164,18 @@ class ConnectionLostError(NatseryError):
     """A network connection to a server ended, or the server answers no more."""
 
 
-class SubscriptionDeniedError(NatseryError):
+class PermissionDeniedError(NatseryError):
+    """What was sent is not allowed to this user: the base of `SubscriptionDeniedError` and `PublishDeniedError`.
+
+    Attributes:
+        subject: the subject that was refused.
+    """
+
+    subject: str
+
+
+@final
+class SubscriptionDeniedError(PermissionDeniedError):
     """The server refused a subscription, at its start or later when permissions changed.
 
     Attributes:
@@ -243,11 +196,12 @@ class SubscriptionDeniedError(NatseryError):
         return f"{owner}the server denies subscribing to {self.subject!r}{queue}; check this user's permissions"
 
 
-class PublishDeniedError(NatseryError):
+@final
+class PublishDeniedError(PermissionDeniedError):
     """The server refused a message that was already sent: this user may not publish to its subject.
 
     Attributes:
-        subject: the subject as the connection was told it; through nats-py that is in lower case.
+        subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
     def __init__(self, subject: str) -> None:
@@ -292,6 +246,7 @@ class OutboundBufferError(PublishError):
         super().__init__(message)
 
 
+@final
 class NoReplySubjectError(PublishError):
     """A reply was given to a message that names no reply subject."""
 
@@ -300,20 +255,22 @@ class NoReplySubjectError(PublishError):
         self.subject = subject
 
     def __str__(self) -> str:
-        return f"the request on {self.subject!r} has no reply subject: nobody can be answered"
+        return f"the request on {self.subject!r} has no reply subject, so it cannot be answered"
 
 
+@final
 class NoRespondersError(NatseryError):
-    """Nobody listens on the subject of a request (the server's status 503)."""
+    """There is no subscription to the subject of a request (the server's status 503)."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(subject)
         self.subject = subject
 
     def __str__(self) -> str:
-        return f"nobody listens on {self.subject!r}"
+        return f"no responders: there is no subscription to {self.subject!r}"
 
 
+@final
 class SlowConsumerError(NatseryError):
     """Messages were dropped because their receiver did not take them in time.
 
@@ -331,6 +288,7 @@ class SlowConsumerError(NatseryError):
         return f"slow consumer on {self.subject!r}: {self.dropped} messages dropped so far"
 
 
+@final
 class MalformedRequestError(NatseryError):
     """A message that cannot be treated as a request, such as one whose reply subject aims at control subjects."""
 
@@ -343,10 +301,12 @@ class MalformedRequestError(NatseryError):
         return f"message on {self.subject!r} ignored: {self.reason}"
 
 
+@final
 class MalformedReplyError(NatseryError, ValueError):
     """A reply to PING, INFO or STATS that cannot be read."""
 
 
+@final
 class EndpointOverloadedError(NatseryError):
     """An endpoint's queue is full and requests are being refused with 503, ``Service Overloaded``."""
 
@@ -359,6 +319,7 @@ class EndpointOverloadedError(NatseryError):
         return f"endpoint {self.endpoint!r} refuses requests: {self.limit}"
 
 
+@final
 class ServiceStoppedError(NatseryError):
     """The service is stopping or has ended, so it takes nothing new."""
 
@@ -366,10 +327,6 @@ class ServiceStoppedError(NatseryError):
         super().__init__(message)
 
 
+@final
 class BackendMismatchError(NatseryError, TypeError):
     """A connection was given to a program that cannot drive it; the message says what to write instead."""
-
-
-def describe_failures(failures: Mapping[str, int]) -> str:
-    """One line for a person about failures per cause, most frequent first."""
-    return ", ".join(f"{cause} {count}" for cause, count in sorted(failures.items(), key=lambda item: -item[1]))

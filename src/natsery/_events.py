@@ -28,7 +28,7 @@ class EventKind(StrEnum):
     """It is closed for good; nothing follows."""
 
     ERROR = "error"
-    """Something went wrong that ends nothing: a denied publish, a slow consumer, a server's complaint."""
+    """Something went wrong that ends nothing: a denied publish, a slow consumer, an error that the server reports."""
 
 
 @final
@@ -41,4 +41,4 @@ class ConnectionEvent:
 
 
 Listener: TypeAlias = Callable[[ConnectionEvent], None]
-"""Hears of a connection's events, synchronously, in its event loop; must be quick and must not raise."""
+"""Called with a connection's events, synchronously, in its event loop; must be quick and must not raise."""

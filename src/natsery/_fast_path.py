@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
 from ._message import Deliver, Message
+from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
 
 if TYPE_CHECKING:
     from . import abc
@@ -41,6 +42,9 @@ class FastPath(Protocol):
     `ConnectionBase` has it; `fast_path` makes it from the public methods of any other connection.
     """
 
+    _max_subjects: int
+    """Bytes that a subject and a reply subject may have together, so that the server takes the line they travel in."""
+
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
@@ -67,7 +71,7 @@ class FastPath(Protocol):
 
 
 def fast_path(connection: abc.Connection) -> FastPath:
-    """The fast path of a connection: its own if it has one, otherwise one made of its public methods."""
+    """Return the fast path of a connection: its own if it has one, otherwise one made of its public methods."""
     from ._connection_base import ConnectionBase
 
     return connection if isinstance(connection, ConnectionBase) else _PublicPath(connection)
@@ -76,6 +80,8 @@ def fast_path(connection: abc.Connection) -> FastPath:
 @final
 class _PublicPath:
     """The fast path of a connection that has none."""
+
+    _max_subjects = MAX_CONTROL_LINE - LINE_OVERHEAD
 
     def __init__(self, connection: abc.Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Ctrl-C in trio programs: it is to end the body of a scope, not to strike in the middle of the books."""
+"""Ctrl-C in trio programs: it ends the body of a scope, and never interrupts the accounting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ArgsT = TypeVarTuple("ArgsT")
 
 
 def protect_from_interrupt(*functions: Callable[..., Any]) -> None:
-    """On trio, have Ctrl-C raise in the main task instead of inside these functions or what they call."""
+    """Have Ctrl-C raise, on trio, in the main task instead of inside these functions or what they call."""
     if is_trio():
         from ._backends._trio import protect_from_interrupt as protect
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, final
 
-from ._errors import ConfigError
+from ._checks import WrongType, check_argument
+from ._errors import shorten
 
 HeadersInput: TypeAlias = "Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]"
 """What can be given as headers: a mapping of names to one or several values, or pairs."""
@@ -22,26 +23,31 @@ class Headers(Mapping[str, str]):
     As a mapping it gives the first value of each name; ``get_all`` gives every value and ``multi_items`` every pair in
     the order of the wire.
 
+    Leading and trailing blanks of a value do not travel and are removed.
+
     Raises:
-        ConfigError: a name is not an HTTP token, or a value is not a ``str``, holds CR, LF or NUL, or cannot be written
-            as UTF-8. Leading and trailing blanks of a value do not travel and are removed.
+        TypeError: a name or a value is not a ``str``, or what is given is neither a mapping nor pairs.
+        ValueError: a name is not an HTTP token, or a value holds CR, LF or NUL or is not ASCII. Received headers are checked
+            in the same way when they are sent on.
 
     Source: ADR-4, NATS message headers.
     """
 
-    __slots__ = ("_first", "_pairs")
+    __slots__ = ("_first", "_is_sendable", "_pairs")
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
-        pairs: list[tuple[str, str]] = []
-        if isinstance(headers, Headers):
-            pairs = list(headers._pairs)
-        elif headers is not None:
-            for name, value in _pairs_of(headers):
-                pairs.append((_check_name(name), _check_value(name, value)))
-        self._set(tuple(pairs))
+        if headers is None:
+            pairs: tuple[tuple[str, str], ...] = ()
+        elif isinstance(headers, Headers) and headers._is_sendable:
+            pairs = headers._pairs
+        else:
+            given = headers._pairs if isinstance(headers, Headers) else _pairs_of(headers)
+            pairs = tuple((_check_name(name), _check_value(name, value)) for name, value in given)
+        self._set(pairs, is_sendable=True)
 
-    def _set(self, pairs: tuple[tuple[str, str], ...]) -> None:
+    def _set(self, pairs: tuple[tuple[str, str], ...], *, is_sendable: bool) -> None:
         self._pairs = pairs
+        self._is_sendable = is_sendable
         first: dict[str, str] = {}
         for name, value in pairs:
             first.setdefault(name.lower(), value)
@@ -49,9 +55,9 @@ class Headers(Mapping[str, str]):
 
     @classmethod
     def from_wire(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
-        """Headers as they were received, without the checks made on what is sent."""
+        """Return headers as they were received, without the checks made on what is sent."""
         self = cls.__new__(cls)
-        self._set(tuple(pairs))
+        self._set(tuple(pairs), is_sendable=False)
         return self
 
     def __getitem__(self, name: str) -> str:
@@ -71,16 +77,16 @@ class Headers(Mapping[str, str]):
         return len(self._first)
 
     def get_all(self, name: str) -> list[str]:
-        """All values of a name, in the order of the wire; an empty list if there is none."""
+        """Return all values of a name, in the order of the wire; an empty list if there is none."""
         wanted = name.lower()
         return [value for each, value in self._pairs if each.lower() == wanted]
 
     def multi_items(self) -> list[tuple[str, str]]:
-        """All pairs of name and value, in the order of the wire."""
+        """Return all pairs of name and value, in the order of the wire."""
         return list(self._pairs)
 
     def encode(self) -> bytes:
-        """The header block as it travels, its closing empty line included."""
+        """Return the header block as it travels, its closing empty line included."""
         lines = [_VERSION_LINE]
         lines += [f"{name}: {value}\r\n".encode() for name, value in self._pairs]
         lines.append(b"\r\n")
@@ -109,32 +115,39 @@ def _pairs_of(headers: object) -> Iterator[tuple[str, str]]:
                 for value in values:
                     yield name, value
         return
-    if isinstance(headers, (str, bytes)):
-        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
-    if not isinstance(headers, Iterable):
-        raise ConfigError("headers", headers, "must be a mapping or pairs of name and value")
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(f"headers: must be a mapping or pairs of name and value; got {shorten(headers)}")
     for pair in headers:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ConfigError("headers", pair, "must be pairs of name and value")
+            raise TypeError(f"headers: must be pairs of name and value; got {shorten(pair)}")
         yield pair
 
 
 def _check_name(name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError("header name", name, "must be printable ASCII without spaces or separators")
-    return name
+    check_argument("header name", name, _name_rule)
+    return str(name)
+
+
+def _name_rule(name: object) -> str | None:
+    if not isinstance(name, str):
+        return WrongType("must be a str")
+    return None if _NAME.fullmatch(name) else "must be printable ASCII without spaces or separators"
 
 
 def _check_value(name: str, value: object) -> str:
+    check_argument(f"header {name}", value, _value_rule)
+    return str(value).strip()
+
+
+def _value_rule(value: object) -> str | None:
     if not isinstance(value, str):
-        raise ConfigError(f"header {name}", value, "must be a str")
+        return WrongType("must be a str")
     if "\r" in value or "\n" in value or "\0" in value:
-        raise ConfigError(f"header {name}", value, "must not contain CR, LF or NUL")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"header {name}", value, "must be writable as UTF-8") from None
-    return value.strip()
+        return "must not contain CR, LF or NUL"
+    if not value.isascii():
+        # ADR-4, revision 2. Some clients stop reading at a value that is not.
+        return "must be ASCII; send other text in the payload, or percent-encoded (urllib.parse.quote)"
+    return None
 
 
 NO_HEADERS = Headers()

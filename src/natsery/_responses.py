@@ -20,7 +20,7 @@ def _empty() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServicePing:
-    """Who a service instance is: the reply to PING, and the head of the other two."""
+    """The identity of a service instance: the reply to PING, and the head of the other two."""
 
     response_type: ClassVar[str] = PING_RESPONSE_TYPE
 
@@ -30,7 +30,7 @@ class ServicePing:
     metadata: Mapping[str, str] = field(default_factory=_empty)
 
     def to_dict(self) -> dict[str, Any]:
-        """The reply as a JSON object, its fields in ADR-32's order."""
+        """Return the reply as a JSON object, its fields in ADR-32's order."""
         return {
             "name": self.name,
             "id": self.id,
@@ -40,12 +40,12 @@ class ServicePing:
         }
 
     def to_json(self) -> bytes:
-        """The reply as compact JSON."""
+        """Return the reply as compact JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read a reply, whoever wrote it: fields that implementations leave out or set to null get their empty value.
+        """Read a reply of any implementation: fields that implementations leave out or set to null get their empty value.
 
         Raises:
             MalformedReplyError: it is not JSON, is of another type, or lacks a name, an id or a version.
@@ -73,7 +73,7 @@ class ServicePing:
 @final
 @dataclass(frozen=True, kw_only=True)
 class EndpointInfo:
-    """What an endpoint is, as INFO tells it."""
+    """An endpoint as INFO describes it."""
 
     name: str
     subject: str
@@ -81,7 +81,7 @@ class EndpointInfo:
     metadata: Mapping[str, str] = field(default_factory=_empty)
 
     def to_dict(self) -> dict[str, Any]:
-        """The endpoint as a JSON object, its fields in ADR-32's order."""
+        """Return the endpoint as a JSON object, its fields in ADR-32's order."""
         return {
             "name": self.name,
             "subject": self.subject,
@@ -93,7 +93,7 @@ class EndpointInfo:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ServiceInfo(ServicePing):
-    """What a service instance is and offers: the reply to INFO."""
+    """The description of a service instance: the reply to INFO."""
 
     response_type: ClassVar[str] = INFO_RESPONSE_TYPE
 
@@ -101,7 +101,7 @@ class ServiceInfo(ServicePing):
     endpoints: tuple[EndpointInfo, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The reply as a JSON object, its fields in ADR-32's order."""
+        """Return the reply as a JSON object, its fields in ADR-32's order."""
         return {
             **super().to_dict(),
             "description": self.description,
@@ -128,7 +128,7 @@ class ServiceInfo(ServicePing):
 @final
 @dataclass(frozen=True, kw_only=True)
 class EndpointStats:
-    """What an endpoint has done since the service started or was reset.
+    """The statistics of an endpoint since the service started or was reset.
 
     Attributes:
         num_requests: requests whose handling has ended, good and failed together.
@@ -154,7 +154,7 @@ class EndpointStats:
     malformed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The endpoint as a JSON object, its fields in ADR-32's order."""
+        """Return the endpoint as a JSON object, its fields in ADR-32's order."""
         result: dict[str, Any] = {
             "name": self.name,
             "subject": self.subject,
@@ -173,7 +173,7 @@ class EndpointStats:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ServiceStats(ServicePing):
-    """What a service instance has done: the reply to STATS.
+    """The statistics of a service instance: the reply to STATS.
 
     Attributes:
         started: when it started or was last reset, with its time zone.
@@ -186,7 +186,7 @@ class ServiceStats(ServicePing):
     endpoints: tuple[EndpointStats, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The reply as a JSON object, its fields in ADR-32's order."""
+        """Return the reply as a JSON object, its fields in ADR-32's order."""
         return {
             **super().to_dict(),
             "started": format_time(self.started),
@@ -279,13 +279,13 @@ _TIME = re.compile(
 
 
 def format_time(moment: datetime) -> str:
-    """A time as RFC 3339 in UTC with a ``Z`` and microseconds."""
+    """Return a time as RFC 3339 in UTC with a ``Z`` and microseconds."""
     utc = moment.astimezone(UTC).replace(tzinfo=None)
     return f"{utc.isoformat(timespec='microseconds')}Z"
 
 
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time of any year, offset and precision; digits past microseconds are cut off.
+    """Read an RFC 3339 time of any year, offset and precision; digits past microseconds are cut off.
 
     Raises:
         MalformedReplyError: it is not such a time.
@@ -300,7 +300,7 @@ def parse_time(text: str) -> datetime:
             offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
             zone = timezone(-offset if sign == "-" else offset)
         micros = int((fraction or "0").ljust(6, "0")[:6])
-        # A leap second has no datetime of its own; the second before it is the nearest.
+        # A leap second has no datetime; the second before it is the nearest.
         moment = datetime(
             int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), micros, tzinfo=zone
         )

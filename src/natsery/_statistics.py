@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from ._responses import EndpointStats
 
@@ -36,6 +36,15 @@ class FailureCause(StrEnum):
     """Its reply could not be sent: no reply subject, the connection gone, too large, or publishing denied."""
 
 
+@final
+class Failure(NamedTuple):
+    """Why a request failed, and the error code and description that say so."""
+
+    cause: FailureCause
+    code: int
+    description: str
+
+
 LAST_ERROR_LENGTH = 1024
 """Characters of a description that ``last_error`` keeps, so that STATS stays small."""
 
@@ -47,7 +56,7 @@ def _utc_now() -> datetime:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Where a service takes its times from; tests can give another one.
+    """The clock of a service; tests can give another one.
 
     Attributes:
         now: the time of day, with its time zone: the ``started`` of STATS.
@@ -60,7 +69,7 @@ class Clock:
 
 @final
 class Counters:
-    """What one endpoint has counted."""
+    """The counters of one endpoint."""
 
     __slots__ = ("failures", "last_error", "malformed", "num_errors", "num_requests", "processing_time")
 
@@ -68,7 +77,7 @@ class Counters:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again at zero; a request under way is counted whole, later, on the new side."""
+        """Set everything to zero; a request under way is counted whole when it ends."""
         self.num_requests = 0
         self.num_errors = 0
         self.last_error = ""
@@ -76,25 +85,31 @@ class Counters:
         self.malformed = 0
         self.failures: dict[FailureCause, int] = {}
 
-    def count_failure(self, cause: FailureCause, code: int, description: str, elapsed_ns: int = 0) -> None:
-        """Count one failed request."""
+    def count_good(self, elapsed_ns: int) -> None:
+        """Count a request that was handled well."""
         self.num_requests += 1
         self.processing_time += elapsed_ns
-        self._count_error(cause, code, description)
 
-    def turn_into_failure(self, cause: FailureCause, code: int, description: str) -> None:
-        """A request that was counted as good turned out to have failed after all."""
+    def count_failure(self, failure: Failure, elapsed_ns: int = 0) -> None:
+        """Count a request that failed."""
+        self.num_requests += 1
+        self.processing_time += elapsed_ns
+        self._count_error(failure)
+
+    def turn_into_failure(self, failure: Failure) -> None:
+        """Count a request as failed that was counted as good."""
         if self.num_errors < self.num_requests:  # else a reset has come between
-            self._count_error(cause, code, description)
+            self._count_error(failure)
 
-    def _count_error(self, cause: FailureCause, code: int, description: str) -> None:
+    def _count_error(self, failure: Failure) -> None:
+        cause, code, description = failure
         self.num_errors += 1
         description = description.encode(errors="replace").decode()  # STATS must stay writable as UTF-8
         self.last_error = f"{code}:{description[:LAST_ERROR_LENGTH]}"
         self.failures[cause] = self.failures.get(cause, 0) + 1
 
     def snapshot(self, name: str, subject: str, queue_group: str, data: Any = None) -> EndpointStats:
-        """A frozen copy, as STATS shows it."""
+        """Return a frozen copy, as STATS shows it."""
         return EndpointStats(
             name=name,
             subject=subject,

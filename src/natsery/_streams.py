@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import anyio
 from anyio.abc import ObjectReceiveStream
@@ -14,6 +14,9 @@ from ._events import ConnectionEvent, EventKind
 from ._message import Message
 from ._turns import Turns
 from ._wakeup import Wakeup, new_wakeup
+
+if TYPE_CHECKING:
+    from . import abc
 
 MAX_EVENTS = 1024
 """Events kept for a slow receiver; what comes beyond is dropped and counted, but for the last one."""
@@ -32,6 +35,15 @@ class _Stream(ObjectReceiveStream[ItemT]):
         self._wakeup: Wakeup = new_wakeup()
 
     async def receive(self) -> ItemT:
+        """Return the next item; what it raises besides is said by the stream's class.
+
+        Raises:
+            anyio.ClosedResourceError: the stream is closed.
+            anyio.BusyResourceError: another task waits for an item of this stream.
+
+        **Cancellation:** no item is lost. Each call is a cancellation point; other tasks get their turn when it has to wait,
+        and at the latest after 64 items.
+        """
         await self._turns.checkpoint()
         while not self._pending:
             self._raise_if_ended()
@@ -77,6 +89,11 @@ class Messages(_Stream[Message]):
     Attributes:
         subject: the subscription's subject.
         dropped: messages that came while ``max_pending`` others were waiting.
+
+    ``receive`` raises:
+        SubscriptionDeniedError: the server has taken the subscription away.
+        ConnectionClosedError: the connection is closed and all that came before has been taken.
+        SlowConsumerError: messages were dropped here; raised once for each congestion, after what came before it.
     """
 
     subject: str
@@ -88,21 +105,6 @@ class Messages(_Stream[Message]):
         self.dropped = 0
         self._max_pending = max_pending
         self._failure: NatseryError | None = None
-
-    async def receive(self) -> Message:
-        """Return the next message.
-
-        Raises:
-            SubscriptionDeniedError: the server has taken the subscription away.
-            ConnectionClosedError: the connection is closed and all that came before has been taken.
-            SlowConsumerError: messages were dropped here; raised once for each congestion, after what came before it.
-            anyio.ClosedResourceError: the stream is closed.
-            anyio.BusyResourceError: another task waits for a message of this stream.
-
-        **Cancellation:** no message is lost. Each call is a cancellation point; other tasks get their turn when it has to
-        wait, and at the latest after 64 messages.
-        """
-        return await super().receive()
 
     def _has_pending(self) -> bool:
         return bool(self._pending)
@@ -145,6 +147,8 @@ class Events(_Stream[ConnectionEvent]):
 
     Attributes:
         dropped: events that came while 1,024 others were waiting.
+
+    ``receive`` raises `anyio.EndOfStream` after ``closed``.
     """
 
     dropped: int
@@ -153,21 +157,6 @@ class Events(_Stream[ConnectionEvent]):
         super().__init__()
         self.dropped = 0
         self._has_ended = False
-
-    async def receive(self) -> ConnectionEvent:
-        """Return the next event.
-
-        Raises:
-            anyio.EndOfStream: the connection is closed for good.
-            anyio.ClosedResourceError: the stream is closed.
-            anyio.BusyResourceError: another task waits for an event of this stream.
-
-        **Cancellation:** no event is lost. Each call is a cancellation point; other tasks get their turn when it has to
-        wait, and at the latest after 64 events.
-        """
-        event = await super().receive()
-        self._has_ended = event.kind is EventKind.CLOSED
-        return event
 
     def _raise_if_ended(self) -> None:
         super()._raise_if_ended()
@@ -180,4 +169,12 @@ class Events(_Stream[ConnectionEvent]):
         if len(self._pending) >= MAX_EVENTS and event.kind is not EventKind.CLOSED:
             self.dropped += 1
             return
+        self._has_ended = event.kind is EventKind.CLOSED
         self._add(event)
+
+
+async def unsubscribe_while_unwinding(subscription: abc.Subscription) -> None:
+    """Unsubscribe although the task may be cancelled, within a bound."""
+    # Protects the UNSUB: without it the server would go on sending messages that no task takes.
+    with anyio.move_on_after(1, shield=True):
+        await subscription.unsubscribe()

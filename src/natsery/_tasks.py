@@ -1,4 +1,4 @@
-"""Task groups that are nobody's business: what leaves them is what was raised, not a group around it."""
+"""Task groups that are an implementation detail: what leaves them is what was raised, not a group around it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def raise_as_it_is(error: BaseException) -> NoReturn:
 
 
 def lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The only exception in a group, or the group if it has several."""
+    """Return the only exception in a group, or the group if it has several."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -32,10 +32,10 @@ def lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @asynccontextmanager
 async def background_tasks() -> AsyncIterator[TaskGroup]:
-    """A task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped.
+    """Open a task group for the length of a block, cancelled at its end; what the block raises leaves it unwrapped.
 
-    A cancellation from outside reaches the block first, and the tasks only when the block has been left: whatever the block
-    does while it unwinds, such as a service that drains, may rely on them.
+    A cancellation from outside reaches the block first, and the tasks only when the block has been left, so that a block
+    may rely on them while it unwinds, as a service that drains does.
     """
     failure: BaseException | None = None
     try:
@@ -62,7 +62,7 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
 
 @final
 class _Home:
-    """Where the tasks live."""
+    """The task that holds the task group."""
 
     def __init__(self) -> None:
         self.tasks = anyio.create_task_group()

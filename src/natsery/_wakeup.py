@@ -23,7 +23,7 @@ class Wakeup(Protocol):
 
 
 def wakeup_class() -> Callable[[], Wakeup]:
-    """What makes wake-ups for the running event loop; itself it may be called in that loop's plain callbacks too."""
+    """Return the class of wake-ups for the running event loop; it may be called in that loop's callbacks, too."""
     if is_trio():
         from ._backends._trio import TrioWakeup
 
@@ -34,5 +34,5 @@ def wakeup_class() -> Callable[[], Wakeup]:
 
 
 def new_wakeup() -> Wakeup:
-    """A wake-up for the running event loop."""
+    """Return a wake-up for the running event loop."""
     return wakeup_class()()

@@ -1,4 +1,4 @@
-"""The seam between services and NATS: what a connection is, whoever makes it.
+"""The seam between services and NATS: what a connection is.
 
 `natsery.connect`, `natsery.adapt`, `natsery.bridge` and `natsery.testing.MemoryBroker` make connections. The docstrings are the
 contract that one test suite holds every implementation to.
@@ -10,13 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from anyio import move_on_after
-
-from ._adr32 import check_subject
+from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
 from ._message import Deliver, HeadersInput, Message
-from ._streams import Events, Messages
+from ._streams import Events, Messages, unsubscribe_while_unwinding
+from ._subjects import subject_rule
 
 __all__ = ("Connection", "Subscription")
 
@@ -43,7 +42,7 @@ class Subscription(ABC):
         What is still delivered has been delivered at the end of the next ``flush`` begun after this returns. Without a flush,
         delivery goes on until it is over. Safe twice, and on a connection that is away or closed.
 
-        **Cancellation:** the server is told all the same, unless the output buffer is full. A checkpoint.
+        **Cancellation:** the UNSUB is sent all the same, unless the output buffer is full. A checkpoint.
         """
 
 
@@ -72,7 +71,7 @@ class Connection(ABC):
         """Send a message: the connection takes it now and sends it soon and in order; while it is away, when it is back.
 
         Raises:
-            ConfigError: a subject or the headers break a rule.
+            TypeError, ValueError: an argument breaks a rule.
             MaxPayloadError: headers and payload together are over ``max_payload``.
             OutboundBufferError: the connection is away and its output buffer is full.
             ConnectionClosedError: it is closed.
@@ -95,13 +94,13 @@ class Connection(ABC):
     ) -> Subscription:
         """Subscribe, and hand every message to ``deliver`` in the order of the wire.
 
-        The server has accepted it only after a ``flush``. ``on_error`` is told, synchronously, of what goes wrong with this
+        The server has accepted it only after a ``flush``. ``on_error`` is called, synchronously, with what goes wrong with this
         subscription: `SubscriptionDeniedError` when the server refuses it (before the end of that flush, or later when
         permissions change), `SlowConsumerError` when messages were dropped. Without it, these are ``error`` events of the
         connection. The subscription survives reconnects, until ``unsubscribe``.
 
         Raises:
-            ConfigError: the subject or queue group breaks a rule.
+            TypeError, ValueError: an argument breaks a rule.
             ConnectionClosedError: it is closed.
 
         **Cancellation:** nothing was subscribed. A checkpoint.
@@ -109,9 +108,10 @@ class Connection(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """A fence: all that was sent before has reached the server, and all that it sent before answering is delivered.
+        """Wait until all that was sent before has reached the server, and all that it sent before answering is delivered.
 
-        While the connection is away it waits for the server to be back, without a limit of its own: callers own deadlines.
+        This is a fence. While the connection is away it waits for the server to be back, without a limit: callers own
+        deadlines.
 
         Raises:
             ConnectionClosedError: it is closed, or becomes so meanwhile.
@@ -121,13 +121,13 @@ class Connection(ABC):
 
     @abstractmethod
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
-        """Publish a message and wait for the first reply to it, without a limit of its own: callers own deadlines.
+        """Publish a message and wait for the first reply to it, without a limit: callers own deadlines.
 
         Raises:
             NoRespondersError: there is no subscription to the subject.
             SubscriptionDeniedError: this user may not subscribe to its own inbox.
             PublishDeniedError: this user may not publish to the subject.
-            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
@@ -195,11 +195,12 @@ class Connection(ABC):
             SubscriptionDeniedError: the server refuses it, at the start or later.
             SlowConsumerError: from the loop, once for each congestion, when messages were dropped.
             ConnectionClosedError: the connection closes.
-            ConfigError: the subject or queue group breaks a rule.
+            TypeError, ValueError: an argument breaks a rule.
 
         **Cancellation:** while entering, nothing stays subscribed. Entering is a checkpoint.
         """
-        messages = Messages(check_subject("subject", subject), max_pending)
+        check_argument("subject", subject, subject_rule)
+        messages = Messages(subject, check_argument("max_pending", max_pending, count_rule))
         stop_listening = self.add_listener(messages._on_event)
         try:
             subscription = await self.add_subscription(
@@ -214,10 +215,3 @@ class Connection(ABC):
                 await unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
         finally:
             stop_listening()
-
-
-async def unsubscribe_while_unwinding(subscription: Subscription) -> None:
-    """Unsubscribe although the task may be cancelled, within a bound."""
-    # Protects the UNSUB: without it the server would go on sending messages that no task takes.
-    with move_on_after(1, shield=True):
-        await subscription.unsubscribe()

@@ -10,16 +10,17 @@ from pathlib import Path
 import anyio.from_thread
 
 import natsery
-from natsery.abc import Message
+from natsery import Message
 
 from ..processes import SECONDS, Program, running
 
+# Prints each line in one write: a line's end that is written apart could come after the output of another worker.
 MODULE = """
 import os
 import anyio
 import natsery
 
-print("loading", flush=True)
+print("loading\\n", end="", flush=True)
 
 
 async def echo(request):
@@ -28,7 +29,7 @@ async def echo(request):
 
 @natsery.endpoint(concurrency=8)
 async def hold(request):
-    print("holding", flush=True)
+    print("holding\\n", end="", flush=True)
     while not os.path.exists("go"):
         await anyio.sleep(0.01)
     return b"held"
@@ -78,7 +79,7 @@ class Asker:
 def answer(reply: Future[Message]) -> str:
     """What the reply says, or the error that it is."""
     message = reply.result(SECONDS)
-    error = natsery.service_error(message.data, message.headers)
+    error = natsery.ServiceError.from_message(message)
     return message.data.decode() if error is None else str(error)
 
 

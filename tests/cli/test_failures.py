@@ -14,7 +14,7 @@ import pytest
 
 import natsery
 from natsery._cli._connection_options import _server_check
-from natsery._cli._discovery import _list_commands, _question, _request_command
+from natsery._cli._discovery import _list_commands, _query, _request_command
 from natsery._cli._exit_codes import Exit
 from natsery._native import _native_connection
 
@@ -89,7 +89,7 @@ def test_a_server_that_is_frozen_already(run: Run, faulty: NatsServer, command: 
 @pytest.mark.parametrize(
     ("fault", "status", "line"),
     [
-        ("freeze", Exit.TIMEOUT, "the server answers no more"),
+        ("freeze", Exit.TIMEOUT, "the server does not answer any more"),
         ("kill", Exit.UNREACHABLE, "the connection to the server is lost"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_server_that_fails_while_it_is_asked(
             await anyio.sleep(0.01)
         await _server_check.check_server(nc)
 
-    for module in (_question, _list_commands, _request_command):
+    for module in (_query, _list_commands, _request_command):
         monkeypatch.setattr(module, "check_server", check_when_it_has_failed)
 
     async def fail_when_asked(*, task_status: anyio.abc.TaskStatus[None]) -> None:

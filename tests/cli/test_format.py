@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from natsery._cli._format import counted, format_age, format_count, format_duration, format_rate, printable
+from natsery._cli._format import format_age, format_count, format_duration, format_rate, pluralize, printable
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_ages(ago: dict[str, float], text: str) -> None:
 
 
 def test_counts() -> None:
-    assert [counted(count, "request") for count in (0, 1)] == ["0 requests", "1 request"]
-    assert counted(1_234, "error") == "1,234 errors"
+    assert [pluralize(count, "request") for count in (0, 1)] == ["0 requests", "1 request"]
+    assert pluralize(1_234, "error") == "1,234 errors"
     assert format_count(1_234_567) == "1,234,567"
 
 

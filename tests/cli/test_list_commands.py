@@ -81,11 +81,11 @@ def test_json_for_machines(run: Run, services: str, verb: str, kind: str) -> Non
 
 @pytest.mark.parametrize("verb", ["ls", "ping", "info"])
 def test_nobody_there_has_a_status_of_its_own(run: Run, nats_server: NatsServer, services: str, verb: str) -> None:
-    assert run(verb, "nobody", url=services) == Result(Exit.NOBODY, "", "Error: no service nobody answered\n")
+    assert run(verb, "nobody", url=services) == Result(Exit.NOT_FOUND, "", "Error: no service nobody answered\n")
     assert run(verb, "calc", "three", url=services) == Result(
-        Exit.NOBODY, "", "Error: no instance three of calc answered\n"
+        Exit.NOT_FOUND, "", "Error: no instance three of calc answered\n"
     )
-    assert run(verb, "--prefix", "$OTHER", url=services) == Result(Exit.NOBODY, "", "Error: no service answered\n")
+    assert run(verb, "--prefix", "$OTHER", url=services) == Result(Exit.NOT_FOUND, "", "Error: no service answered\n")
     assert run(verb, "--json", "nobody", url=services).out == "[]\n"
 
 
@@ -118,4 +118,4 @@ def test_names_that_cannot_be_are_refused(run: Run, services: str) -> None:
     assert (result.status, result.out) == (Exit.USAGE, "")
     assert result.err == "Error: NAME: must be one or more of A-Z, a-z, 0-9, '-' and '_'; got 'a.b'\n"
     result = run("info", "calc", "a.b", url=services)
-    assert (result.status, result.err) == (Exit.USAGE, "Error: id: must be a single token, without dots; got 'a.b'\n")
+    assert (result.status, result.err) == (Exit.USAGE, "Error: ID: must be a single token, without dots; got 'a.b'\n")

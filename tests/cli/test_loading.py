@@ -175,7 +175,7 @@ def test_a_file_whose_name_is_taken_is_not_confused_with_its_namesake(write: Wri
         ("x = (\n", ['  File "{file}", line 1', "SyntaxError: '(' was never closed"]),
         (
             "import natsery\nconfig = natsery.ServiceConfig('a b', '1.0.0')\n",
-            ['  File "{file}", line 2, in <module>', "natsery._errors.ConfigError: ServiceConfig.name: "],
+            ['  File "{file}", line 2, in <module>', "natsery.ConfigError: ServiceConfig.name: "],
         ),
         (
             "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise RuntimeError('so') from error\n",

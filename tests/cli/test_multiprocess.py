@@ -57,7 +57,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     for module in ("_multiprocess", "_progress"):
         monkeypatch.setattr(
-            f"natsery._cli._run.{module}.tell", lambda text: lines.append(re.sub(r"process \d+", "process N", text))
+            f"natsery._cli._run.{module}.print_status",
+            lambda text: lines.append(re.sub(r"process \d+", "process N", text)),
         )
     return lines
 
@@ -105,7 +106,7 @@ async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         del said[:]
-        os.kill(workers._members[2].process.pid, signal.SIGKILL)
+        os.kill(workers._workers[2].process.pid, signal.SIGKILL)
         await until(said, "worker 2 ready, process N")
         assert said == [
             "worker 2 was ended by SIGKILL; it starts again in 0.1 s",
@@ -167,7 +168,7 @@ async def test_one_that_is_still_starting_is_ended(said: list[str]) -> None:
 async def test_one_that_does_not_end_is_killed_and_that_is_not_clean(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_multiprocess, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(_multiprocess, "KILL_SECONDS", 0.1)
     workers = crew(SERVE.replace("tell(ready", "def stop(): pass\ntell(ready"), grace=0)
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
@@ -186,9 +187,9 @@ async def test_to_cut_off_is_handed_on_and_shortens_the_patience(said: list[str]
         del said[:]
         workers.stop()
         await until(said, "draining: 5 requests in flight, 60 s left")
-        assert workers._patience.deadline > anyio.current_time() + 60
+        assert workers._kill_scope.deadline > anyio.current_time() + 60
         workers.cut_off(signal.SIGINT)
-        assert workers._patience.deadline <= anyio.current_time() + 10
+        assert workers._kill_scope.deadline <= anyio.current_time() + 10
     assert said[1:] == ["cutting off 5 requests", "worker 1 ended with status 130"]
     assert not workers.is_clean
 
@@ -198,7 +199,7 @@ async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: lis
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
-        pid = workers._members[1].process.pid
+        pid = workers._workers[1].process.pid
         tasks.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -211,10 +212,10 @@ async def test_what_is_no_news_on_the_line_is_passed_over() -> None:
         with other:
             other.sendall(b'{"a": 1}\n[]\nnonsense\n\xff\n{"b"')
             channel = Channel(one)
-            assert channel.hear_rest(heard.append)
+            assert channel.receive_available(heard.append)
             other.sendall(b": 2}\n")
-        await channel.listen(heard.append)
-        channel.tell(late=True)  # to nobody
+        await channel.receive(heard.append)
+        channel.send(late=True)  # to nobody
     channel.close()
     assert heard == [{"a": 1}, {"b": 2}]
-    assert not channel.hear_rest(heard.append)
+    assert not channel.receive_available(heard.append)

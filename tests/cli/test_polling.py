@@ -11,9 +11,9 @@ import pytest
 import trio
 
 import natsery
-from natsery._cli._top._polling import PATIENCE, Link, Poller
+from natsery import Message
+from natsery._cli._top._polling import MISSING_SECONDS, Poller, ServerStatus
 from natsery._cli._top._rates import Meter
-from natsery.abc import Message
 from natsery.testing import MemoryBroker, MemoryConnection
 
 from ..test_memory_broker import in_virtual_time
@@ -41,7 +41,7 @@ class World:
     async def ask(self, seconds: float) -> float:
         """How long a round took."""
         begun = trio.current_time()
-        assert await self.poller.ask(seconds)
+        assert await self.poller.poll(seconds)
         return trio.current_time() - begun
 
 
@@ -50,7 +50,7 @@ async def world(**delays: float | None) -> AsyncIterator[World]:
     async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as other:
         meter = Meter()
         this = World(
-            broker, nc, Poller(nc, Link(nc, lambda: None), meter, name=None, prefix="$SRV"), meter, dict(delays)
+            broker, nc, Poller(nc, ServerStatus(nc, lambda: None), meter, name=None, prefix="$SRV"), meter, dict(delays)
         )
         async with anyio.create_task_group() as tasks:
 
@@ -95,8 +95,8 @@ def test_a_round_waits_for_those_who_answered_in_the_last_but_not_for_long() -> 
         async with world(one=0, two=0.3) as this:
             await this.ask(0.5)
             assert await this.ask(0.1) == pytest.approx(0.3)
-            this.delays["two"] = PATIENCE + 1
-            assert await this.ask(0.1) == pytest.approx(PATIENCE)
+            this.delays["two"] = MISSING_SECONDS + 1
+            assert await this.ask(0.1) == pytest.approx(MISSING_SECONDS)
             assert this.stale() == ["two"]
             assert await this.ask(0.1) == pytest.approx(0.1), "who has missed a round is not waited for"
             this.delays["two"] = 0.05
@@ -112,7 +112,7 @@ def test_of_two_hundred_instances_the_slow_ones_hold_up_nobody() -> None:
         slow = {f"s{number}": 0.9 for number in range(8)}
         async with world(**delays, **slow, dead=0.5, deaf=1.5) as this:
             shown: list[float] = []
-            assert await this.poller.ask(1.0, lambda: shown.append(trio.current_time()))
+            assert await this.poller.poll(1.0, lambda: shown.append(trio.current_time()))
             assert len(this.there()) == 199, "all but the one that takes longer than a round"
             assert sum(each <= 0.01 for each in shown) == 190, "the quick ones can be shown at once"
             this.delays["dead"] = None
@@ -135,7 +135,7 @@ def test_a_round_without_anybody_takes_its_time_too() -> None:
         async with MemoryBroker() as broker, broker.connect() as nc:
             meter = Meter()
             begun = trio.current_time()
-            assert await Poller(nc, Link(nc, lambda: None), meter, name="calc", prefix="$SRV").ask(0.5)
+            assert await Poller(nc, ServerStatus(nc, lambda: None), meter, name="calc", prefix="$SRV").poll(0.5)
             assert trio.current_time() - begun == 0.5
             assert meter.figures() == ()
 
@@ -160,7 +160,7 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
     async def main() -> None:
         async with world(one=0, two=0.3) as this:
             changes: list[str] = []
-            with Link.watch(this.nc, lambda: changes.append("!")) as link:
+            with ServerStatus.watch(this.nc, lambda: changes.append("!")) as link:
                 await this.ask(0.5)
                 async with anyio.create_task_group() as tasks:
 
@@ -170,19 +170,19 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
 
                     tasks.start_soon(fail)
                     begun = trio.current_time()
-                    assert not await this.poller.ask(0.5)
+                    assert not await this.poller.poll(0.5)
                     assert trio.current_time() - begun == pytest.approx(0.1), "it does not wait for what cannot come"
-                assert link.is_away
+                assert link.is_disconnected
                 assert link.message == (
-                    "The server is away, these are the last figures: the broker ended the connection"
+                    "Disconnected from the server, these are the last figures: the broker ended the connection"
                 )
                 assert changes == ["!"]
                 with anyio.move_on_after(5):
-                    await link.wait_back()
+                    await link.wait_connected()
                     pytest.fail("it is not back")
                 this.broker.reconnect(this.nc)
-                await link.wait_back()
-                assert not link.is_away
+                await link.wait_connected()
+                assert not link.is_disconnected
                 assert link.message == ""
                 assert this.stale() == []
                 await this.ask(0.5)
@@ -196,12 +196,12 @@ def test_no_instance_misses_a_round_in_which_the_server_went_away() -> None:
 def test_whoever_waits_for_the_server_hears_that_the_connection_is_closed() -> None:
     async def main() -> None:
         async with world(one=0) as this:
-            with Link.watch(this.nc, lambda: None) as link:
+            with ServerStatus.watch(this.nc, lambda: None) as link:
                 this.broker.disconnect(this.nc)
                 await this.nc.aclose()
-                await link.wait_back()
+                await link.wait_connected()
                 with pytest.raises(natsery.ConnectionClosedError):
-                    await this.poller.ask(0.5)
+                    await this.poller.poll(0.5)
 
     run(main)
 
@@ -210,7 +210,7 @@ def test_whoever_may_not_ask_is_told() -> None:
     async def main() -> None:
         async with MemoryBroker() as broker, broker.connect(publish=["a"]) as nc:
             with pytest.raises(natsery.PublishDeniedError):
-                await Poller(nc, Link(nc, lambda: None), Meter(), name=None, prefix="$SRV").ask(0.5)
+                await Poller(nc, ServerStatus(nc, lambda: None), Meter(), name=None, prefix="$SRV").poll(0.5)
 
     run(main)
 
@@ -220,7 +220,7 @@ def test_cancelled_anywhere_it_leaves_nothing_behind(at: float) -> None:
     async def main() -> None:
         async with world(one=0, two=0.4) as this:
             with anyio.move_on_after(at):
-                await this.poller.ask(0.5)
+                await this.poller.poll(0.5)
                 pytest.fail("it was not cancelled")
             await this.nc.flush()
             assert list(this.nc._active()) == []

@@ -20,7 +20,7 @@ def rounds(*answers: tuple[float, list[ServiceStats]]) -> Meter:
     meter = Meter()
     for now, given in answers:
         for each in given:
-            meter.take(each, now)
+            meter.add(each, now)
         meter.end_round()
     return meter
 
@@ -68,11 +68,11 @@ def test_rates_are_differences_over_time() -> None:
 
 def test_the_rates_of_a_service_are_the_sums_over_its_instances_each_with_its_own_time() -> None:
     meter = Meter()
-    meter.take(stats(endpoint(0, 0, 0)), 0)
-    meter.take(stats(endpoint(0, 0, 0), instance="two"), 0.9)
+    meter.add(stats(endpoint(0, 0, 0)), 0)
+    meter.add(stats(endpoint(0, 0, 0), instance="two"), 0.9)
     meter.end_round()
-    meter.take(stats(endpoint(10, 0, 1_000)), 1)  # 10 a second, 100 ns each
-    meter.take(stats(endpoint(20, 4, 8_000), instance="two"), 1.4)  # 40 a second, 400 ns each
+    meter.add(stats(endpoint(10, 0, 1_000)), 1)  # 10 a second, 100 ns each
+    meter.add(stats(endpoint(20, 4, 8_000), instance="two"), 1.4)  # 40 a second, 400 ns each
     meter.end_round()
     service = calc(meter)
     assert service.rates is not None
@@ -133,7 +133,7 @@ def test_a_reset_gives_no_rate_for_a_round(after: ServiceStats) -> None:
     assert one(meter).rates is None
     assert one(meter).num_requests == after.endpoints[0].num_requests
     add = after.endpoints[0]
-    meter.take(stats(endpoint(add.num_requests + 8, 1, 500), started=after.started), 2)
+    meter.add(stats(endpoint(add.num_requests + 8, 1, 500), started=after.started), 2)
     assert one(meter).rates == Rates(8, 1 - add.num_errors, 500 - add.processing_time)
 
 
@@ -163,8 +163,8 @@ def test_endpoints_with_all_names_alike_are_told_apart_by_their_order() -> None:
 
 def test_a_second_answer_in_a_round_is_ignored() -> None:
     meter = rounds((0, [stats(endpoint(0))]))
-    meter.take(stats(endpoint(10)), 1)
-    meter.take(stats(endpoint(10**6)), 1.1)
+    meter.add(stats(endpoint(10)), 1)
+    meter.add(stats(endpoint(10**6)), 1.1)
     assert one(meter).rates == Rates(10, 0, 0)
     assert one(meter).num_requests == 10
 
@@ -173,16 +173,16 @@ def test_a_second_answer_in_a_round_is_ignored() -> None:
 def test_no_time_between_two_answers_changes_nothing(now: float) -> None:
     meter = rounds((0, [stats(endpoint(0))]), (1, [stats(endpoint(10))]), (now, [stats(endpoint(30))]))
     assert one(meter).rates == Rates(10, 0, 0)
-    meter.take(stats(endpoint(40)), 3)
+    meter.add(stats(endpoint(40)), 3)
     assert one(meter).rates == Rates(15, 0, 0)
 
 
 def test_a_round_that_the_server_did_not_survive_is_missed_by_nobody() -> None:
     meter = rounds((0, [stats(endpoint(0)), stats(endpoint(0), instance="two")]))
-    meter.take(stats(endpoint(5)), 1)
+    meter.add(stats(endpoint(5)), 1)
     meter.drop_round()
-    meter.take(stats(endpoint(9)), 2)
-    meter.take(stats(endpoint(8), instance="two"), 2)
+    meter.add(stats(endpoint(9)), 2)
+    meter.add(stats(endpoint(8), instance="two"), 2)
     meter.end_round()
     assert [(each.id, each.is_stale, each.rates) for each in calc(meter).instances] == [
         ("one", False, Rates(4, 0, 0)),
@@ -195,10 +195,10 @@ def test_in_the_middle_of_a_round_new_figures_show_and_old_ones_stay() -> None:
         (0, [stats(endpoint(0)), stats(endpoint(0), instance="two")]),
         (1, [stats(endpoint(5)), stats(endpoint(7), instance="two")]),
     )
-    meter.take(stats(endpoint(15)), 2)
+    meter.add(stats(endpoint(15)), 2)
     assert [each.rates for each in calc(meter).instances] == [Rates(10, 0, 0), Rates(7, 0, 0)]
     assert [each.history for each in calc(meter).instances] == [(None, 5, 10), (None, 7)]
-    meter.take(stats(endpoint(10), instance="two"), 2)
+    meter.add(stats(endpoint(10), instance="two"), 2)
     meter.end_round()
     assert [each.history for each in calc(meter).instances] == [(None, 5, 10), (None, 7, 3)]
     assert calc(meter).history == (None, 12, 13)
@@ -208,14 +208,14 @@ def test_the_history_has_an_end() -> None:
     meter = rounds(*((now, [stats(endpoint(now * now))]) for now in range(HISTORY + 10)))
     assert len(one(meter).history) == HISTORY
     assert one(meter).history[-1] == 2 * (HISTORY + 9) - 1
-    meter.take(stats(endpoint(10**6)), HISTORY + 10)
+    meter.add(stats(endpoint(10**6)), HISTORY + 10)
     assert len(one(meter).history) == HISTORY
 
 
 def test_nothing_is_kept_of_what_is_gone() -> None:
     meter = Meter()
     for number in range(100):
-        meter.take(stats(endpoint(number), instance=f"i{number}"), number)
+        meter.add(stats(endpoint(number), instance=f"i{number}"), number)
         meter.end_round()
     assert len(calc(meter).instances) == ROUNDS_UNTIL_GONE + 1
     assert len(meter._histories) == 2 * (ROUNDS_UNTIL_GONE + 1) + 2
@@ -240,7 +240,7 @@ def test_absurd_answers_never_give_a_negative_rate_or_an_error() -> None:
                 )
                 for _ in range(chance.randrange(4))
             ]
-            meter.take(stats(*endpoints, instance=chance.choice("xyz"), started=chance.choice(starts)), now)
+            meter.add(stats(*endpoints, instance=chance.choice("xyz"), started=chance.choice(starts)), now)
         meter.end_round()
         now += chance.choice([0, 1e-12, 1, 1e9])
         for service in meter.figures():

@@ -79,12 +79,16 @@ def test_several_replies_and_several_requests(run: Run, services: str) -> None:
     assert (result.status, result.out) == (0, "3\n" * 5)
     assert result.err.startswith("5 requests, 0 failed; shortest ")
     result = run("request", "nobody", "--count", "2", url=services)
-    assert result.status == Exit.NOBODY
-    assert result.err.startswith("Error: nobody listens on 'nobody'\n" * 2 + "2 requests, 2 failed; ")
+    assert result.status == Exit.NOT_FOUND
+    assert result.err.startswith(
+        "Error: no responders: there is no subscription to 'nobody'\n" * 2 + "2 requests, 2 failed; "
+    )
 
 
 def test_nobody_and_no_reply_in_time(run: Run, services: str) -> None:
-    assert run("request", "nobody", url=services) == Result(Exit.NOBODY, "", "Error: nobody listens on 'nobody'\n")
+    assert run("request", "nobody", url=services) == Result(
+        Exit.NOT_FOUND, "", "Error: no responders: there is no subscription to 'nobody'\n"
+    )
 
     async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         async with natsery.connect(services) as nc, nc.subscribe("silent"):

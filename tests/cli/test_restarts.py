@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natsery._cli._exit_codes import Exit
-from natsery._cli._run._restarts import STEADY_SECONDS, GiveUp, Restart, Restarts, ending
+from natsery._cli._run._restarts import STEADY_SECONDS, GiveUp, Restart, Restarts, describe_exit
 
 CRASH = -9
 
@@ -31,7 +31,7 @@ def test_a_worker_that_was_well_begins_anew() -> None:
 
 
 def test_the_pause_has_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("natsery._cli._run._restarts.MAX_FAILURES", 100)
+    monkeypatch.setattr("natsery._cli._run._restarts.MAX_CRASHES", 100)
     assert pauses(Restarts(), 9)[-2:] == [10.0, 10.0]
 
 
@@ -57,4 +57,4 @@ def test_an_end_that_nobody_asked_for_counts_however_good_it_was() -> None:
     ],
 )
 def test_how_a_process_ended_in_words(status: int, words: str) -> None:
-    assert ending(status) == words
+    assert describe_exit(status) == words

@@ -299,6 +299,14 @@ def test_options_that_cannot_be_are_refused(run: Run, monkeypatch: pytest.Monkey
     assert run("run", "service", "--reload") == Result(Exit.FAILED, "", message)
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "supervised"])
+def test_wrong_settings_are_refused_before_anything_starts(run: Run, workers: tuple[str, ...]) -> None:
+    """The module would be imported first, and with workers each of them would refuse the settings."""
+    result = run("run", "no_such_module", "--server", "http://a", *workers)
+    text = "Error: --server: must begin with nats:// or tls://; got 'http://a'\n"
+    assert result == Result(Exit.USAGE, "", text)
+
+
 @pytest.mark.usefixtures("module")
 def test_help_keeps_its_examples_apart(run: Run) -> None:
     assert "\n    natsery run calc\n    natsery run shop" in run("run", "--help").out

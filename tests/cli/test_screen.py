@@ -13,7 +13,7 @@ from natsery._cli._top._columns import columns_of, lay_out
 from natsery._cli._top._figures import ServiceFigures
 from natsery._cli._top._rates import Meter
 from natsery._cli._top._rows import rows_of
-from natsery._cli._top._screen import MARGIN, State, draw
+from natsery._cli._top._screen import MARGIN, ScreenState, draw
 from natsery._cli._top._view import Level, Sort, View
 
 from .figures import STARTED, endpoint, stats
@@ -48,12 +48,12 @@ def services() -> tuple[ServiceFigures, ...]:
         if now < 11:
             answers.append(stats(endpoint(now, 0, now * 30_000), instance="two", version="1.1.0"))
         for each in answers:
-            meter.take(each, now)
+            meter.add(each, now)
         meter.end_round()
     return meter.figures()
 
 
-STATE = State(
+STATE = ScreenState(
     server="nats://127.0.0.1:4222",
     services=services(),
     view=View(),
@@ -202,7 +202,7 @@ def test_a_terminal_that_knows_ascii_alone() -> None:
 
 def test_scrolled_with_the_server_away() -> None:
     assert show(
-        View(level=Level.ALL, offset=3), 80, 10, is_away=True, message="The server is away", malformed=1
+        View(level=Level.ALL, offset=3), 80, 10, is_disconnected=True, message="The server is away", malformed=1
     ) == golden(
         r"""
         natsery top  nats://127.0.0.1:4222                     every 1 s · by requests/s
@@ -235,7 +235,7 @@ def test_help() -> None:
           n                 sort by name
           R                 reverse the order
           l, Enter          show instances, or endpoints, or both, or services alone
-          space             pause, and go on
+          space             pause, and continue
           ?                 this help, and back
 
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll  ? help
@@ -282,7 +282,7 @@ def test_rows_that_have_gone_do_not_leave_the_screen_empty() -> None:
 
 
 def test_nobody_there() -> None:
-    lines = show(View(), 80, 8, services=(), nobody="No service calc answers.").splitlines()
+    lines = show(View(), 80, 8, services=(), empty_text="No service calc answers.").splitlines()
     assert lines[1] == "0 services · 0 instances"
     assert lines[4] == "No service calc answers."
 
@@ -306,4 +306,4 @@ def test_errors_stand_out_and_what_is_stale_or_old_is_dim() -> None:
     assert "bold red" in found["divide"]
     assert "bold red" not in found["add"]
     assert found["two"] == {"dim"}
-    assert all(each == {"dim"} for each in styles(View(level=Level.ALL), is_away=True).values())
+    assert all(each == {"dim"} for each in styles(View(level=Level.ALL), is_disconnected=True).values())

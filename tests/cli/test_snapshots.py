@@ -10,14 +10,13 @@ from typing import Any
 import anyio
 import pytest
 
-from natsery import ServiceStats
+from natsery import Message, ServiceStats
 from natsery._cli._exit_codes import Exit
 from natsery._cli._runner import run_async
 from natsery._cli._top import _snapshots
-from natsery._cli._top._polling import Watch
+from natsery._cli._top._polling import WatchOptions
 from natsery._cli._top._snapshots import print_snapshots
 from natsery._cli._top._view import Level, View
-from natsery.abc import Message
 from natsery.testing import MemoryBroker
 
 from ..test_memory_broker import in_virtual_time
@@ -45,7 +44,7 @@ def printed(
     give: Callable[[int], Sequence[ServiceStats]], *, as_json: bool = False, fails_at: float = 0, **options: Any
 ) -> tuple[Exit, float]:
     """Print; the exit status, and the seconds that it took."""
-    watch = Watch(**{"name": None, "prefix": "$SRV", "interval": 1.0, "count": 1, "view": View(), **options})
+    watch = WatchOptions(**{"name": None, "prefix": "$SRV", "interval": 1.0, "count": 1, "view": View(), **options})
     statuses: list[Exit] = []
 
     async def main() -> None:
@@ -134,11 +133,11 @@ def test_json_is_a_line_for_each_interval(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(lambda number: ())[0] == Exit.NOBODY
+    assert printed(lambda number: ())[0] == Exit.NOT_FOUND
     assert capsys.readouterr() == ("", "Error: no service answers\n")
-    assert printed(lambda number: (), name="calc")[0] == Exit.NOBODY
+    assert printed(lambda number: (), name="calc")[0] == Exit.NOT_FOUND
     assert capsys.readouterr() == ("", "Error: no service calc answers\n")
-    assert printed(lambda number: (), as_json=True)[0] == Exit.NOBODY
+    assert printed(lambda number: (), as_json=True)[0] == Exit.NOT_FOUND
     assert json.loads(capsys.readouterr().out)["services"] == []
 
 
@@ -147,7 +146,7 @@ def test_it_goes_on_when_the_server_is_back(capsys: pytest.CaptureFixture[str]) 
     assert (status, seconds) == (Exit.OK, pytest.approx(4.0))
     out, err = capsys.readouterr()
     assert out.startswith("Name")
-    assert err == "The server is away, these are the last figures: the broker ended the connection\n"
+    assert err == "Disconnected from the server, these are the last figures: the broker ended the connection\n"
 
 
 def test_the_command_where_it_is_piped(run: Run, services: str) -> None:

@@ -85,10 +85,6 @@ def test_switches_and_numbers_in_the_environment() -> None:
     assert merged(None, {"NATSERY_CONNECT_TIMEOUT": "0.25"}) == {"connect_timeout": 0.25}
     assert broken(None, {"NATSERY_TLS": "maybe"}) == "NATSERY_TLS: must be 1 or 0; got 'maybe'"
     assert broken(None, {"NATSERY_CONNECT_TIMEOUT": "x"}) == "NATSERY_CONNECT_TIMEOUT: must be a number; got 'x'"
-    assert broken(None, {"NATSERY_CONNECT_TIMEOUT": "0"}) == (
-        "NATSERY_CONNECT_TIMEOUT: must be a number of seconds, more than 0; got 0.0"
-    )
-    assert broken({"connect_timeout": 0.0}) == "--connect-timeout: must be a number of seconds, more than 0; got 0.0"
 
 
 def test_several_servers() -> None:
@@ -98,8 +94,6 @@ def test_several_servers() -> None:
 
 
 def test_what_breaks_a_rule_is_named_as_it_was_given() -> None:
-    assert broken({"servers": ("http://u:secret@a",)}) == ("--server: must begin with nats:// or tls://; got '…@a'")
-    assert broken(None, {"NATS_URL": "nats://a:x"}).startswith("NATS_URL: must be URLs such as ")
     assert broken({"prefix": "a.*"}) == "--prefix: must not contain a wildcard; got 'a.*'"
     assert broken({"inbox_prefix": "a..b"}).startswith("--inbox-prefix: must not contain an empty token")
 

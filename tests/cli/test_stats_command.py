@@ -106,4 +106,4 @@ def test_json_for_machines(run: Run, canned: str) -> None:
 
 
 def test_nobody_there(run: Run, canned: str) -> None:
-    assert run("stats", "--prefix", "$OTHER", url=canned) == Result(Exit.NOBODY, "", "Error: no service answered\n")
+    assert run("stats", "--prefix", "$OTHER", url=canned) == Result(Exit.NOT_FOUND, "", "Error: no service answered\n")

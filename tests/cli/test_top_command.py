@@ -162,10 +162,12 @@ def test_the_last_figures_stay_while_the_server_is_away() -> None:
     with NatsServer() as server, serving(server.url, CALC), top(server.url) as screen:
         screen.wait_for("1 instance · 0 req/s")
         server.kill()
-        screen.wait_for("The server is away, these are the last figures")
+        screen.wait_for("Disconnected from the server, these are the last figures")
         assert "1 service · 1 instance" in screen.text
         server.start()
-        screen.wait_until(lambda: "The server is away" not in screen.text and "1 service · 1 instance" in screen.text)
+        screen.wait_until(
+            lambda: "Disconnected from the server" not in screen.text and "1 service · 1 instance" in screen.text
+        )
         assert b"disconnected from NATS" not in screen.written, "the log is not for the screen"
         screen.press(b"q")
         assert screen.wait_ended() == 0

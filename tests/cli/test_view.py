@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from natsery._cli._top._view import Level, Sort, View, press
+from natsery._cli._top._view import Level, Sort, View, apply_key
 
 
 def after(view: View, *keys: str, rows: int = 100, page: int = 10) -> View:
     for key in keys:
-        view = press(view, key, rows=rows, page=page)
+        view = apply_key(view, key, rows=rows, page=page)
     return view
 
 

@@ -82,7 +82,7 @@ def test_workers_whose_supervisor_is_killed_drain_and_end(server: NatsServer, tm
         program.wait_for("holding")
         program.send(signal.SIGKILL)
         for _ in range(2):
-            program.wait_for("the supervisor has gone")
+            program.wait_for("the supervisor has ended")
         (tmp_path / "go").touch()
         assert answer(held) == "held"
         program.wait()

@@ -6,17 +6,16 @@ import math
 
 import pytest
 
-import natsery
 from natsery import EndReason
 from natsery._client._collection import Collection
 
 
-def window(**options: object) -> Collection:
+def collection(**options: object) -> Collection:
     return Collection(100.0, **{"wait": 2.0, "stall": None, "count": None, **options})  # type: ignore[arg-type]
 
 
 def test_it_ends_with_the_wait_whether_anything_came_or_not() -> None:
-    silent, busy = window(), window()
+    silent, busy = collection(), collection()
     for now in (100.0, 101.0, 101.999):
         assert busy.accept(now)
     for each in (silent, busy):
@@ -29,7 +28,7 @@ def test_it_ends_with_the_wait_whether_anything_came_or_not() -> None:
 
 
 def test_a_stall_counts_from_the_last_reply_and_not_before_the_first() -> None:
-    stalling = window(stall=0.5)
+    stalling = collection(stall=0.5)
     assert stalling.deadline == 102.0
     assert stalling.accept(101.0)
     assert stalling.deadline == 101.5
@@ -40,7 +39,7 @@ def test_a_stall_counts_from_the_last_reply_and_not_before_the_first() -> None:
 
 
 def test_the_wait_is_the_limit_of_stalls() -> None:
-    stalling = window(stall=0.5)
+    stalling = collection(stall=0.5)
     assert stalling.accept(101.8)
     assert stalling.deadline == 102.0
     assert not stalling.accept(102.1)
@@ -48,14 +47,14 @@ def test_the_wait_is_the_limit_of_stalls() -> None:
 
 
 def test_what_comes_after_a_stall_that_nobody_noticed_is_too_late() -> None:
-    stalling = window(stall=0.5)
+    stalling = collection(stall=0.5)
     assert stalling.accept(100.0)
     assert not stalling.accept(100.6)
     assert stalling.ended is EndReason.STALL
 
 
 def test_it_ends_with_the_count() -> None:
-    counting = window(count=2)
+    counting = collection(count=2)
     assert counting.accept(100.0)
     assert counting.ended is None
     assert counting.accept(100.0)
@@ -64,25 +63,25 @@ def test_it_ends_with_the_count() -> None:
 
 
 def test_a_wait_may_be_endless() -> None:
-    endless = window(wait=math.inf, stall=math.inf)
+    endless = collection(wait=math.inf, stall=math.inf)
     assert endless.accept(1e9)
     endless.expire(1e12)
     assert endless.ended is None
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("options", "field", "kind"),
     [
-        ({"wait": 0}, "wait"),
-        ({"wait": math.nan}, "wait"),
-        ({"wait": "1"}, "wait"),
-        ({"stall": -1}, "stall"),
-        ({"stall": 0}, "stall"),
-        ({"count": 0}, "count"),
-        ({"count": True}, "count"),
-        ({"count": 1.5}, "count"),
+        ({"wait": 0}, "wait", ValueError),
+        ({"wait": math.nan}, "wait", ValueError),
+        ({"wait": "1"}, "wait", TypeError),
+        ({"stall": -1}, "stall", ValueError),
+        ({"stall": 0}, "stall", ValueError),
+        ({"count": 0}, "count", ValueError),
+        ({"count": True}, "count", TypeError),
+        ({"count": 1.5}, "count", TypeError),
     ],
 )
-def test_values_that_break_a_rule_are_named(options: dict[str, object], field: str) -> None:
-    with pytest.raises(natsery.ConfigError, match=rf"^{field}: "):
-        window(**options)
+def test_values_that_break_a_rule_are_named(options: dict[str, object], field: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=rf"^{field}: "):
+        collection(**options)

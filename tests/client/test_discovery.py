@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 import natsery
-from natsery import EndReason, Replies, ServiceClient
+from natsery import EndReason, Message, Replies, ServiceClient
 from natsery._client import _replies
-from natsery.abc import Connection, Message
+from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from ..conftest import open_connection
@@ -105,7 +105,7 @@ def test_nobody_there_is_known_at_once() -> None:
     async def main() -> None:
         async with MemoryBroker() as broker, broker.connect() as nc:
             found = await ServiceClient(nc).stats()
-            assert (found, found.ended) == ([], EndReason.NO_RESPONDERS)
+            assert (list(found), found.ended) == ([], EndReason.NO_RESPONDERS)
 
     assert in_virtual_time(main) == 0
 

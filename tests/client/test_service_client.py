@@ -31,7 +31,7 @@ async def test_a_call_gives_the_reply_or_raises_the_error(nc: Connection) -> Non
         assert (reply.data, reply.headers["name"]) == (b"1", "value")
         with pytest.raises(natsery.ServiceError) as caught:
             await client.request("refuse")
-        assert (caught.value.code, caught.value.description, caught.value.data) == (409, "no, thank yöu", b"why")
+        assert (caught.value.code, caught.value.description, caught.value.data) == (409, r"no, thank y\xf6u", b"why")
         assert natsery.Headers(caught.value.headers)["Retry"] == "no"
         with pytest.raises(natsery.NoRespondersError, match="'nobody'"):
             await client.request("nobody")
@@ -66,9 +66,9 @@ async def test_services_are_found_by_name_and_id(nc: Connection) -> None:
         async with natsery.serve(nc, other) as three:
             found = await client.ping(count=3)
             assert {each.id for each in found} == {one.id, two.id, three.id}
-            assert (found.ended, found.malformed) == (EndReason.COUNT, [])
+            assert (found.ended, found.malformed) == (EndReason.COUNT, ())
             infos = await client.info("other", stall=0.05)
-            assert infos == [three.info()]
+            assert list(infos) == [three.info()]
             assert infos.ended is EndReason.STALL
             assert (await client.request("add", b"1+2")).data == b"3"
             stats = await client.stats("calc", count=2)
@@ -82,7 +82,7 @@ async def test_a_service_that_is_not_there(nc: Connection) -> None:
     client = ServiceClient(nc, prefix="$OTHER")
     async with bounded(), natsery.serve(nc, config(add)):
         found = await client.ping()
-        assert (found, found.ended) == ([], EndReason.NO_RESPONDERS)
+        assert (list(found), found.ended) == ([], EndReason.NO_RESPONDERS)
         async with client.request_many("nobody") as replies:
             assert [each async for each in replies] == []
         assert replies.ended is EndReason.NO_RESPONDERS
@@ -173,18 +173,18 @@ async def test_a_connection_that_closes_ends_a_collection(transport: str, nats_s
 async def test_misuse_is_told(nc: Connection) -> None:
     with pytest.raises(natsery.BackendMismatchError, match=r"async with natsery.adapt\(client\) as nc"):
         ServiceClient(nats.aio.client.Client())  # type: ignore[arg-type]
-    with pytest.raises(natsery.ConfigError, match=r"^prefix: "):
+    with pytest.raises(ValueError, match=r"^prefix: "):
         ServiceClient(nc, prefix="$SRV.>")
     client = ServiceClient(nc)
-    with pytest.raises(natsery.ConfigError, match=r"^verb: "):
+    with pytest.raises(ValueError, match=r"^verb: "):
         client.discover("PONG")  # type: ignore[call-overload]
-    with pytest.raises(natsery.ConfigError, match=r"^id: needs the service's name"):
+    with pytest.raises(ValueError, match=r"^id: needs the service's name"):
         await client.stats(id="x")
-    with pytest.raises(natsery.ConfigError, match=r"^wait: "):
+    with pytest.raises(ValueError, match=r"^wait: "):
         await client.ping(wait=0)
-    with pytest.raises(natsery.ConfigError, match=r"^sentinel: "):
+    with pytest.raises(TypeError, match=r"^sentinel: "):
         async with client.request_many("a", sentinel="end"):  # type: ignore[arg-type]
             pass
-    with pytest.raises(natsery.ConfigError, match=r"^subject: "):
+    with pytest.raises(ValueError, match=r"^subject: "):
         async with client.request_many("a.*"):
             pass

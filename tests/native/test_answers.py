@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import EventKind
+from natsery import EventKind
 
 from ..server import NatsServer
 from ..test_serve import bounded

@@ -232,7 +232,7 @@ async def test_too_slow_for_the_server(text: str) -> None:
         async with recording_server(b"INFO {}\r\n", script) as server:
             error = await connection_error(server.url, user="u", password=PASSWORD, hidden=(PASSWORD,))
     assert isinstance(error, natsery.ConnectError)
-    assert str(error) == f"cannot connect to NATS ({server.url}: the server complains: {text})"
+    assert str(error) == f"cannot connect to NATS ({server.url}: the server reports an error: {text})"
 
 
 # What cannot be read
@@ -302,7 +302,7 @@ async def test_a_malformed_seed(
     file.write_text(seed)
     assert await unreadable(caplog, seed, nkey_seed=file) == f"nkey_seed: {rule}; got {str(file)!r}"
     text = await unreadable(caplog, seed, nkey_seed=lambda: seed)
-    assert text == f"nkey_seed: {rule}; got 'the text that the function gave'"
+    assert text == f"nkey_seed: {rule}; got 'the text that the function returned'"
 
 
 async def test_a_mistyped_seed_as_text(key: Key, caplog: pytest.LogCaptureFixture) -> None:
@@ -351,7 +351,7 @@ async def test_a_function_that_gives_another_type(
 ) -> None:
     field = next(name for name, value in options.items() if value is None)
     text = await unreadable(caplog, WRONG, **{**options, field: giving(WRONG.encode(), how)})
-    assert text == f"{field}: the function must give a str; got 'bytes'"
+    assert text == f"{field}: the function must return a str; got 'bytes'"
 
 
 @FUNCTIONS
@@ -361,7 +361,7 @@ async def test_a_signer_that_gives_something_else(
 ) -> None:
     text = await unreadable(caplog, nkey=key.public, sign=giving(given, how))
     got = "5 bytes" if given == b"short" else type(given).__name__
-    assert text == f"sign: the function must give the 64 bytes of a signature; got {got!r}"
+    assert text == f"sign: the function must return the 64 bytes of a signature; got {got!r}"
 
 
 @pytest.mark.parametrize("options", [*CALLABLES, {"nkey": "U", "sign": None}])

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import EventKind
+from natsery import EventKind
 
 from ..operator_mode import USER, Key, Operator, nkey_config
 from ..server import NatsServer, cluster

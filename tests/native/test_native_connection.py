@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery.abc import EventKind, Message
+from natsery import EventKind, Message
 
 from ..server import NatsServer
 from ..test_serve import bounded
@@ -45,6 +45,20 @@ async def test_it_counts_messages_and_bytes(nats_server: NatsServer) -> None:
         assert (statistics.malformed, statistics.reconnects) == (0, 0)
 
 
+async def test_a_closed_connection_keeps_its_statistics(nats_server: NatsServer) -> None:
+    """The bytes that the last session had received were missing once the connection had closed."""
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        async with nc.subscribe("counted") as messages:
+            await nc.publish("counted", b"12345")
+            await messages.receive()
+        await nc.flush()
+        before = nc.statistics()
+    after = nc.statistics()
+    assert after.in_bytes >= before.in_bytes > len(b"MSG counted 1 5\r\n12345\r\n")
+    assert after.out_bytes >= before.out_bytes
+    assert (after.in_messages, after.out_messages) == (1, 1)
+
+
 async def test_the_events_of_a_connection(nats_server: NatsServer) -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.01) as nc:
@@ -80,10 +94,10 @@ async def test_a_slow_loop_hears_of_what_it_missed(nats_server: NatsServer) -> N
 async def test_a_subject_that_breaks_the_rules_is_refused(nats_server: NatsServer, subject: str) -> None:
     async with bounded(), natsery.connect(nats_server.url) as nc:
         for operation in (nc.publish, nc.request):
-            with pytest.raises(natsery.ConfigError, match="subject"):
+            with pytest.raises(ValueError, match="subject"):
                 await operation(subject)
         if subject:
-            with pytest.raises(natsery.ConfigError, match="reply"):
+            with pytest.raises(ValueError, match="reply"):
                 await nc.publish("fine", reply=subject)
         await nc.flush()
         assert nc.statistics().out_messages == 0
@@ -91,9 +105,9 @@ async def test_a_subject_that_breaks_the_rules_is_refused(nats_server: NatsServe
 
 async def test_a_subject_longer_than_the_servers_line_is_refused(nats_server: NatsServer) -> None:
     async with bounded(), natsery.connect(nats_server.url) as nc:
-        with pytest.raises(natsery.ConfigError, match="longer than 4056 bytes"):
+        with pytest.raises(ValueError, match="longer than 4056 bytes"):
             await nc.publish("é" * 2029)
-        with pytest.raises(natsery.ConfigError, match="longer than 4056 bytes"):
+        with pytest.raises(ValueError, match="longer than 4056 bytes"):
             await nc.add_subscription("a" * 5000, lambda message: None)
         received: list[Message] = []
         await nc.add_subscription("é" * 2028, received.append)
@@ -115,15 +129,15 @@ async def test_a_message_over_the_servers_limit_is_refused_headers_counted() -> 
 
 async def test_data_that_is_no_bytes_is_refused_with_what_to_write(nats_server: NatsServer) -> None:
     async with bounded(), natsery.connect(nats_server.url) as nc:
-        with pytest.raises(natsery.ConfigError, match="write text"):
+        with pytest.raises(TypeError, match="write text"):
             await nc.publish("a", "text")  # type: ignore[arg-type]
 
 
 async def test_repeated_headers_keep_their_values(nats_server: NatsServer) -> None:
     async with bounded(), natsery.connect(nats_server.url) as nc, nc.subscribe("a") as messages:
-        await nc.publish("a", headers=[("Tag", "one"), ("tag", "two"), ("Other", "ü")])
+        await nc.publish("a", headers=[("Tag", "one"), ("tag", "two"), ("Other", "u")])
         headers = (await messages.receive()).headers
-        assert headers.multi_items() == [("Tag", "one"), ("tag", "two"), ("Other", "ü")]
+        assert headers.multi_items() == [("Tag", "one"), ("tag", "two"), ("Other", "u")]
         assert headers.get_all("TAG") == ["one", "two"]
 
 

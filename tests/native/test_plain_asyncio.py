@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import natsery
-from natsery.abc import EventKind, Message
+from natsery import EventKind, Message
 
 from ..server import NatsServer
 

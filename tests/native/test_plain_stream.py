@@ -14,7 +14,7 @@ from anyio.abc import SocketStream
 import natsery
 from natsery._backends._asyncio_stream import take_over
 from natsery._backends._plain_stream import PlainStream
-from natsery._native._handshake import _plain
+from natsery._native._handshake import plain_stream
 from natsery._native._native_connection import NativeConnection
 
 from ..server import NatsServer
@@ -27,7 +27,7 @@ class Pair:
     """The two ends of a connection; ours has read one byte already, as after a handshake."""
 
     def __init__(self, near: SocketStream, far: socket.socket) -> None:
-        self.near = cast("PlainStream", _plain(near))
+        self.near = cast("PlainStream", plain_stream(near))
         self.far = far
 
 

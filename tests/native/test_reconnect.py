@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 import natsery
+from natsery import EventKind, Message
 from natsery._native import _native_connection
-from natsery.abc import EventKind, Message
 
 from ..server import NatsServer, cluster
 from ..test_serve import add, bounded, config
@@ -301,7 +301,7 @@ async def test_a_complaint_that_closes_is_the_reason() -> None:
     async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
         heard = Events(nc)
         event = await heard.wait(EventKind.DISCONNECTED)
-        assert str(event.error) == "the server complains: Stale Connection"
+        assert str(event.error) == "the server reports an error: Stale Connection"
         await heard.wait(EventKind.RECONNECTED)
 
 

@@ -12,7 +12,7 @@ from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
 import natsery
-from natsery.abc import EventKind
+from natsery import EventKind
 
 from ..certificates import Certificates
 from ..server import NatsServer

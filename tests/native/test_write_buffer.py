@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from natsery._native._write_buffer import HIGH_WATER_BYTES, WriteBuffer
+from natsery._native._connection_statistics import Counters
+from natsery._native._write_buffer import HIGH_WATER_BYTES, LOW_WATER_BYTES, WriteBuffer
 
 pytestmark = pytest.mark.anyio
 
@@ -37,18 +38,23 @@ def network() -> Network:
 
 
 @pytest.fixture
-async def write_buffer(network: Network) -> WriteBuffer:
-    write_buffer = WriteBuffer()
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+async def write_buffer(network: Network, counters: Counters) -> WriteBuffer:
+    write_buffer = WriteBuffer(counters)
     write_buffer.open([], network.send_nowait)
     return write_buffer
 
 
-async def test_a_push_sends_all_that_waits(write_buffer: WriteBuffer, network: Network) -> None:
+async def test_a_push_sends_all_that_waits(write_buffer: WriteBuffer, network: Network, counters: Counters) -> None:
     answer(write_buffer, b"PUB a 0\r\n\r\n", b"PUB b 0\r\n\r\n")
     write_buffer.push()
     assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
     assert (write_buffer.frames, write_buffer.size) == ([], 0)
-    assert write_buffer.messages == 2
+    assert (counters.taken_frames, counters.out_bytes) == (2, len(network.received))
 
 
 async def test_what_a_push_leaves_goes_first(write_buffer: WriteBuffer, network: Network) -> None:
@@ -100,14 +106,39 @@ async def test_half_a_message_does_not_go_to_the_next_server(write_buffer: Write
     assert network.received == b"PUB a"
 
 
-async def test_a_push_lets_those_go_on_who_wait_for_room(write_buffer: WriteBuffer, network: Network) -> None:
+async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: WriteBuffer, network: Network) -> None:
     answer(write_buffer, *[bytes(10_000)] * (HIGH_WATER_BYTES // 10_000 + 1))
     assert write_buffer.size > write_buffer.limit
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write_buffer.wait_low_water)
-        await anyio.wait_all_tasks_blocked()
-        while write_buffer.frames:
-            write_buffer.push()
+    woken_at: list[int] = []
+
+    async def send() -> None:
+        await write_buffer.wait_low_water()
+        woken_at.append(write_buffer.size)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            while not woken_at:
+                before = write_buffer.size
+                write_buffer.push()
+                await anyio.wait_all_tasks_blocked()
+    assert woken_at[0] <= LOW_WATER_BYTES < before < HIGH_WATER_BYTES
+
+
+async def test_senders_are_woken_when_the_server_is_away(write_buffer: WriteBuffer) -> None:
+    answer(write_buffer, bytes(HIGH_WATER_BYTES + 1))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write_buffer.wait_low_water)
+            await anyio.wait_all_tasks_blocked()
+            write_buffer.retire()
+
+
+async def test_senders_wait_for_nothing_while_the_buffer_is_not_full(write_buffer: WriteBuffer) -> None:
+    answer(write_buffer, bytes(HIGH_WATER_BYTES))
+    with anyio.fail_after(5):
+        await write_buffer.wait_low_water()
 
 
 @pytest.mark.parametrize(("count", "pushes"), [(1, [1]), (2, [1, 2]), (3, [2, 3]), (8, [4, 8])])

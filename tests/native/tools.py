@@ -15,7 +15,7 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 import natsery
-from natsery.abc import ConnectionEvent, EventKind
+from natsery import ConnectionEvent, EventKind
 
 SECONDS = 10
 

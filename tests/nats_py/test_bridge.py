@@ -248,9 +248,9 @@ async def test_nothing_is_left_open(nats_server: NatsServer) -> None:
 @pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB b 0", "\ud800"])
 async def test_a_subject_that_breaks_the_protocol_is_refused(nats_server: NatsServer, subject: str) -> None:
     async with bounded(), natsery.bridge(nats_server.url) as nc:
-        with pytest.raises(natsery.ConfigError):
+        with pytest.raises(ValueError, match=r"subject|reply"):
             await nc.publish(subject)
-        with pytest.raises(natsery.ConfigError):
+        with pytest.raises(ValueError, match=r"subject|reply"):
             await nc.publish("a", reply=subject or " ")
 
 

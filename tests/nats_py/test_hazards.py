@@ -153,8 +153,9 @@ async def test_a_burst_is_refused_and_never_dropped(nc: Connection) -> None:
     release = anyio.Event()
 
     @natsery.endpoint(pending_messages=100)
-    async def slow(request: natsery.Request) -> None:
+    async def slow(request: natsery.Request) -> bytes:
         await release.wait()
+        return b""
 
     async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
         for _ in range(1_000):
@@ -180,7 +181,7 @@ async def test_denials_are_matched_without_regard_to_case() -> None:
 async def test_header_values_are_checked_before_anything_is_sent(nc: Connection, value: object) -> None:
     """H10: a value that is no ``str`` raises in the middle of nats-py's publish."""
     async with bounded():
-        with pytest.raises(natsery.ConfigError, match="header A"):
+        with pytest.raises(ValueError if isinstance(value, str) else TypeError, match="header A"):
             await nc.publish("x", headers={"A": value})
         await nc.flush()
 

@@ -147,6 +147,13 @@ def test_what_is_no_url_is_refused_without_showing_it(value):
         assert type(value).__name__ in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["\u2024", "a\u2024\u2024b", "\uff0e"])
+def test_a_host_of_characters_that_stand_for_dots_is_refused(host):
+    """It was taken as the host ``.``, which no URL can name."""
+    with pytest.raises(ConfigError):
+        read_address(host)
+
+
 @settings(derandomize=True, database=None, deadline=None, max_examples=500)
 @given(st.one_of(st.text(max_size=30), st.text("nats:/@[]%?#.1,h ", max_size=20)))
 def test_any_text_is_an_address_or_a_config_error(text):

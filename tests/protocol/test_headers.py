@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from natsery import ConfigError
 from natsery._errors import MalformedMessageError
 from natsery._message import Headers
 from natsery._protocol._headers import read_headers
@@ -114,6 +113,6 @@ def test_any_bytes_are_headers_or_malformed(text, is_framed):
 def test_what_is_encoded_is_read_again(given_pairs):
     try:
         headers = Headers(given_pairs)
-    except ConfigError:
+    except ValueError:
         return
     assert read_headers(headers.encode()).headers.multi_items() == headers.multi_items()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from natsery import ConfigError, MaxPayloadError
+from natsery import MaxPayloadError
 from natsery._protocol._commands import check_line, publish
 from natsery._protocol._messages import read_message
 from natsery._protocol._parser import Parser
@@ -28,24 +28,24 @@ def test_a_message_with_headers():
     "subject", ["", " ", "a b", "a\tb", "a\rb", "a\nb", "a\x0bb", "a\x0cb", " a", "a ", "a\r\nPUB b 0", "a\u2003b"]
 )
 def test_white_space_never_travels_in_a_subject(subject):
-    with pytest.raises(ConfigError, match="subject"):
+    with pytest.raises(ValueError, match="subject"):
         publish(subject, b"", "", None, 100)
     if subject:
-        with pytest.raises(ConfigError, match="reply"):
+        with pytest.raises(ValueError, match="reply"):
             publish("a", b"", subject, None, 100)
 
 
 def test_a_subject_must_be_writable():
     for subject, reply in (("\ud800", ""), ("a", "\ud800")):
-        with pytest.raises(ConfigError, match="UTF-8"):
+        with pytest.raises(ValueError, match="UTF-8"):
             publish(subject, b"", reply, None, 100)
 
 
 def test_subjects_have_a_common_limit_in_bytes():
     assert publish("é" * 300, b"", "é" * 300, None, 0, 1200)
-    with pytest.raises(ConfigError, match="1199 bytes"):
+    with pytest.raises(ValueError, match="1199 bytes"):
         publish("é" * 300, b"", "é" * 300, None, 0, 1199)
-    with pytest.raises(ConfigError, match="10 bytes"):
+    with pytest.raises(ValueError, match="10 bytes"):
         check_line("abcdef", "queue", 10)
     check_line("abcde", "queue", 10)
 
@@ -60,9 +60,9 @@ def test_a_message_has_a_limit_headers_counted():
 
 def test_the_payload_must_be_bytes():
     assert publish("a", bytearray(b"1"), "", None, 1) == publish("a", memoryview(b"1"), "", None, 1)
-    with pytest.raises(ConfigError, match=r"text\.encode"):
+    with pytest.raises(TypeError, match=r"text\.encode"):
         publish("a", "text", "", None, 100)
-    with pytest.raises(ConfigError, match="NoneType"):
+    with pytest.raises(TypeError, match="NoneType"):
         publish("a", None, "", None, 100)
 
 

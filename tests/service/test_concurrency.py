@@ -35,12 +35,13 @@ async def test_no_more_than_the_concurrency_run_at_once(nc: Connection) -> None:
     most = inside = 0
 
     @natsery.endpoint(concurrency=3)
-    async def count(request: natsery.Request) -> None:
+    async def count(request: natsery.Request) -> bytes:
         nonlocal most, inside
         inside += 1
         most = max(most, inside)
         await anyio.sleep(0.01)
         inside -= 1
+        return b""
 
     async with bounded(), natsery.serve(nc, config(count)), anyio.create_task_group() as tasks:
         for _ in range(10):

@@ -71,9 +71,10 @@ async def test_a_request_that_ends_within_the_grace_is_waited_for_and_no_longer(
 
     started = anyio.Event()
 
-    async def slow(request: natsery.Request) -> None:
+    async def slow(request: natsery.Request) -> bytes:
         started.set()
         await anyio.sleep(7)
+        return b""
 
     async with bounded(60), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(slow), grace=30):

@@ -18,9 +18,10 @@ async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
     replies: list[str | None] = []
 
     @natsery.endpoint(pending_messages=2)
-    async def slow(request: natsery.Request) -> None:
+    async def slow(request: natsery.Request) -> bytes:
         started.set()
         await release.wait()
+        return b""
 
     async def ask() -> None:
         replies.append(error_of(await nc.request("slow")))
@@ -44,8 +45,9 @@ async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_worker(nc: Co
     release = anyio.Event()
 
     @natsery.endpoint(pending_messages=2)
-    async def slow(request: natsery.Request) -> None:
+    async def slow(request: natsery.Request) -> bytes:
         await release.wait()
+        return b""
 
     async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
         for round_ in (1, 2):  # the worker is new, then it rests

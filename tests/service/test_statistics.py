@@ -66,8 +66,8 @@ async def test_the_stats_handler_gives_data_and_may_fail(nc: Connection) -> None
             raise RuntimeError("no data")
         return {"seen": stats.num_requests}
 
-    async def other(request: natsery.Request) -> None:
-        pass
+    async def other(request: natsery.Request) -> bytes:
+        return b""
 
     async with bounded(), natsery.serve(nc, config(add, other, stats_handler=data)) as service:
         first, second = json.loads((await nc.request("$SRV.STATS.calc")).data)["endpoints"]

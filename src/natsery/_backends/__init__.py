@@ -1,4 +1,4 @@
-"""The few things that anyio has no way to do, once for each event loop."""
+"""The few things that anyio does not offer, implemented for each event loop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from anyio.lowlevel import current_token
 
 
 def is_trio() -> bool:
-    """Whether the running event loop is trio's."""
+    """Return whether trio is the running event loop."""
     return "trio" in current_token().backend_class.__module__
 
 
 def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
-    """What other threads call to have ``function`` called in the running event loop; false if that has ended."""
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
     if is_trio():
         from . import _trio
 

@@ -1,4 +1,4 @@
-"""asyncio's own means: a re-usable wake-up, calls from other threads."""
+"""For asyncio: a reusable wake-up, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AsyncioWakeup:
 
 
 def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
-    """What other threads call to have ``function`` called in this asyncio loop; false if that has ended."""
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
     loop = asyncio.get_running_loop()
 
     def call() -> bool:

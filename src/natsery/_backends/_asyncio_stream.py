@@ -1,4 +1,4 @@
-"""A TCP stream over asyncio's own transport."""
+"""A TCP stream that uses the asyncio transport below an anyio stream."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from ._plain_stream import PlainStream
 _library_name: ContextVar[str | None] | None
 try:
     from sniffio import current_async_library_cvar as _library_name
-except ImportError:  # then anyio does without, too
+except ImportError:  # then anyio does not use it either
     _library_name = None
 
 RECEIVE_BYTES = 64 * 1024
 
 _KNOWN_STATE = ("read_queue", "is_at_eof", "exception")
+"""Attributes of anyio's protocol that are needed to replace it."""
 
 
 def take_over(stream: SocketStream) -> AsyncioStream | None:
-    """The stream's transport with a protocol of ours, if anyio keeps it as we know it; ``stream`` is of no use then."""
+    """Return a stream that replaces this one on its transport, which must not be used afterwards.
+
+    Returns ``None``, with nothing changed, if anyio does not keep the transport in the expected way.
+    """
     transport = getattr(stream, "_transport", None)
     protocol = getattr(stream, "_protocol", None)
     if transport is None or not all(hasattr(protocol, name) for name in _KNOWN_STATE):
@@ -34,7 +38,7 @@ def take_over(stream: SocketStream) -> AsyncioStream | None:
 
 
 def _context_of_callbacks() -> Context:
-    """The running task's context, in which anyio knows also where no task runs that it is on asyncio."""
+    """Return a copy of the task's context in which anyio detects asyncio even if no task is running."""
     context = copy_context()
     if _library_name is not None:
         context.run(_library_name.set, "asyncio")
@@ -43,13 +47,13 @@ def _context_of_callbacks() -> Context:
 
 @final
 class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
-    """A TCP stream that takes what comes in the event loop's own callbacks, and writes to the transport at once.
+    """A TCP stream that receives in callbacks of the event loop, and writes to the transport directly.
 
-    anyio's has the loop begin and end to look at its socket, and wakes a task, for every piece.
+    anyio's stream resumes and pauses the transport, and wakes a task, for every chunk.
 
     Args:
-        transport: the transport, not reading.
-        previous: anyio's protocol, which it had so far.
+        transport: the transport, with reading paused.
+        previous: anyio's protocol, which is replaced.
     """
 
     def __init__(self, transport: asyncio.Transport, previous: Any) -> None:  # it has no public type
@@ -57,8 +61,8 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._take: Callable[[bytes], None] | None = None
         self._context = _context_of_callbacks()
-        self._over: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
         self._unread: list[bytes] = list(previous.read_queue)
         self._is_at_end: bool = previous.is_at_eof or transport.is_closing()
         self._error: Exception | None = previous.exception
@@ -66,17 +70,17 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         self._is_closed = False
         transport.set_protocol(self)
 
-    # What the transport tells
+    # Callbacks of the transport
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's way to call it
-        """Where what comes is to be written."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio passes it by position
+        """Return the buffer to receive into."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come."""
+        """Handle that this many bytes have been received."""
         if self._take is not None:
             if nbytes == RECEIVE_BYTES:
-                # There is more. uvloop would give up to two megabytes of it before any task has its turn.
+                # There is more. uvloop would receive up to two megabytes before running any task.
                 self._transport.pause_reading()
                 asyncio.get_running_loop().call_soon(self._read_on)
             try:
@@ -89,29 +93,29 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Nothing more comes, but there may be somebody who reads."""
+        """Handle the end of the stream; the transport stays open for writing."""
         self._is_at_end = True
         self._end(anyio.EndOfStream())
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """Handle that the transport has been closed."""
         self._is_at_end = True
         self._error = exc
-        self._end(self._reason())
+        self._end(self._end_error())
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """The operating system takes no more."""
+        """Handle that the transport's write buffer is not empty."""
         self._is_full = True
 
     def resume_writing(self) -> None:
-        """The operating system has all that was written."""
+        """Handle that the operating system has accepted everything that was written."""
         self._is_full = False
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
 
-    # What its users call
+    # The public methods
 
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
         """See `PlainStream`."""
@@ -119,24 +123,24 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         while self._unread:
             take(self._unread.pop(0))
         if self._is_at_end:
-            raise self._reason()
-        self._over = asyncio.get_running_loop().create_future()
+            raise self._end_error()
+        self._ended = asyncio.get_running_loop().create_future()
         self._take = take
         self._transport.resume_reading()
         try:
-            await self._over
+            await self._ended
         finally:
             self._take = None
             self._transport.pause_reading()
 
     def _end(self, error: BaseException) -> None:
-        """Have ``receive_into`` raise."""
+        """Make ``receive_into`` raise the error."""
         self._take = None
-        if self._over is not None and not self._over.done():
-            self._over.set_exception(error)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
 
-    def _reason(self) -> Exception:
-        """Why nothing comes or goes any more."""
+    def _end_error(self) -> Exception:
+        """Return the error that says why the stream has ended."""
         if self._is_closed:
             return anyio.ClosedResourceError()
         if self._error is not None:
@@ -147,14 +151,14 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
 
     async def send(self, item: bytes) -> None:
         """See `PlainStream`."""
-        await self._wait_for_room()
+        await self._wait_writable()
         self._transport.write(item)
-        await self._wait_for_room()
+        await self._wait_writable()
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_writable(self) -> None:
         while self._is_full:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            self._writable = asyncio.get_running_loop().create_future()
+            await self._writable
         if self._transport.is_closing():
             raise anyio.BrokenResourceError from self._error
 
@@ -166,7 +170,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         return len(item)
 
     async def aclose(self) -> None:
-        """Close it at once; what the operating system has not taken is dropped. A checkpoint."""
+        """Close at once; what the operating system has not accepted is dropped. A checkpoint."""
         self._is_closed = True
         self._transport.abort()
         await checkpoint()

@@ -1,4 +1,4 @@
-"""What a TCP stream can do that has its event loop's own means beneath it."""
+"""The interface of TCP streams without TLS that use the event loop directly, for speed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from anyio.abc import AsyncResource
 
 
 class PlainStream(AsyncResource):
-    """A TCP stream for one reading and one writing task, with fewer turns of the loop for each piece than anyio's own."""
+    """A TCP stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
 
     @abstractmethod
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
-        """Give all that comes to ``take``, in the event loop but not always in this task; ends with an error. Not twice.
+        """Call ``take`` with each received chunk, in the event loop but not always in this task, until the stream ends.
+
+        May be called once.
 
         Raises:
             EndOfStream, BrokenResourceError, ClosedResourceError: as for any stream.
-            Exception: ``take`` raised it.
+            Exception: raised by ``take``.
 
-        **Cancellation:** what comes from then on is dropped. A checkpoint.
+        **Cancellation:** what is received from then on is dropped. A checkpoint.
         """
 
     @abstractmethod
     async def send(self, item: bytes) -> None:
-        """Send all of it; returns when the operating system has it. No checkpoint unless it has to wait for that.
+        """Send all bytes; return when the operating system has accepted them. A checkpoint only if it has to wait for that.
 
         Raises:
             BrokenResourceError, ClosedResourceError: as for any stream.
 
-        **Cancellation:** a part of it may have been sent.
+        **Cancellation:** some of the bytes may have been sent.
         """
 
     @abstractmethod
     def send_nowait(self, item: bytes) -> int:
-        """Send as much of it as can be taken at once; how many bytes. Not while ``send`` is under way.
+        """Send as many bytes as possible without waiting; return their number. Must not be called during ``send``.
 
-        Errors are left for ``send`` to find.
+        Returns 0 if the stream is broken; ``send`` raises the error.
         """

@@ -1,4 +1,4 @@
-"""trio's own means: a re-usable wake-up, protection from Ctrl-C, calls from other threads."""
+"""For trio: a reusable wake-up, protection from Ctrl-C, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class TrioWakeup:
 
 
 def protect_from_interrupt(function: Callable[..., Any]) -> None:
-    """Have Ctrl-C raise in the main task instead of in the middle of this function or of what it calls."""
+    """Make Ctrl-C raise in the main task instead of in this function or in what it calls."""
     trio.lowlevel.enable_ki_protection(function)
 
 
 def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
-    """What other threads call to have ``function`` called in this trio loop; false if that has ended."""
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
     token = trio.lowlevel.current_trio_token()
 
     def call() -> bool:
         try:
             token.run_sync_soon(function)
-        except (trio.RunFinishedError, OSError):  # an OSError if trio itself failed
+        except (trio.RunFinishedError, OSError):  # an OSError if trio itself has crashed
             return False
         return True
 

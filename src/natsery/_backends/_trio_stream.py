@@ -1,4 +1,4 @@
-"""A TCP stream over trio's own socket."""
+"""A TCP stream that uses the non-blocking socket below a trio stream."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RECEIVE_BYTES = 64 * 1024
 class TrioStream(PlainStream):
     """A TCP stream for one reading and one writing task.
 
-    trio tries a socket before it waits for it and gives way to other tasks after every success. A reader that waits first
-    and a writer that only waits when it must need neither: each piece costs a system call and a turn of the loop less.
+    trio tries a system call before it waits for the socket, and executes a checkpoint after each success. This reader waits
+    first and this writer waits only if it has to, which saves a system call and a loop iteration for each chunk.
     """
 
     def __init__(self, stream: SocketStream, raw: socket.socket) -> None:
@@ -30,7 +30,7 @@ class TrioStream(PlainStream):
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
         """See `PlainStream`."""
         raw = self._raw
-        # Not anyio's, which asks first which backend there is; this is on the way of every lone request.
+        # Not anyio's, which first looks up the backend: this is called for every chunk.
         wait_readable = trio.lowlevel.wait_readable
         while True:
             try:

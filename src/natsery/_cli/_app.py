@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import natsery
+
 from ._completion_command import completion
 from ._demo_command import demo
 from ._discovery._list_commands import info, ls, ping
@@ -18,9 +20,9 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 @click.group(
     context_settings=HELP,
-    epilog="Exit status: 0 well, 1 failed, 2 wrong usage, 3 no server, 4 nobody answers, 5 too late.",
+    epilog="Exit status: 0 success, 1 failure, 2 wrong usage, 3 no server, 4 no service, 5 no answer in time.",
 )
-@click.version_option(package_name="natsery")
+@click.version_option(natsery.__version__)
 def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 

@@ -1,4 +1,4 @@
-"""``natsery completion``: the script that completes the command in a shell."""
+"""``natsery completion``: prints a shell's completion script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def completion(context: click.Context, shell: str) -> None:
       bash, in ~/.bashrc:                 eval "$(natsery completion bash)"
       zsh, in ~/.zshrc:                   eval "$(natsery completion zsh)"
       fish, in ~/.config/fish/config.fish: natsery completion fish | source
-    """  # noqa: D301  # click wants the character that \\b is
+    """  # noqa: D301  # click needs the character that \\b stands for
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(context.find_root().command, {}, "natsery", "_NATSERY_COMPLETE").source())

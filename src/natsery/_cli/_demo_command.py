@@ -1,4 +1,4 @@
-"""``natsery demo``: the calc example on trio, on a server of its own, told line by line."""
+"""``natsery demo``: serves the calc example on a nats-server that it starts, and shows each step."""
 
 from __future__ import annotations
 
@@ -7,54 +7,50 @@ import logging
 import anyio
 import click
 
-from .._client._service_client import ServiceClient
-from .._config import ServiceConfig, endpoint, group
-from .._errors import ServiceError
-from .._native._connect import connect
-from .._server import open_server
-from .._service._request import Request
-from .._service._serve import serve
+import natsery
+from natsery.testing import open_server
+
 from ._format import format_duration
-from ._output import Column, say, show_table
+from ._output import Column, print_line, show_table
 from ._runner import run_async
 
 REQUEST_SECONDS = 5.0
 """How long the demo waits for a reply before it gives up."""
 
 
-@endpoint(concurrency=8)
-async def add(request: Request) -> bytes:
+@natsery.endpoint(concurrency=8)
+async def add(request: natsery.Request) -> bytes:
     """Add two whole numbers, such as ``1+2``."""
     try:
         a, b = map(int, request.data.split(b"+"))
     except ValueError:
-        raise ServiceError(400, "expected 'a+b'") from None
+        raise natsery.ServiceError(400, "expected 'a+b'") from None
     return str(a + b).encode()
 
 
-@endpoint
-async def divide(request: Request) -> bytes:
-    """Divide two whole numbers, such as ``6/2``; its author forgot about zero."""
+@natsery.endpoint
+async def divide(request: natsery.Request) -> bytes:
+    """Divide two whole numbers, such as ``6/2``, without a check for zero."""
     a, b = map(int, request.data.split(b"/"))
     return str(a // b).encode()
 
 
-CONFIG = ServiceConfig(
+CONFIG = natsery.ServiceConfig(
     name="calc",
     version="1.0.0",
     description="Arithmetic on whole numbers",
-    endpoints=[group("math", [add, divide])],
+    endpoints=[natsery.group("math", [add, divide])],
 )
 
 
-@click.command(short_help="Serve an example, and show what happens.")
+@click.command(short_help="Serve an example and show what happens.")
 def demo() -> None:
-    """Serve an example on a server of its own, and show what happens.
+    """Serve an example on a new nats-server, and show what happens.
 
-    Starts a nats-server on this machine, serves the calc example on trio, sends it requests, shows what discovery says of
-    it, and stops. Takes about a second; needs natsery[server].
+    Starts a nats-server on this machine, serves the calc example on trio, sends it requests, shows what discovery says
+    about it, and stops. Takes about a second; needs natsery[server].
     """
-    # The exception that the demo provokes is part of the show; its traceback would hide the rest.
+    # The demo provokes an exception, whose traceback in the log would hide the rest.
     logger = logging.getLogger("natsery")
     was_disabled, logger.disabled = logger.disabled, True
     try:
@@ -65,57 +61,57 @@ def demo() -> None:
 
 async def _demo() -> None:
     async with open_server() as server:
-        say(f"nats-server   {server.url}, started for this demo")
-        async with connect(server.url) as nc:
-            client = ServiceClient(nc)
-            async with serve(nc, CONFIG, grace=5) as service:
-                say(f"service       {service.name} {service.version} on trio, through natsery.connect")
-                say()
+        print_line(f"nats-server   {server.url}, started for this demo")
+        async with natsery.connect(server.url) as nc:
+            client = natsery.ServiceClient(nc)
+            async with natsery.serve(nc, CONFIG, grace=5) as service:
+                print_line(f"service       {service.name} {service.version} on trio, through natsery.connect")
+                print_line()
                 await _show_requests(client)
                 await _show_discovery(client)
             stats = service.stats()
     requests = sum(each.num_requests for each in stats.endpoints)
     errors = sum(each.num_errors for each in stats.endpoints)
-    say(f"Stopped: {requests} requests answered, {errors} of them with an error; the service drained, and the")
-    say("connection and the server are closed.")
+    print_line(f"Stopped: {requests} requests answered, {errors} of them with an error; the service drained, and the")
+    print_line("connection and the server are closed.")
 
 
-async def _show_requests(client: ServiceClient) -> None:
-    say("Requests")
+async def _show_requests(client: natsery.ServiceClient) -> None:
+    print_line("Requests")
     await _show_request(client, "math.add", b"1+2")
     await _show_request(client, "math.add", b"20+22")
     await _show_request(client, "math.divide", b"84/2")
     await _show_request(client, "math.add", b"one+two", "the handler raised ServiceError(400, ...)")
     await _show_request(client, "math.divide", b"1/0", "it raised ZeroDivisionError; its text stays inside")
-    say()
+    print_line()
 
 
-async def _show_request(client: ServiceClient, subject: str, data: bytes, remark: str = "") -> None:
+async def _show_request(client: natsery.ServiceClient, subject: str, data: bytes, remark: str = "") -> None:
     try:
         with anyio.fail_after(REQUEST_SECONDS):
             answer = (await client.request(subject, data)).data.decode()
-    except ServiceError as error:
+    except natsery.ServiceError as error:
         answer = f"error {error.code} {error.description}"
-    say(f"  {subject:<12} {data.decode():<8} ->  {answer:<34}{remark}".rstrip())
+    print_line(f"  {subject:<12} {data.decode():<8} ->  {answer:<34}{remark}".rstrip())
 
 
-async def _show_discovery(client: ServiceClient) -> None:
+async def _show_discovery(client: natsery.ServiceClient) -> None:
     (ping,) = await client.ping("calc", count=1)
-    say("$SRV.PING.calc")
-    say(f"  name      {ping.name} {ping.version}")
-    say(f"  instance  {ping.id}")
-    say()
+    print_line("$SRV.PING.calc")
+    print_line(f"  name      {ping.name} {ping.version}")
+    print_line(f"  instance  {ping.id}")
+    print_line()
     (info,) = await client.info("calc", count=1)
-    say("$SRV.INFO.calc")
-    say(f"  about     {info.description}")
+    print_line("$SRV.INFO.calc")
+    print_line(f"  about     {info.description}")
     show_table(
         (Column("  endpoint", style="cyan"), Column("subject"), Column("queue group")),
         [(f"  {each.name}", each.subject, each.queue_group) for each in info.endpoints],
     )
-    say()
+    print_line()
     (stats,) = await client.stats("calc", count=1)
-    say("$SRV.STATS.calc")
-    say(f"  started   {stats.started:%Y-%m-%d %H:%M:%S} UTC")
+    print_line("$SRV.STATS.calc")
+    print_line(f"  started   {stats.started:%Y-%m-%d %H:%M:%S} UTC")
     show_table(
         (
             Column("  endpoint", style="cyan"),
@@ -137,4 +133,4 @@ async def _show_discovery(client: ServiceClient) -> None:
             for each in stats.endpoints
         ],
     )
-    say()
+    print_line()

@@ -8,43 +8,35 @@ from typing import final
 
 import click
 
-from .._errors import (
-    AuthorizationError,
-    ConfigError,
-    ConnectError,
-    ConnectionClosedError,
-    NatseryError,
-    NoRespondersError,
-    SecureConnectionError,
-    ServiceError,
-)
+import natsery
+
 from ._format import printable
 
 
 @final
 class Exit(IntEnum):
-    """How the command ends, for scripts."""
+    """The command's exit status, for scripts."""
 
     OK = 0
     FAILED = 1
-    """An error reply, or something that the other statuses do not say."""
+    """An error reply, or a failure without a status of its own."""
     USAGE = 2
     """The command line is wrong; nothing was done."""
     UNREACHABLE = 3
-    """No server can be reached, or it refuses the credentials, or the connection closed."""
-    NOBODY = 4
-    """Nobody listens on the subject, or no such service answered."""
+    """No server can be reached, it refuses the credentials, or the connection closed."""
+    NOT_FOUND = 4
+    """Nothing listens on the subject, or no such service answered."""
     TIMEOUT = 5
     """The server or the service did not answer in time."""
     INTERRUPTED = 130
-    """Ctrl-C, as shells have it."""
+    """Ctrl-C; what shells use for SIGINT."""
     TERMINATED = 143
-    """SIGTERM, as shells have it."""
+    """SIGTERM; what shells use for it."""
 
 
 @final
 class CommandError(click.ClickException):
-    """Ends the command with one line on stderr and a status of its own."""
+    """An error that ends the command with one line on stderr and a given exit status."""
 
     def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
         super().__init__(message)
@@ -52,30 +44,35 @@ class CommandError(click.ClickException):
 
 
 def status_of(error: Exception) -> Exit:
-    """The exit status for an error."""
+    """Return the exit status for an error."""
     match error:
-        case ConfigError():
+        case natsery.ConfigError():
             return Exit.USAGE
-        case ConnectError() | AuthorizationError() | SecureConnectionError() | ConnectionClosedError():
+        case (
+            natsery.ConnectError()
+            | natsery.AuthorizationError()
+            | natsery.SecureConnectionError()
+            | natsery.ConnectionClosedError()
+        ):
             return Exit.UNREACHABLE
-        case NoRespondersError():
-            return Exit.NOBODY
+        case natsery.NoRespondersError():
+            return Exit.NOT_FOUND
         case TimeoutError():
             return Exit.TIMEOUT
         case _:
             return Exit.FAILED
 
 
-def status_after(how: int) -> Exit:
-    """The exit status of what a signal has cut off."""
-    return Exit.INTERRUPTED if how == signal.SIGINT else Exit.TERMINATED
+def status_after(signal_number: int) -> Exit:
+    """Return the exit status after a signal that cut requests off."""
+    return Exit.INTERRUPTED if signal_number == signal.SIGINT else Exit.TERMINATED
 
 
 def line_of(error: Exception) -> str:
-    """What a person is told of an error, in one line."""
-    if isinstance(error, ServiceError):
+    """Return the line that tells the user of an error."""
+    if isinstance(error, natsery.ServiceError):
         return f"error {error.code}: {error.description}"
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    text = str(error) if isinstance(error, (NatseryError, OSError, TimeoutError)) else repr(error)
+    text = str(error) if isinstance(error, (natsery.NatseryError, OSError, TimeoutError)) else repr(error)
     return printable(" ".join(text.split())) or type(error).__name__

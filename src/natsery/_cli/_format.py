@@ -1,4 +1,4 @@
-"""Figures and texts as a person reads them."""
+"""Numbers, times and texts in a form for people."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from datetime import UTC, datetime
 
 
 def format_duration(nanoseconds: float) -> str:
-    """A duration with three digits or so, in the unit that suits it."""
+    """Format a duration with about three digits, in the unit that suits it."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
         amount = nanoseconds / size
-        if amount >= 0.9995:  # what three digits would round to the next unit belongs to it
+        if amount >= 0.9995:  # rounded to three digits, it is 1 of this unit
             return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
     return f"{nanoseconds:.0f} ns"
 
 
 def format_count(count: int) -> str:
-    """A whole number with its thousands apart."""
+    """Format a whole number with commas between thousands."""
     return f"{count:,}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, in the plural where it is one."""
+def pluralize(count: int, noun: str) -> str:
+    """Format a count and its noun, in the plural unless it is one."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_rate(per_second: float) -> str:
-    """Something per second, or per minute, hour or day where that reads better; two digits or more."""
+    """Format a rate per second, or per minute, hour or day if it is low, with at least two digits."""
     for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
         amount = per_second * seconds
         if amount >= 1 or not amount:
@@ -34,11 +34,11 @@ def format_rate(per_second: float) -> str:
 
 
 def format_age(since: datetime, now: datetime) -> str:
-    """How long ago a moment is, in its two largest units; ``"?"`` for one that no clock can have meant."""
+    """Format the time since a moment in its two largest units; ``"?"`` for the year 1, which stands for an unknown one."""
     seconds = int((now - since).total_seconds())
     if since.year <= 1:
         return "?"
-    if seconds < 0:  # their clock is ahead of ours
+    if seconds < 0:  # the service's clock is ahead
         return "0s"
     for unit, size, smaller, smaller_size in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
         if seconds >= size:
@@ -47,10 +47,15 @@ def format_age(since: datetime, now: datetime) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text whose control characters are shown (``\x1b``), so that a terminal is not steered by it; lines stay lines."""
+    r"""Escape control characters (``\x1b``), so that the text cannot control a terminal; line feeds stay."""
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
+def format_time(moment: datetime) -> str:
+    """Format a time as services do in JSON: RFC 3339 in UTC with a ``Z`` and microseconds."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
 def now() -> datetime:
-    """The time of day, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What commands print: tables and colour on a terminal, plain columns where it is piped, JSON for machines."""
+"""Printing for commands: coloured tables on a terminal, plain columns when piped, JSON for machines."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: its head.
-        right: whether it is a column of figures, aligned to the right.
-        whole: whether its cells are never wrapped, such as names to copy; the other columns give way.
-        style: rich's style of its cells, on a terminal.
+        title: its heading.
+        right: whether it is aligned to the right, as numbers are.
+        whole: whether its cells are never wrapped, because users copy them; other columns are narrowed instead.
+        style: the style of its cells on a terminal, in rich's words.
     """
 
     title: str
@@ -36,40 +36,40 @@ class Column:
     style: str = ""
 
 
-def say(text: str = "") -> None:
-    """Print a line of a command's output; markup stays as it is, and control characters are shown, not sent."""
+def print_line(text: str = "") -> None:
+    """Print a line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
     _console().print(Text(printable(text)), soft_wrap=True)
 
 
-def complain(text: str) -> None:
-    """Print a line that is not the output: a warning, or what is under way; to stderr."""
+def print_error(text: str) -> None:
+    """Print a line to stderr, such as an error or a warning."""
     Console(stderr=True, highlight=False).print(Text(printable(text)), soft_wrap=True)
 
 
-def tell(text: str, *, end: str = "\n") -> None:
-    """Print a line to stderr about what is under way, and go on if nobody reads it any more."""
+def print_status(text: str, *, end: str = "\n") -> None:
+    """Print a line about progress to stderr, and ignore that stderr is closed."""
     try:
         sys.stderr.write(f"{printable(text)}{end}")
         sys.stderr.flush()
     except OSError:
-        # The terminal or the reader is gone: this is not to fail again, nor the interpreter when it flushes at its end.
+        # The terminal or the reader is gone. Neither the next line nor the interpreter's last flush may fail because of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def show_json(value: Any) -> None:
-    """Print a JSON value, on one line where it is piped, indented on a terminal."""
+    """Print a JSON value: indented on a terminal, on one line when piped."""
     indent = 2 if sys.stdout.isatty() else None
     sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=indent)}\n")
     sys.stdout.flush()
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table; a cell's control characters are shown, not sent."""
+    """Print a table. Control characters in cells are shown, not sent."""
     console = _console()
     cells = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     if not console.is_terminal:
         if title:
-            say(title)
+            print_line(title)
         _show_plain(columns, cells)
         return
     table = Table(
@@ -90,7 +90,7 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, titl
 
 
 def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Columns two blanks apart, as wide as they need; nothing is wrapped or cut, so that scripts can rely on lines."""
+    """Print columns two blanks apart. Nothing is wrapped or cut, so that scripts can rely on lines."""
     lines = [[column.title for column in columns], *rows]
     widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
@@ -98,9 +98,9 @@ def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
             " " * (width - cell_len(cell)) + cell if column.right else cell + " " * (width - cell_len(cell))
             for cell, width, column in zip(line, widths, columns, strict=True)
         ]
-        say("  ".join(padded).rstrip())
+        print_line("  ".join(padded).rstrip())
 
 
 def _console() -> Console:
-    # Made anew each time: stdout may be another one by then, and a terminal may have another width.
+    # A new one each time: stdout may have been replaced, and the terminal resized.
     return Console(highlight=False)

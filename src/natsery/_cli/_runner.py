@@ -7,7 +7,8 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
-from .._errors import NatseryError
+import natsery
+
 from ._exit_codes import CommandError, line_of, status_of
 
 T = TypeVar("T")
@@ -20,20 +21,28 @@ def run_async(
     backend: str = "trio",
     backend_options: dict[str, Any] | None = None,
 ) -> T:
-    """Run ``function(*arguments)`` in an event loop of its own and return what it returns.
+    """Run ``function(*arguments)`` in a new event loop and return what it returns.
+
+    An exception that is alone in the exception group of a task group is raised without the group.
 
     Raises:
-        CommandError: for what a user can do something about: natsery's own errors, of the system, and time-outs.
+        CommandError: for errors that the user can do something about: natsery's, those of the system, and time-outs.
     """
     try:
         return anyio.run(function, *arguments, backend=backend, backend_options=backend_options or {})
-    except BrokenPipeError:
-        raise  # whoever read the output has left, and nobody is to be told
-    except (NatseryError, OSError, TimeoutError) as error:
-        raise CommandError(line_of(error), status_of(error)) from error
-    except BaseExceptionGroup as group:
-        # An interrupt may meet an error on its way out; the interrupt is what the user asked for.
-        interrupts, _ = group.split(KeyboardInterrupt)
-        if interrupts is None:
-            raise
-        raise KeyboardInterrupt from None
+    except BaseException as error:  # noqa: ASYNC103  # raised below; no task catches it here
+        failure = _unwrap(error)
+    # Outside of the block, so that the group does not become the context of what was in it.
+    if isinstance(failure, (natsery.NatseryError, OSError)) and not isinstance(failure, BrokenPipeError):
+        raise CommandError(line_of(failure), status_of(failure)) from failure
+    raise failure
+
+
+def _unwrap(error: BaseException) -> BaseException:
+    """Return what the command ends with: an interrupt before other errors, and a group only if several are in it."""
+    if isinstance(error, BaseExceptionGroup):
+        if error.subgroup(KeyboardInterrupt) is not None:
+            return KeyboardInterrupt()
+        if len(error.exceptions) == 1:
+            return _unwrap(error.exceptions[0])
+    return error

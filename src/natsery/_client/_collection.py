@@ -5,8 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import final
 
-from .._config import check_seconds
-from .._errors import ConfigError
+from .._checks import check_argument, count_rule, seconds_rule
 
 
 @final
@@ -22,7 +21,7 @@ class EndReason(StrEnum):
     SENTINEL = "sentinel"
     """The reply came that marks the end."""
     NO_RESPONDERS = "no responders"
-    """Nobody listens on the subject."""
+    """There is no subscription to the subject."""
 
 
 @final
@@ -39,15 +38,15 @@ class Collection:
         ended: why it ended, ``None`` as long as it is open.
 
     Raises:
-        ConfigError: an argument breaks a rule.
+        TypeError, ValueError: an argument breaks a rule.
     """
 
     def __init__(self, now: float, *, wait: float, stall: float | None, count: int | None) -> None:
-        check_seconds("wait", wait, zero=False, infinite=True)
+        check_argument("wait", wait, seconds_rule(infinite=True))
         if stall is not None:
-            check_seconds("stall", stall, zero=False, infinite=True)
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ConfigError("count", count, "must be an int of at least 1, or None")
+            check_argument("stall", stall, seconds_rule(infinite=True))
+        if count is not None:
+            check_argument("count", count, count_rule)
         self.ended: EndReason | None = None
         self._end = now + wait
         self._stall = stall

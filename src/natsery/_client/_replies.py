@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar, final
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, final, overload
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._errors import ConfigError, MalformedReplyError, PublishDeniedError
+from .._errors import MalformedReplyError, PublishDeniedError, shorten
 from .._events import ConnectionEvent
 from .._message import HeadersInput, Message
-from .._streams import Messages
+from .._streams import Messages, unsubscribe_while_unwinding
 from ._collection import Collection, EndReason
 
 T = TypeVar("T")
@@ -26,16 +27,33 @@ _NO_RESPONDERS = 503
 
 
 @final
-class Replies(list[T]):
-    """What a collection found, in the order of arrival.
+@dataclass(frozen=True)
+class Replies(Sequence[T]):
+    """The replies of a collection that has ended, in the order of arrival: an immutable sequence; a slice of it is one too.
 
     Attributes:
+        items: the replies.
         ended: why the collection ended.
         malformed: an error for each reply that could not be read.
     """
 
+    items: tuple[T, ...]
     ended: EndReason
-    malformed: list[MalformedReplyError]
+    malformed: tuple[MalformedReplyError, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Replies[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Replies[T]:
+        return replace(self, items=self.items[index]) if isinstance(index, slice) else self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sorted(self, *, key: Callable[[T], Any], reverse: bool = False) -> Replies[T]:
+        """Return the same with the replies in the order of a key, as the built-in ``sorted`` has it."""
+        return replace(self, items=tuple(sorted(self.items, key=key, reverse=reverse)))
 
 
 @final
@@ -99,7 +117,7 @@ class ReplyStream(ObjectReceiveStream[T]):
         raise anyio.EndOfStream
 
     async def _next_message(self) -> Message | None:
-        """The next message that came in time, ``None`` when there are no more."""
+        """Return the next message that came in time, ``None`` when there are no more."""
         collection, messages = self._collection, self._messages
         while True:
             # What came in time is taken although the time is over by now.
@@ -127,12 +145,10 @@ class ReplyStream(ObjectReceiveStream[T]):
         self._messages._on_event(event)
 
     async def _collect(self) -> Replies[T]:
-        """All replies, to the end."""
-        replies: Replies[T] = Replies([reply async for reply in self])
+        """Return all replies, to the end."""
+        replies = tuple([reply async for reply in self])
         assert self.ended is not None
-        replies.ended = self.ended
-        replies.malformed = self.malformed
-        return replies
+        return Replies(replies, self.ended, tuple(self.malformed))
 
 
 @asynccontextmanager
@@ -162,7 +178,7 @@ async def open_replies(
             yield replies
         finally:
             replies._messages._close()
-            await abc.unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
+            await unsubscribe_while_unwinding(subscription)  # noqa: ASYNC102  # shielded and bounded in there
     finally:
         stop_listening()
 
@@ -174,6 +190,7 @@ def _check_sentinel(sentinel: object) -> Callable[[Message], bool] | None:
         return lambda message: message.data == sentinel
     if callable(sentinel):
         return lambda message: bool(sentinel(message))
-    raise ConfigError(
-        "sentinel", sentinel, "must be the payload of the last message, a function that knows it, or None"
+    raise TypeError(
+        "sentinel: must be the payload of the last message, a function that recognises it, or None; "
+        f"got {shorten(sentinel)}"
     )

@@ -7,10 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, final, overload
 
 from .. import abc
-from .._adr32 import DEFAULT_PREFIX, Verb, check_subject, control_subject, service_error
+from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
+from .._checks import check_argument
 from .._errors import BackendMismatchError
 from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._service_error import ServiceError
+from .._subjects import literal_subject_rule
 from ._replies import Replies, ReplyStream, open_replies
 
 DEFAULT_WAIT = 2.0
@@ -42,14 +45,14 @@ class ServiceClient:
 
     Raises:
         BackendMismatchError: ``nc`` is no connection of natsery's.
-        ConfigError: ``prefix`` is no subject.
+        TypeError, ValueError: ``prefix`` is no subject.
 
     **How a collection ends** (``ping``, ``info``, ``stats``, ``discover``, ``request_many``), whichever comes first:
 
     - ``wait`` seconds after its start, which may be ``math.inf``;
     - ``stall`` seconds after the last reply, once there was one; ``None`` for never;
     - with the ``count``-th reply, unreadable ones included; 1 when an instance's id is given;
-    - at once if nobody listens.
+    - at once if there are no responders.
 
     Its ``ended`` says which it was. The server drops nothing of this, but only those who answer in time are found.
 
@@ -63,23 +66,24 @@ class ServiceClient:
                 "async with natsery.adapt(client) as nc"
             )
         self._nc = nc
-        self._prefix = check_subject("prefix", prefix, wildcards=False)
+        self._prefix = check_argument("prefix", prefix, literal_subject_rule)
 
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
-        """Call a service and wait for its reply, without a limit of its own: callers own deadlines.
+        """Call a service and wait for its reply, without a limit: callers own deadlines.
 
         Raises:
             ServiceError: the service answered with an error; its ``data`` and ``headers`` are those of the reply.
-            NoRespondersError: nobody listens on the subject.
-            PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not hear replies.
-            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``Connection.publish``.
+            NoRespondersError: there is no subscription to the subject.
+            PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not receive replies.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
+                ``Connection.publish``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
 
         Source: ADR-32, "Error handling".
         """
         reply = await self._nc.request(subject, data, headers=headers)
-        error = service_error(reply.data, reply.headers)
+        error = ServiceError.from_message(reply)
         if error is not None:
             raise error
         return reply
@@ -103,7 +107,7 @@ class ServiceClient:
                     ...
 
         Leaving the block early unsubscribes; nothing is left behind. Replies that carry an error are replies like others:
-        `natsery.service_error` reads them.
+        `ServiceError.from_message` reads them.
 
         Args:
             subject: where the request goes.
@@ -116,9 +120,10 @@ class ServiceClient:
                 is not among the replies.
 
         Raises:
-            ConfigError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``Connection.publish``.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
+                ``Connection.publish``.
 
-        **Cancellation:** the request may have been sent; the subscription is gone. Entering is no checkpoint.
+        **Cancellation:** the request may have been sent; the subscription is gone. Entering is a checkpoint.
 
         Source: ADR-47, "Request many".
         """
@@ -199,9 +204,9 @@ class ServiceClient:
             count: replies that complete it, unreadable ones included; 1 if ``id`` is given.
 
         Raises:
-            ConfigError: an argument breaks a rule; raised here, not when the block is entered.
+            TypeError, ValueError: an argument breaks a rule; raised here, not when the block is entered.
 
-        **Cancellation:** the subscription is gone. Entering is no checkpoint.
+        **Cancellation:** the subscription is gone. Entering is a checkpoint.
 
         Source: ADR-32, "Discovery and status".
         """
@@ -234,7 +239,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServicePing]:
-        """Who is there: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the identity of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("PING", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -247,7 +252,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServiceInfo]:
-        """What they are and offer: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the description of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("INFO", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -260,7 +265,7 @@ class ServiceClient:
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
     ) -> Replies[ServiceStats]:
-        """What they have done: one entry an instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 

@@ -1,1 +1,1 @@
-"""`natsery.connect`: NATS on anyio, one reader and one writer task for each network connection."""
+"""`natsery.connect`: the NATS client protocol on anyio."""

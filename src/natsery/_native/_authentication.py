@@ -1,4 +1,4 @@
-"""Who connects: the credentials of a CONNECT, read anew for every network connection."""
+"""Authentication: the credentials in a CONNECT, read again for every network connection."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     import nkeys
 
 _SEED = re.compile(r"SU\S*|S[A-Z2-7]{40,}")
-"""What is meant as a seed and not as a path: a user's, or all of another key's."""
+"""Matches a seed rather than a path: the seed of a user, even a mistyped one, or a complete seed of another kind."""
 
 
 async def authenticate(options: Options, address: Address, nonce: str) -> dict[str, str]:
-    """The fields of CONNECT that say who this is, for one server and its nonce.
+    """Return the fields of CONNECT that authenticate this client to a server.
+
+    Args:
+        options: the options of the connection.
+        address: the server, whose URL may contain credentials.
+        nonce: the server's nonce, ``""`` if it has sent none.
 
     Raises:
-        ConfigError: a file cannot be read or holds something else, or a callable gave something else than a text.
+        ConfigError: a file cannot be read or has the wrong content, or a function returned the wrong type.
     """
     if options.credentials is not None:
         name, text = await _read_file("credentials", options.credentials)
@@ -38,7 +43,7 @@ async def authenticate(options: Options, address: Address, nonce: str) -> dict[s
         key = _key("nkey_seed", name, text.strip())
         return {"nkey": bytes(key.public_key).decode(), **_signature(key, nonce)}
     if options.sign is not None:
-        fields = {"sig": await _foreign_signature(options.sign, nonce)} if nonce else {}
+        fields = {"sig": await _signature_by_function(options.sign, nonce)} if nonce else {}
         if options.nkey is not None:
             fields["nkey"] = options.nkey
         if options.jwt is not None:
@@ -56,10 +61,10 @@ async def authenticate(options: Options, address: Address, nonce: str) -> dict[s
 
 
 async def check_files(options: Options) -> None:
-    """Read the files among the credentials before any server is asked.
+    """Check that the credentials that are files can be read, before any server is contacted.
 
     Raises:
-        ConfigError: one cannot be read or holds something else.
+        ConfigError: a file cannot be read or has the wrong content.
     """
     files = [value for value in (options.credentials, options.nkey_seed) if value is not None]
     if files and not callable(files[0]):
@@ -71,20 +76,20 @@ async def _read(field: str, value: Secret) -> str:
         return value
     text = await _call(value)
     if not isinstance(text, str):
-        raise ConfigError(field, type(text).__name__, "the function must give a str")
+        raise ConfigError(field, type(text).__name__, "the function must return a str")
     return text
 
 
 async def _read_file(field: str, value: FileSecret, *, may_be_text: bool = False) -> tuple[str, str]:
     if not isinstance(value, (str, os.PathLike)):
-        return "the text that the function gave", await _read(field, value)
+        return "the text that the function returned", await _read(field, value)
     if may_be_text and isinstance(value, str) and _SEED.fullmatch(value):
         return "a seed", value
     path = anyio.Path(value)
     try:
         return str(path), await path.read_text(encoding="utf-8")
     except OSError as error:
-        # Not the value itself: a seed that somebody mistook for a path stays secret.
+        # Not the value itself, which may be a seed given by mistake.
         shown = os.fspath(value) if isinstance(value, os.PathLike) or os.sep in value or "." in value else "…"
         raise ConfigError(field, shown, f"cannot be read ({error.strerror or type(error).__name__})") from None
     except ValueError:
@@ -105,27 +110,27 @@ def _key(field: str, name: str, seed: str) -> nkeys.KeyPair:
         raise ConfigError(field, name, "needs the package nkeys, so run: pip install 'natsery[nkeys]'") from None
     try:
         prefix, raw = nkeys.decode_seed(bytearray(seed, "ascii"))
-        # `decode_seed` does not look at the checksum, so a seed with a mistyped character would be another key.
+        # `decode_seed` ignores the checksum, so a mistyped seed would silently become another key.
         if prefix == nkeys.PREFIX_BYTE_USER and nkeys.encode_seed(bytes(raw), prefix) == seed.encode():
             return nkeys.from_seed(bytearray(seed, "ascii"))
     except (nkeys.NkeysError, ValueError):
         pass
-    # Not raised while the other error is handled: that one would be its context, and may hold the seed.
+    # Raised outside of the `except` block, so that the other error, which may contain the seed, is not its context.
     raise ConfigError(field, name, "holds no seed of a user's key (SU…), or a mistyped one")
 
 
 def _signature(key: nkeys.KeyPair, nonce: str) -> dict[str, str]:
-    # A server that wants no signature sends no nonce.
-    return {"sig": _as_text(key.sign(nonce.encode()))} if nonce else {}
+    # A server that requires no signature sends no nonce.
+    return {"sig": _encoded(key.sign(nonce.encode()))} if nonce else {}
 
 
-async def _foreign_signature(sign: Sign, nonce: str) -> str:
+async def _signature_by_function(sign: Sign, nonce: str) -> str:
     signature = await _call(sign, nonce.encode())
     if not isinstance(signature, bytes) or len(signature) != 64:
         got = f"{len(signature)} bytes" if isinstance(signature, bytes) else type(signature).__name__
-        raise ConfigError("sign", got, "the function must give the 64 bytes of a signature")
-    return _as_text(signature)
+        raise ConfigError("sign", got, "the function must return the 64 bytes of a signature")
+    return _encoded(signature)
 
 
-def _as_text(signature: bytes) -> str:
+def _encoded(signature: bytes) -> str:
     return base64.urlsafe_b64encode(signature).rstrip(b"=").decode()

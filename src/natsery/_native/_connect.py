@@ -1,4 +1,4 @@
-"""`connect`: a connection to NATS as the length of a block."""
+"""`connect`: a native connection for the duration of a block."""
 
 from __future__ import annotations
 
@@ -46,65 +46,66 @@ async def connect(
     max_pending_bytes: int = MAX_PENDING_BYTES,
     max_control_line: int = 4096,
 ) -> AsyncIterator[NativeConnection]:
-    """Connect to NATS for the length of a block::
+    """Connect to NATS for the duration of a block::
 
         async with natsery.connect("nats://127.0.0.1:4222") as nc:
             await nc.publish("greetings", b"hello")
 
-    The block begins when a server has accepted the connection. When the network or the server fails, the connection
-    finds a server again and makes every subscription anew; ``nc.events()`` tells of it. Leaving the block closes it:
-    what was sent before gets two seconds to reach the server.
+    The block is entered when a server has accepted the connection. If the network or the server fails, the connection
+    reconnects, to the same or another server, and restores all subscriptions; ``nc.events()`` reports this. Leaving the
+    block closes the connection; what was sent before has up to two seconds to reach the server.
 
     Args:
-        servers: one URL, several with commas between, or a sequence: ``nats://host:port``, ``tls://host``,
-            ``nats://user:password@host``, ``nats://token@host`` or plain ``host:port``. The servers that these tell of
+        servers: a URL, several URLs separated by commas, or a sequence of URLs: ``nats://host:port``, ``tls://host``,
+            ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Servers that the cluster announces
             are used as well.
-        name: what the server's monitoring calls this connection.
-        user: a user's name, with ``password``. This and every other credential may be a function, async or not, that gives
-            it; functions and files are read again for every network connection.
-        password: the user's password.
-        token: a token.
-        credentials: the path of a credentials file (JWT and seed), or a function that gives the text of one. Needs the
-            extra ``nkeys``.
-        nkey_seed: a user's nkey: the seed itself (``SU…``), the path of a file with it, or a function that gives it. Needs
+        name: the name of this connection in the server's monitoring.
+        user: a user name; requires ``password``. This and every other credential can also be a function, async or not, that
+            returns it. Functions are called and files are read for every network connection.
+        password: the password of ``user``.
+        token: an authentication token.
+        credentials: the path of a credentials file (JWT and seed), or a function that returns the text of one. Requires
             the extra ``nkeys``.
-        nkey: the public key (``U…``) of a user whose private key is elsewhere, with ``sign``.
-        jwt: a user's JWT, with ``sign``.
-        sign: a function, async or not, that takes a server's nonce and gives the 64 bytes of its Ed25519 signature.
-        tls: a context, or true for one with the system's authorities. TLS is then a must: a server that does not offer it
-            gets nothing, not even CONNECT. A server that requires TLS gets it in any case.
-        tls_hostname: the name that the server's certificate must have, if it is not the host of the URL.
-        tls_first: begin with the TLS handshake, before the server's INFO.
-        inbox_prefix: how reply subjects begin.
-        echo: whether to receive what this connection itself publishes.
-        verbose: have the server answer every command with ``+OK``.
-        pedantic: have the server check subjects strictly.
-        shuffle: try servers in a random order rather than the given one.
-        connect_timeout: seconds that one server gets, from the first packet to the end of the handshake.
-        retry_first_connect: go on trying when no server can be reached at the start, instead of raising.
-        reconnect: whether to find a server again; if not, the connection closes when it breaks.
-        reconnect_wait: seconds of pause, at most, before the first round through all servers; it doubles every round. Each
-            pause is shortened at random.
-        max_reconnect_wait: seconds that the pause grows to.
-        max_reconnect_rounds: rounds after which the connection gives up and closes; without a limit if left out.
-        ping_interval: seconds between looks at whether the server still answers.
-        max_outstanding_pings: PINGs without an answer after which it counts as gone: at most this plus one intervals after
-            it froze, however much is waiting to be sent.
-        max_pending_bytes: bytes of messages that may wait while no server is there; more is refused with
+        nkey_seed: the nkey of a user: a seed (``SU…``), the path of a file that contains one, or a function that returns
+            one. Requires the extra ``nkeys``.
+        nkey: the public key (``U…``) of a user whose private key is kept elsewhere; requires ``sign``.
+        jwt: the JWT of a user; requires ``sign``.
+        sign: a function, async or not, that takes the server's nonce and returns the 64 bytes of its Ed25519 signature.
+        tls: an SSL context, or true for the default one, which trusts the system's certificate authorities. TLS is then
+            required: nothing, not even CONNECT, is sent to a server that does not offer it. If the server requires TLS, it
+            is used in any case.
+        tls_hostname: the host name that the server's certificate must match, if it differs from the one in the URL.
+        tls_first: start with the TLS handshake, before the server has sent INFO.
+        inbox_prefix: the prefix of reply subjects.
+        echo: whether to receive messages that this connection itself has published.
+        verbose: make the server acknowledge every command with ``+OK``.
+        pedantic: make the server check subjects strictly.
+        shuffle: try servers in random order instead of the given one.
+        connect_timeout: seconds allowed for connecting to one server, including all handshakes.
+        retry_first_connect: keep trying if no server can be reached at first, instead of raising.
+        reconnect: whether to reconnect; if false, the connection closes when it breaks.
+        reconnect_wait: maximum seconds to wait before the first round through all servers. The maximum doubles with every
+            round, and each wait is a random part of it.
+        max_reconnect_wait: upper limit of that maximum, in seconds.
+        max_reconnect_rounds: number of rounds after which the connection gives up and closes; unlimited by default.
+        ping_interval: seconds between checks that the server still responds.
+        max_outstanding_pings: number of unanswered PINGs after which the connection counts as lost. A frozen server is
+            detected after at most this number plus one intervals, no matter how much is waiting to be sent.
+        max_pending_bytes: bytes of messages that may wait while no server is connected; beyond that, sending raises
             `OutboundBufferError`.
-        max_control_line: what the servers are configured with; longer subjects are refused here, for the server would
-            close the connection over them.
+        max_control_line: the ``max_control_line`` of the servers' configuration. Subjects that would exceed it are refused,
+            because the server would close the connection.
 
     Raises:
-        ConfigError: an option breaks a rule, or a file of credentials cannot be read. Secrets are not shown.
+        ConfigError: an option is invalid, or a credentials file cannot be read. The error does not contain secrets.
         AuthorizationError: a server refuses the credentials.
-        SecureConnectionError: TLS is wanted and cannot be had.
-        ConnectError: no server can be reached; it says of each one why.
+        SecureConnectionError: TLS is required but cannot be established.
+        ConnectError: no server can be reached; contains the error of each one.
 
-    A connection that closes by itself, because a server refuses the credentials twice in a row or ``max_reconnect_rounds``
-    is used up, raises `ConnectionClosedError` from whatever is called next; ``nc.wait_closed()`` waits for that.
+    The connection closes by itself if a server refuses the credentials twice in a row, or if ``max_reconnect_rounds`` is
+    exhausted. Whatever needs the connection then raises `ConnectionClosedError`; ``nc.wait_closed()`` waits for that.
 
-    **Cancellation:** while connecting, nothing is left. Later, it ends the block as its end does.
+    **Cancellation:** while connecting, everything is cleaned up. In the block, it ends the block and closes the connection.
 
     Source: NATS client protocol.
     """
@@ -139,7 +140,7 @@ async def connect(
         max_control_line=max_control_line,
     )
     protect_from_interrupt(
-        Session.run, NativeConnection._open, NativeConnection._keep_up, Session._write, Session._keep_alive
+        Session.run, NativeConnection._open, NativeConnection._run, Session._write, Session._keep_alive
     )
     connection = NativeConnection(options)
     async with background_tasks() as tasks:

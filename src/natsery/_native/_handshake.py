@@ -1,11 +1,10 @@
-"""One network connection to one server, from the first byte to the end of the handshake."""
+"""The handshake: a network connection to one server, from the first byte to the PONG that accepts CONNECT."""
 
 from __future__ import annotations
 
 import os
 import ssl
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, final
 
 import anyio
@@ -21,14 +20,13 @@ from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
+from .._version import __version__
 from ._authentication import authenticate
 from ._options import Options
 
 RECEIVE_BYTES = 64 * 1024
 
-VERSION = version("natsery")
-
-_NO_INFO = "INFO, which a server that begins with TLS (tls_first) does not send"
+_INFO_HINT = "INFO, which a server that begins with TLS (tls_first) does not send"
 
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE",
@@ -36,7 +34,7 @@ _CERTIFICATE_ALERTS = (
     "CERTIFICATE_REQUIRED",
     "CERTIFICATE_REVOKED",
     "CERTIFICATE_UNKNOWN",
-    "HANDSHAKE_FAILURE",  # what TLS 1.2 has for CERTIFICATE_REQUIRED
+    "HANDSHAKE_FAILURE",  # the equivalent of CERTIFICATE_REQUIRED in TLS 1.2
     "UNKNOWN_CA",
     "UNSUPPORTED_CERTIFICATE",
 )
@@ -45,27 +43,27 @@ _CERTIFICATE_ALERTS = (
 @final
 @dataclass
 class Link:
-    """A network connection that the server has accepted; who dialled it closes it."""
+    """A network connection that the server has accepted; the caller of `open_link` closes it."""
 
     address: Address
     stream: ByteStream | PlainStream
     parser: Parser
     info: ServerInfo
     events: list[Event]
-    """What came with the end of the handshake and has not been looked at."""
+    """Events received after the end of the handshake and not handled yet."""
 
 
 async def open_link(address: Address, options: Options) -> Link:
-    """Connect to a server, with TLS and credentials as they are asked for.
+    """Connect to a server, with TLS and credentials as configured.
 
     Raises:
-        OSError: nobody is there.
-        SecureConnectionError: TLS is wanted and the server has none; nothing was sent to it.
-        AuthorizationError: it refuses the credentials.
+        OSError: the server cannot be reached.
+        SecureConnectionError: TLS is required and the handshake failed, or the server does not offer it; CONNECT was not sent.
+        AuthorizationError: the server refuses the credentials.
         ConfigError: the credentials cannot be read.
         TimeoutError: it took longer than ``connect_timeout``.
-        ConnectionLostError: it ended the connection.
-        NatseryError: it complained, or does not speak NATS.
+        ConnectionLostError: the server closed the network connection.
+        NatseryError: the server sent an error, or does not speak NATS.
 
     **Cancellation:** the network connection is closed.
     """
@@ -73,12 +71,12 @@ async def open_link(address: Address, options: Options) -> Link:
     with anyio.move_on_after(options.connect_timeout):
         stream = await _connect_tcp(address)
         try:
-            return await _greet(_Greeting(stream), address, options, progress)
+            return await _shake_hands(_HandshakeStream(stream), address, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
             await anyio.aclose_forcefully(stream)
             raise ConnectionLostError("the server ended the connection during the handshake") from error
         except ssl.SSLError as error:
-            # With TLS 1.3 a server refuses the client's certificate only when the client takes the handshake for done.
+            # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
             await anyio.aclose_forcefully(stream)
             raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
         except BaseException:
@@ -93,7 +91,7 @@ async def _connect_tcp(address: Address) -> ByteStream:
     try:
         return await anyio.connect_tcp(address.host, address.port)
     except OSError as error:
-        # anyio says only that all attempts failed; what happened to them is behind it.
+        # anyio's error only says that all attempts failed; their own errors are its cause.
         cause = error.__cause__
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
@@ -103,13 +101,13 @@ async def _connect_tcp(address: Address) -> ByteStream:
         refused.__cause__ = error
         interrupt: BaseException = refused
     except BaseExceptionGroup as group:
-        # anyio tries several addresses in tasks; Ctrl-C in one of them is to look like any other Ctrl-C.
+        # anyio tries several addresses in tasks; Ctrl-C in one of them should look like any other Ctrl-C.
         interrupt = lone(group)
     raise interrupt
 
 
-def _plain(stream: ByteStream) -> ByteStream | PlainStream:
-    """A TCP stream as the event loop has it, where that is possible; any other as it is."""
+def plain_stream(stream: ByteStream) -> ByteStream | PlainStream:
+    """Return a TCP stream as a `PlainStream` where that is possible, and any other stream unchanged."""
     if not isinstance(stream, SocketStream):
         return stream
     if is_trio():
@@ -124,30 +122,30 @@ def _plain(stream: ByteStream) -> ByteStream | PlainStream:
 @final
 @dataclass
 class _Progress:
-    """How far a handshake has come."""
+    """The progress of a handshake, for the error when it times out."""
 
     waiting_for: str = "the network"
 
 
-async def _greet(greeting: _Greeting, address: Address, options: Options, progress: _Progress) -> Link:
+async def _shake_hands(handshake: _HandshakeStream, address: Address, options: Options, progress: _Progress) -> Link:
     wants_tls = address.tls or bool(options.tls) or options.tls_first
     if options.tls_first:
         progress.waiting_for = "the TLS handshake"
-        await greeting.encrypt(address, options)
-    progress.waiting_for = "INFO" if options.tls_first else _NO_INFO
-    info = await greeting.receive_info()
+        await handshake.encrypt(address, options)
+    progress.waiting_for = "INFO" if options.tls_first else _INFO_HINT
+    info = await handshake.receive_info()
     progress.waiting_for = "the TLS handshake"
     if not options.tls_first and (wants_tls or info.tls_required):
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
-        await greeting.encrypt(address, options)
+        await handshake.encrypt(address, options)
     fields: dict[str, Any] = {
         "verbose": options.verbose,
         "pedantic": options.pedantic,
         "tls_required": wants_tls,
         "name": options.name or "",
         "lang": "python-natsery",
-        "version": VERSION,
+        "version": __version__,
         "protocol": 1,
         "echo": options.echo,
         "headers": True,
@@ -156,13 +154,13 @@ async def _greet(greeting: _Greeting, address: Address, options: Options, progre
     progress.waiting_for = "the credentials"
     fields.update(await authenticate(options, address, info.nonce))
     progress.waiting_for = "the answer to CONNECT"
-    await greeting.stream.send(_commands.connect(fields) + _commands.PING)
-    return await greeting.receive_welcome(address, info)
+    await handshake.stream.send(_commands.connect(fields) + _commands.PING)
+    return await handshake.receive_pong(address, info)
 
 
 @final
-class _Greeting:
-    """The stream of a handshake, read one event at a time."""
+class _HandshakeStream:
+    """The stream during the handshake, read one event at a time."""
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
@@ -170,9 +168,9 @@ class _Greeting:
         self._events: list[Event] = []
 
     async def encrypt(self, address: Address, options: Options) -> None:
-        """Do the TLS handshake."""
+        """Perform the TLS handshake."""
         if self._events or not self._parser.is_between_events:
-            # Nothing that came in clear may pass for something that came through TLS.
+            # What was received in clear must not be treated as if it had been received through TLS.
             raise SecureConnectionError(
                 f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
             )
@@ -183,7 +181,7 @@ class _Greeting:
         )
 
     async def receive_info(self) -> ServerInfo:
-        """The first thing that a server says."""
+        """Receive INFO, which must be the first event."""
         event = await self._receive()
         if isinstance(event, ErrorEvent):
             raise server_error(event.text)
@@ -191,32 +189,31 @@ class _Greeting:
             raise ProtocolError("a server must begin with INFO", repr(event).encode())
         return read_info(event.text)
 
-    async def receive_welcome(self, address: Address, info: ServerInfo) -> Link:
-        """The PONG that says that CONNECT was accepted."""
-        complaint: NatseryError | None = None
+    async def receive_pong(self, address: Address, info: ServerInfo) -> Link:
+        """Receive the PONG that accepts CONNECT, and return the link."""
+        error: NatseryError | None = None
         while True:
             try:
                 event = await self._receive()
             except (anyio.EndOfStream, anyio.BrokenResourceError):
-                if complaint is None:
+                if error is None:
                     raise
-                raise complaint from None
+                raise error from None
             if event is Signal.PONG:
-                return Link(address, _plain(self.stream), self._parser, info, self._events)
+                return Link(address, plain_stream(self.stream), self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):
                 info = read_info(event.text)
             elif isinstance(event, ErrorEvent):
-                complaint = server_error(event.text)
-                if isinstance(complaint, AuthorizationError):
-                    raise AuthorizationError(complaint.text, str(address))
+                error = server_error(event.text)
+                if isinstance(error, AuthorizationError):
+                    raise AuthorizationError(error.text, str(address))
             elif event is not Signal.OK:
                 raise ProtocolError("a server must answer CONNECT first", repr(event).encode())
 
     async def _receive(self) -> Event:
         while not self._events:
-            # A server without TLS, asked for a handshake, answers with INFO in clear; so does a plain one asked too early.
             self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
         event = self._events.pop(0)
         if isinstance(event, ProtocolError):

@@ -1,4 +1,4 @@
-"""What `natsery.connect` is told, checked before anything starts."""
+"""The options of `natsery.connect`, validated before anything is started."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from .._adr32 import check_subject
-from .._config import check_seconds
+from .._checks import check_config, count_rule, seconds_rule
 from .._errors import ConfigError
 from .._protocol._addresses import Address
+from .._subjects import literal_subject_rule
 
 Secret: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
-"""A text, or what gives it anew for every network connection."""
+"""A text, or a function that returns it, called for every network connection."""
 
 FileSecret: TypeAlias = "str | os.PathLike[str] | Callable[[], str | Awaitable[str]]"
-"""A file, read anew for every network connection, or what gives the text that such a file holds."""
+"""A file, read for every network connection, or a function that returns the text of such a file."""
 
 Sign: TypeAlias = "Callable[[bytes], bytes | Awaitable[bytes]]"
-"""Signs a server's nonce: takes it, and gives the 64 bytes of an Ed25519 signature."""
+"""A function that takes a server's nonce and returns the 64 bytes of its Ed25519 signature."""
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
+"""Default bytes of messages that may wait while no server is connected."""
 
 
 @final
@@ -65,35 +66,35 @@ class Options:
             _check_secret(where, getattr(self, where))
         for where in ("credentials", "nkey_seed"):
             _check_secret(where, getattr(self, where), files=True)
-        self._check_ways_to_authenticate()
+        self._check_authentication()
         if not isinstance(self.tls, (bool, ssl.SSLContext)):
             raise ConfigError("tls", self.tls, "must be an ssl.SSLContext or a bool")
         _check_text("tls_hostname", self.tls_hostname)
-        check_subject("inbox_prefix", self.inbox_prefix, wildcards=False)
+        check_config("inbox_prefix", self.inbox_prefix, literal_subject_rule)
         switches = ("tls_first", "echo", "verbose", "pedantic", "shuffle", "retry_first_connect", "reconnect")
         for where in switches:
             if not isinstance(getattr(self, where), bool):
                 raise ConfigError(where, getattr(self, where), "must be True or False")
         for where in ("connect_timeout", "ping_interval"):
-            check_seconds(where, getattr(self, where), zero=False, infinite=True)
+            check_config(where, getattr(self, where), seconds_rule(infinite=True))
         for where in ("reconnect_wait", "max_reconnect_wait"):
-            check_seconds(where, getattr(self, where), zero=False, infinite=False)
+            check_config(where, getattr(self, where), seconds_rule())
         for where in ("max_outstanding_pings", "max_pending_bytes", "max_control_line"):
-            _check_count(where, getattr(self, where))
+            check_config(where, getattr(self, where), count_rule)
         if self.max_reconnect_rounds is not None:
-            _check_count("max_reconnect_rounds", self.max_reconnect_rounds)
+            check_config("max_reconnect_rounds", self.max_reconnect_rounds, count_rule)
 
-    def _check_ways_to_authenticate(self) -> None:
+    def _check_authentication(self) -> None:
         if (self.user is None) != (self.password is None):
             given, missing = ("user", "password") if self.password is None else ("password", "user")
-            raise ConfigError(missing, None, f"must be given as well, for {given} is")
+            raise ConfigError(missing, None, f"must be given together with {given}")
         if self.sign is not None and not callable(self.sign):
             raise ConfigError("sign", type(self.sign).__name__, "must be a function that signs a nonce")
         if self.sign is not None and self.nkey is None and self.jwt is None:
             raise ConfigError("sign", self.sign, "needs nkey (the public key) or jwt as well")
         if (self.nkey is not None or self.jwt is not None) and self.sign is None:
             where = "nkey" if self.jwt is None else "jwt"
-            raise ConfigError("sign", None, f"must be given as well, for {where} is")
+            raise ConfigError("sign", None, f"must be given together with {where}")
         if self.nkey is not None and not (isinstance(self.nkey, str) and self.nkey.startswith("U")):
             hint = "; a seed goes to nkey_seed" if isinstance(self.nkey, str) and self.nkey.startswith("S") else ""
             raise ConfigError("nkey", "…", f"must be a user's public key, which begins with U{hint}")
@@ -115,16 +116,11 @@ def _check_text(where: str, value: object) -> None:
 
 
 def _check_secret(where: str, value: Any, *, files: bool = False) -> None:
-    # What is wrong with a secret may be a secret itself, so only its type is shown.
+    # An invalid value may still contain a secret, so only its type is shown.
     if value is None or callable(value) or (isinstance(value, str) and value):
         return
     if files and isinstance(value, os.PathLike):
         return
-    kinds = "a path, or a function that gives the file's text" if files else "a str, or a function that gives one"
+    kinds = "a path, or a function that returns the file's text" if files else "a str, or a function that returns one"
     shown = "an empty str" if value == "" else type(value).__name__
     raise ConfigError(where, shown, f"must be {kinds}")
-
-
-def _check_count(where: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(where, value, "must be an int of at least 1")

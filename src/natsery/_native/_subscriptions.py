@@ -1,4 +1,4 @@
-"""What a connection is subscribed to, and what its server has made of that."""
+"""The subscriptions of a connection, which are sent to every new server."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from typing import final
 from .._connection_base import SubscriptionBase
 from .._fast_path import Interest
 from .._protocol import _commands
-from .._protocol._server_errors import denied_subscription, is_too_many_subscriptions
 
 
 @final
 class NativeSubscription(SubscriptionBase):
-    """Interest in a subject, made again on every network connection."""
+    """Interest in a subject, sent again on every network connection.
 
-    __slots__ = ("_end", "is_ending", "sid")
+    Attributes:
+        sid: the number that identifies it on the wire.
+        is_ending: whether it has been unsubscribed.
+    """
+
+    __slots__ = ("_unsubscribe_nowait", "is_ending", "sid")
 
     def __init__(
-        self,
-        sid: bytes,
-        interest: Interest,
-        end: Callable[[NativeSubscription], None],
+        self, sid: bytes, interest: Interest, unsubscribe_nowait: Callable[[NativeSubscription], None]
     ) -> None:
         super().__init__(interest)
         self.sid = sid
         self.is_ending = False
-        self._end = end
+        self._unsubscribe_nowait = unsubscribe_nowait
 
     async def _unsubscribe(self) -> None:
         if not self.is_ending:
             self.is_ending = True
-            self._end(self)
+            self._unsubscribe_nowait(self)
 
     @property
     def command(self) -> bytes:
-        """SUB for it."""
+        """The SUB command."""
         return _commands.subscribe(self.subject, self.queue_group, self.sid)
 
 
@@ -44,76 +45,34 @@ class Subscriptions:
     """The subscriptions of one connection.
 
     Attributes:
-        by_sid: those of which messages may come, by the number that they travel under.
-        last_sid: the number of the newest one, 0 before the first.
+        by_sid: the subscriptions for which messages may still arrive.
     """
 
     def __init__(self) -> None:
         self.by_sid: dict[bytes, NativeSubscription] = {}
-        self.last_sid: int = 0
-        self._ending: list[NativeSubscription] = []
-        self._unconfirmed: list[NativeSubscription] = []
+        self._last_sid = 0
 
-    def add(
-        self,
-        interest: Interest,
-        end: Callable[[NativeSubscription], None],
-    ) -> NativeSubscription:
-        """A new one, that no server knows of."""
-        self.last_sid += 1
-        sid = b"%d" % self.last_sid
-        subscription = NativeSubscription(sid, interest, end)
+    def add(self, interest: Interest, unsubscribe_nowait: Callable[[NativeSubscription], None]) -> NativeSubscription:
+        """Add a subscription, without telling the server about it."""
+        self._last_sid += 1
+        sid = b"%d" % self._last_sid
+        subscription = NativeSubscription(sid, interest, unsubscribe_nowait)
         self.by_sid[sid] = subscription
         return subscription
 
     def live(self) -> list[NativeSubscription]:
-        """Those that go on, in the order of their making."""
+        """Return the subscriptions that have not been unsubscribed, in the order in which they were added."""
         return [each for each in self.by_sid.values() if not each.is_ending]
 
-    def begin(self, subscription: NativeSubscription) -> None:
-        """The server is told of one, and may refuse it."""
-        self._unconfirmed.append(subscription)
-
-    def begin_all(self) -> list[NativeSubscription]:
-        """Another server is told of all that go on; the others have ended, for nothing comes from the last one."""
-        live = self.live()
-        self.by_sid = {each.sid: each for each in live}
-        self._ending = []
-        self._unconfirmed = list(live)
-        return live
-
-    def end(self, subscription: NativeSubscription) -> None:
-        """The server is told to send one nothing more; what it has sent is on the way."""
-        self._ending.append(subscription)
-
-    def take_ending(self) -> list[NativeSubscription]:
-        """Those of which nothing comes after the answer to a PING that is sent now."""
-        ending, self._ending = self._ending, []
-        return ending
-
-    def forget(self, subscriptions: Iterable[NativeSubscription]) -> None:
-        """Nothing more comes of these."""
+    def remove(self, subscriptions: Iterable[NativeSubscription]) -> None:
+        """Remove subscriptions for which no more messages will arrive."""
         for subscription in subscriptions:
             self.by_sid.pop(subscription.sid, None)
 
-    def confirm(self, last_sid: int) -> None:
-        """The server has taken all that it has not refused, up to this one."""
-        self._unconfirmed = [each for each in self._unconfirmed if int(each.sid) > last_sid]
+    def remove_ending(self) -> None:
+        """Remove the unsubscribed ones, because no more messages will arrive from the previous server."""
+        self.by_sid = {each.sid: each for each in self.live()}
 
-    def take_error(self, text: str) -> bool:
-        """Tell the subscriptions that a complaint is about; false if it is about something else."""
-        denied = denied_subscription(text)
-        if denied is not None:
-            for subscription in list(self.by_sid.values()):
-                if denied.sid:
-                    is_meant = subscription.sid == denied.sid
-                else:
-                    is_meant = (subscription.subject, subscription.queue_group) == (denied.subject, denied.queue_group)
-                if is_meant:
-                    subscription._deny()
-            return True
-        if is_too_many_subscriptions(text) and self._unconfirmed:
-            # Once for each refused SUB: while the limit holds, the newest are those that are refused.
-            self._unconfirmed.pop()._deny()
-            return True
-        return False
+    def clear(self) -> None:
+        """Remove all of them."""
+        self.by_sid = {}

@@ -13,7 +13,6 @@ import anyio.to_thread
 from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import new_id
 from .._backends import caller_into_this_loop
 from .._condition_event import ConditionEvent
 from .._connection_base import ConnectionBase, SubscriptionBase
@@ -22,6 +21,7 @@ from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._interrupts import protect_from_interrupt, start_task
 from .._message import HeadersInput
+from .._nuid import new_nuid
 from .._protocol import _commands
 from .._tasks import background_tasks
 from .._wakeup import new_wakeup
@@ -117,7 +117,7 @@ class BridgedConnection(ConnectionBase):
         from ._worker_thread import WorkerThread
 
         prefix = inbox_prefix.decode() if isinstance(inbox_prefix, bytes) else inbox_prefix
-        super().__init__(f"{prefix}.{new_id()}")
+        super().__init__(f"{prefix}.{new_nuid()}")
         self._received = new_wakeup()
         self._sent = new_wakeup()
         self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full)

@@ -192,16 +192,11 @@ class SafeClient:
         self._emit(ConnectionEvent(EventKind.ERROR, complaint if isinstance(complaint, PublishDeniedError) else error))
 
     def _deny(self, denied: DeniedSubscription) -> None:
-        # nats-py hands the server's text on in lower case.
-        subject, queue_group = denied.subject.lower(), denied.queue_group.lower()
         for sid, subscription in list(self._subscriptions.items()):
-            interest = subscription.interest
-            if denied.sid:
-                if sid != int(denied.sid):
-                    continue
-            elif interest.subject.lower() != subject or interest.queue_group.lower() != queue_group:
-                continue
-            interest.on_error(SubscriptionDeniedError(interest.subject, interest.queue_group))
+            subject, queue_group = subscription.interest.subject, subscription.interest.queue_group
+            # nats-py hands the server's text on in lower case.
+            if denied.concerns(b"%d" % sid, subject.lower(), queue_group.lower()):
+                subscription.interest.on_error(SubscriptionDeniedError(subject, queue_group))
 
     def _on_disconnected(self) -> None:
         # Nothing more comes from the old connection, and nats-py would make these subscriptions again on the next.

@@ -1,4 +1,4 @@
-"""Where a server is, read from a URL."""
+"""Server addresses, parsed from URLs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .._errors import ConfigError
 DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "tls")
 _EXAMPLE: Final = "'nats://127.0.0.1:4222' or 'tls://user:p%40ssword@[::1]', with ports up to 65535"
-_PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:%,\s]+)(?::[0-9]*)?")
+_HOST_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:%,\s]+)(?::[0-9]*)?")
 
-# A password with a comma or without its host stands where a port would.
-_HARMLESS = re.compile(r"(?:[a-z]+://)?(?:\[[^\[\]]*\]|[^:/?#\[\]]*)(?::[0-9]+(?![^/?#]))?/?", re.IGNORECASE)
+# If a password contains a comma, or the host is missing, a part of the password is where the port would be.
+_WITHOUT_SECRETS = re.compile(r"(?:[a-z]+://)?(?:\[[^\[\]]*\]|[^:/?#\[\]]*)(?::[0-9]+(?![^/?#]))?/?", re.IGNORECASE)
 
 
 @final
 @dataclass(frozen=True)
 class Address:
-    """One server: where it is, whether TLS is wanted, and what its URL says about who connects."""
+    """The address of a server: host, port, whether TLS is required, and the credentials in its URL."""
 
     host: str
     port: int = DEFAULT_PORT
@@ -32,23 +32,23 @@ class Address:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     verify_as: str | None = None
-    """The host name that its certificate must have, if it is not ``host``."""
+    """The host name that its certificate must match, if it is not ``host``."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
 
     @property
-    def place(self) -> tuple[str, int]:
-        """What makes it the same server."""
+    def host_port(self) -> tuple[str, int]:
+        """Host and port, which identify the server."""
         return self.host, self.port
 
 
 def read_addresses(servers: object) -> list[Address]:
-    """Addresses from one URL, several with commas between, or a sequence of URLs; each server once.
+    """Return the addresses in one URL, several URLs separated by commas, or a sequence of URLs, without duplicates.
 
     Raises:
-        ConfigError: a URL cannot be read; the error does not show what may be secret in it.
+        ConfigError: a URL is invalid; the error does not show what may be secret in it.
     """
     if isinstance(servers, str):
         urls: Iterable[object] = servers.split(",")
@@ -59,17 +59,17 @@ def read_addresses(servers: object) -> list[Address]:
     found: dict[tuple[str, int], Address] = {}
     for url in urls:
         address = read_address(url)
-        found.setdefault(address.place, address)
+        found.setdefault(address.host_port, address)
     if not found:
         raise ConfigError("servers", servers, "must name at least one server")
     return list(found.values())
 
 
 def read_address(url: object) -> Address:
-    """An address from ``nats://host:4222``, ``tls://user:password@host``, ``nats://token@host`` or plain ``host:port``.
+    """Return the address in ``nats://host:4222``, ``tls://user:password@host``, ``nats://token@host`` or ``host:port``.
 
     Raises:
-        ConfigError: the URL cannot be read.
+        ConfigError: the URL is invalid; the error does not show what may be secret in it.
     """
     if not isinstance(url, str):
         raise ConfigError("servers", type(url).__name__, "must be URLs, as str")
@@ -80,19 +80,23 @@ def read_address(url: object) -> Address:
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         port = parts.port
-        # As resolvers and certificates have it.
-        host = parts.hostname if ":" in (parts.hostname or "") else (parts.hostname or "").encode("idna").decode()
+        # IDNA, as resolvers and certificates use it.
+        host = parts.hostname if ":" in (parts.hostname or "") else _idna(parts.hostname or "")
         user, password = (
             None if each is None else unquote(each, errors="strict") for each in (parts.username, parts.password)
         )
-    except ValueError:  # its own text may hold parts of a password
+    except ValueError:  # its text may contain parts of a password
         raise ConfigError("servers", shown, f"must be URLs such as {_EXAMPLE}") from None
     if parts.scheme in ("ws", "wss"):
         raise ConfigError("servers", shown, "WebSocket is not supported here; natsery.bridge and natsery.adapt can")
     if parts.scheme not in _SCHEMES:
         raise ConfigError("servers", shown, "must begin with nats:// or tls://")
-    place = parts.netloc.rpartition("@")[2]
-    if not host or not _PLACE.fullmatch(place) or not _PLACE.fullmatch(f"[{host}]" if ":" in host else host):
+    host_port = parts.netloc.rpartition("@")[2]
+    if (
+        not host
+        or not _HOST_PORT.fullmatch(host_port)
+        or not _HOST_PORT.fullmatch(f"[{host}]" if ":" in host else host)
+    ):
         raise ConfigError("servers", shown, "must name a host")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError("servers", shown, "must end after the port")
@@ -105,20 +109,25 @@ def read_address(url: object) -> Address:
 
 
 def discovered_address(text: str, origin: Address) -> Address | None:
-    """A server that another one told of, reached with the same TLS and credentials; ``None`` if it cannot be read."""
+    """Return the address of a server that another one has announced, or ``None`` if it is invalid.
+
+    Args:
+        text: the announced host and port.
+        origin: the server that announced it, whose TLS setting and credentials are used for it too.
+    """
     try:
         address = read_address(text)
     except ConfigError:
         return None
-    # Clusters gossip addresses as numbers, and certificates are for names.
+    # Servers announce IP addresses, while certificates are issued for host names.
     name = origin.verify_as or origin.host
-    verify_as = name if _is_number(address.host) and not _is_number(name) else None
+    verify_as = name if _is_ip_address(address.host) and not _is_ip_address(name) else None
     return Address(
         address.host, address.port, origin.tls, origin.user, origin.password, origin.token, verify_as=verify_as
     )
 
 
-def _is_number(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -126,8 +135,15 @@ def _is_number(host: str) -> bool:
     return True
 
 
+def _idna(host: str) -> str:
+    encoded = host.encode("idna").decode()
+    # Once more: a character that stands for a dot can leave an empty label, which the first pass lets through.
+    encoded.encode("idna")
+    return encoded
+
+
 def _without_secrets(url: str) -> str:
-    _, at, place = url.rpartition("@")
-    match = _HARMLESS.match(place)
+    _, at, host_port = url.rpartition("@")
+    match = _WITHOUT_SECRETS.match(host_port)
     harmless = match[0] if match else ""
-    return f"{'…@' if at else ''}{harmless}{'…' if harmless != place else ''}"
+    return f"{'…@' if at else ''}{harmless}{'…' if harmless != host_port else ''}"

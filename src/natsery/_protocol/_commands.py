@@ -1,50 +1,47 @@
-"""What a client sends, as bytes: checked here, so that no later step has to look at it again."""
+"""The commands of a client as bytes, validated so that they need no further checks."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._errors import ConfigError, MaxPayloadError
+from .._errors import MaxPayloadError, shorten
 from .._message import Headers, HeadersInput
+from .._subjects import LINE_OVERHEAD, LONG_SUBJECT, MAX_CONTROL_LINE
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
 
 SMALL: Final = 4096
-"""Bytes from which on a payload is not small any more."""
+"""Payloads of fewer bytes have their size field in `SIZE_FIELDS`."""
 
 SIZE_FIELDS: Final = tuple(b" %d\r\n" % size for size in range(SMALL))
-"""How the control lines of small payloads end: a look-up is faster than writing the digits."""
+"""The ends of control lines for small payloads: a look-up is faster than formatting the number."""
 
 _BLANK: Final = re.compile(r"\s")
 
-_LONG_SUBJECT: Final = 500
-"""Characters of a subject from which on its length in bytes is looked at."""
-
 
 def connect(options: Mapping[str, Any]) -> bytes:
-    """CONNECT, from what JSON can hold."""
+    """Return a CONNECT command; the options must be JSON-serializable."""
     return b"CONNECT %b\r\n" % json.dumps(options, separators=(",", ":")).encode()
 
 
 def is_publish(frame: bytes) -> bool:
-    """Whether a frame carries a message."""
+    """Return whether a frame is a message."""
     return frame.startswith((b"PUB ", b"HPUB "))
 
 
 def subscribe(subject: str, queue_group: str, sid: bytes) -> bytes:
-    """SUB, with a queue group if there is one."""
+    """Return a SUB command, without a queue group if that is ``""``."""
     if queue_group:
         return b"SUB %b %b %b\r\n" % (subject.encode(), queue_group.encode(), sid)
     return b"SUB %b %b\r\n" % (subject.encode(), sid)
 
 
 def unsubscribe(sid: bytes) -> bytes:
-    """UNSUB, at once."""
+    """Return an UNSUB command that takes effect at once."""
     return b"UNSUB %b\r\n" % sid
 
 
@@ -54,27 +51,28 @@ def publish(
     reply: str,
     headers: HeadersInput | None,
     max_payload: int,
-    max_subjects: float = math.inf,
+    max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD,
 ) -> bytes:
-    """One PUB or HPUB, whole.
+    """Return a complete PUB or HPUB command.
 
     Args:
-        subject: where it goes.
+        subject: the subject to publish to.
         data: the payload.
-        reply: where an answer is wanted, ``""`` if none is.
-        headers: its headers.
-        max_payload: bytes that payload and headers may have together.
-        max_subjects: bytes that subject and reply may have together.
+        reply: the reply subject, ``""`` if there is none.
+        headers: the headers.
+        max_payload: the maximum total bytes of headers and payload.
+        max_subjects: the maximum total bytes of subject and reply subject.
 
     Raises:
-        ConfigError: the subject is empty; it or the reply has white space, cannot be written as UTF-8 or is too long; the
-            headers break a rule; the payload is no bytes.
-        MaxPayloadError: headers and payload together are over ``max_payload``.
+        ValueError: the subject is empty; it or the reply subject contains white space, cannot be encoded as UTF-8 or is
+            too long; the headers are invalid.
+        TypeError: the payload is not bytes, or the headers are of a wrong type.
+        MaxPayloadError: headers and payload together exceed ``max_payload``.
     """
     if type(data) is not bytes:
         data = as_bytes(data)
-    # Printable and without blanks is the common case, and needs no closer look.
-    if reply or not subject.isprintable() or " " in subject or not subject or len(subject) > _LONG_SUBJECT:
+    # Short, printable and without blanks is the common case, which needs no further check.
+    if reply or not subject.isprintable() or " " in subject or not subject or len(subject) > LONG_SUBJECT:
         check_line(subject, reply, max_subjects)
         target = f"{subject} {reply}".encode() if reply else subject.encode()
     else:
@@ -92,33 +90,44 @@ def publish(
 
 
 def publish_reply(reply: str, data: bytes) -> bytes:
-    """One PUB to a reply subject that came off the wire as one field, so that it needs no check to go back as one."""
+    """Return a PUB command to a reply subject that was received as a single field, and so needs no check."""
     size = len(data)
     size_field = SIZE_FIELDS[size] if size < SMALL else b" %d\r\n" % size
     return b"".join((b"PUB ", reply.encode(), size_field, data, b"\r\n"))
 
 
-def check_line(subject: str, other: str, max_subjects: float) -> None:
-    """Refuse a subject, and a reply subject or queue group after it, that would break the line that they travel in.
+def check_line(subject: str, other: str, max_subjects: int) -> None:
+    """Check a subject, and the reply subject or queue group that follows it in a control line.
 
-    White space would be read as a separator, and what follows it as another field or another command.
+    The server would take white space for a separator, and what follows it for another field or command.
+
+    Raises:
+        ValueError: the subject is empty; one contains white space or cannot be encoded as UTF-8; both are too long.
     """
     try:
         size = len(subject.encode()) + len(other.encode())
     except UnicodeEncodeError:
-        raise ConfigError("subject", f"{subject} {other}".strip(), "must be writable as UTF-8") from None
+        raise _wrong("subject", f"{subject} {other}".strip(), "must be writable as UTF-8") from None
     if not subject or _BLANK.search(subject):
-        raise ConfigError("subject", subject, "must not be empty or contain white space")
+        raise _wrong("subject", subject, "must not be empty or contain white space")
     if _BLANK.search(other):
-        raise ConfigError("reply", other, "must not contain white space")
+        raise _wrong("reply", other, "must not contain white space")
     if size > max_subjects:
-        reason = f"must, with the reply subject or queue group, not be longer than {max_subjects:g} bytes"
-        raise ConfigError("subject", subject, reason)
+        reason = f"must, with the reply subject or queue group, not be longer than {max_subjects} bytes"
+        raise _wrong("subject", subject, reason)
+
+
+def _wrong(name: str, value: str, reason: str) -> ValueError:
+    return ValueError(f"{name}: {reason}; got {shorten(value)}")
 
 
 def as_bytes(data: object) -> bytes:
-    """A payload, refused with what to write instead if it is not bytes."""
+    """Return a payload as bytes.
+
+    Raises:
+        TypeError: it is of another type; the error says what to write instead.
+    """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     hint = "; write text.encode()" if isinstance(data, str) else ""
-    raise ConfigError("data", type(data).__name__, f"must be bytes{hint}")
+    raise TypeError(f"data: must be bytes, not {type(data).__name__}{hint}")

@@ -1,4 +1,4 @@
-"""Credentials files: the user's JWT and the seed of the key that signs for it."""
+"""Credentials files, which contain a user's JWT and the seed of the key that signs for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"-{3,}\s*BEGIN (?P<what>[A-Z ]+?)\s*-{3,}\s*(?P<text>[^\s-]
 
 
 class Credentials(NamedTuple):
-    """What a credentials file holds; never shown."""
+    """The contents of a credentials file, not shown by ``repr``."""
 
     jwt: str
     seed: str
@@ -21,15 +21,15 @@ class Credentials(NamedTuple):
 
 
 def read_credentials(field: str, name: str, text: str) -> Credentials:
-    """The two blocks of a credentials file.
+    """Return the contents of a credentials file.
 
     Args:
-        field: the option that it was given as, for the error.
-        name: the file's name, or what else stands for it in the error.
-        text: what it holds.
+        field: the name of the option, for the error.
+        name: the name of the file, for the error.
+        text: the text of the file.
 
     Raises:
-        ConfigError: a block is missing; the error shows the name only.
+        ConfigError: a block is missing; the error does not contain the text.
     """
     blocks = {match["what"]: match["text"] for match in _BLOCK.finditer(text)}
     jwt = blocks.get("NATS USER JWT")

@@ -1,4 +1,4 @@
-"""The header block of a message, read."""
+"""Parsing the header block of a message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._message import Headers
 
 
 class HeaderBlock(NamedTuple):
-    """Headers, and the status that a server may put in their first line (0 if it has none)."""
+    """Headers, and the inline status in their first line (0 if there is none) with its description."""
 
     headers: Headers
     status: int
@@ -17,10 +17,10 @@ class HeaderBlock(NamedTuple):
 
 
 def read_headers(block: bytes) -> HeaderBlock:
-    """A header block as it travels: the version line, one line a field, an empty line.
+    """Parse a header block: a version line, a line for each field, and an empty line.
 
     Raises:
-        MalformedMessageError: it is cut short, has another version, a field without a name, or text that is not UTF-8.
+        MalformedMessageError: it is truncated, has an unknown version or a field without a name, or is not UTF-8.
 
     Source: ADR-4, NATS message headers.
     """

@@ -1,4 +1,4 @@
-"""A message as the parser gives it, read."""
+"""Messages made from the events of the parser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ._parser import MessageEvent
 
 
 def read_message(event: MessageEvent, message_type: type[Message] = Message) -> Message:
-    """The message of an event.
+    """Return the message of an event.
 
     Raises:
-        MalformedMessageError: its subject, reply or headers are not UTF-8, or its header block is broken.
+        MalformedMessageError: its subject, reply subject or headers are not UTF-8, or its header block is malformed.
     """
     _, subject, reply, header_block, data = event
     try:

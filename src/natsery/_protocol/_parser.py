@@ -1,4 +1,4 @@
-"""What a server sends, cut into events: any way of splitting the stream gives the same ones."""
+"""The parser: turns the bytes of a server into events, which do not depend on how the stream is split."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Final, NamedTuple, TypeAlias, final
 from .._errors import ProtocolError
 
 MAX_CONTROL_LINE: Final = 64 * 1024
-"""Bytes of the longest line that is read; servers send 4096 unless told otherwise, INFO of large clusters apart."""
+"""Maximum bytes of a control line. Servers send up to 4096 by default, and more only in the INFO of large clusters."""
 
 MAX_MESSAGE_SIZE: Final = 64 * 1024 * 1024
-"""Bytes of the largest message, headers counted, that is read: the most that servers take unless their max_pending, too,
-is raised."""
+"""Maximum bytes of a message, including headers: the most that a server accepts unless its ``max_pending`` is raised too."""
 
 MessageEvent: TypeAlias = "tuple[bytes, bytes, bytes, bytes, bytes]"
-"""A message, as a plain tuple because there are so many: sid, subject, reply (empty if none), header block, payload."""
+"""A message: sid, subject, reply subject (empty if none), header block, payload. A plain tuple, for speed."""
 
 
 @final
 class Signal(Enum):
-    """What a server says in one word."""
+    """An event without content."""
 
     PING = "PING"
     PONG = "PONG"
@@ -32,7 +31,7 @@ class Signal(Enum):
 @final
 @dataclass(frozen=True, slots=True)
 class InfoEvent:
-    """INFO, as the JSON text that it carries."""
+    """INFO, with its JSON text."""
 
     text: bytes
 
@@ -40,40 +39,40 @@ class InfoEvent:
 @final
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """-ERR, its text without the quotes around it."""
+    """-ERR, with its text, without the quotes."""
 
     text: str
 
 
 Event: TypeAlias = "MessageEvent | Signal | InfoEvent | ErrorEvent | ProtocolError"
-"""A `ProtocolError` is the last event of a stream: what follows it cannot be read."""
+"""Anything that a server sends. A `ProtocolError` is the last event of a stream: what follows cannot be parsed."""
 
 _SIGNALS: Final = {b"PING": Signal.PING, b"PONG": Signal.PONG, b"+OK": Signal.OK}
 
-# Most messages are small: a look-up is faster than reading the digits, and as strict.
+# Most messages are small, and a look-up is faster than parsing the digits, and as strict.
 _SMALL_SIZES: Final = {b"%d" % size: size for size in range(4096)}
 _SMALL_TEXTS: Final = tuple(_SMALL_SIZES)
 
 
 @final
 class Parser:
-    """Takes a stream in pieces. It holds no more than one message or control line that is not complete yet."""
+    """An incremental parser, which buffers at most one incomplete message or control line."""
 
     __slots__ = ("_body", "_has_failed", "_line", "_message")
 
     def __init__(self) -> None:
         self._has_failed = False
         self._line = b""
-        self._message: _Head | None = None
+        self._message: _MessageHead | None = None
         self._body = bytearray()
 
     @property
     def is_between_events(self) -> bool:
-        """Whether all that was fed has come out as events."""
+        """Whether all bytes so far have been returned as events."""
         return not self._line and self._message is None
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete, in order; none after a `ProtocolError`.
+        """Return the events that these bytes complete, in order; none after a `ProtocolError`.
 
         Source: NATS client protocol.
         """
@@ -93,12 +92,12 @@ class Parser:
 
     def _read(self, data: bytes, events: list[Event]) -> None:
         may_hold_a_long_line = len(data) > MAX_CONTROL_LINE
-        # One call cuts at all line ends. Most payloads hold none, so that they come out whole.
+        # One call splits at all line ends. Most payloads contain none, so they are whole pieces.
         pieces = data.split(b"\r\n")
         self._line = tail = pieces.pop()
         count = len(pieces)
-        # White space other than line ends and single blanks separates nothing. Where there is none at all, as in most
-        # chunks, no line needs a look of its own.
+        # Only line ends and single blanks are separators. In most chunks there is no other white space, and then no line
+        # has to be checked for it.
         has_odd_space = (
             b"\t" in data
             or b"\x0b" in data
@@ -147,12 +146,12 @@ class Parser:
                 continue
             if header_size > size:
                 raise ProtocolError("the headers are longer than the message", line)
-            # The payload holds line ends itself, or is not complete.
+            # The payload contains line ends, or is incomplete.
             start, length = index, -2
             while length < size and index < count:
                 length += 2 + len(pieces[index])
                 index += 1
-            head = _Head(sid, subject, reply, header_size, size)
+            head = _MessageHead(sid, subject, reply, header_size, size)
             if length == size:
                 events.append(head.message(b"\r\n".join(pieces[start:index])))
                 continue
@@ -162,8 +161,8 @@ class Parser:
         if tail:
             _check_start(tail)
 
-    def _read_body(self, head: _Head, data: bytes, events: list[Event]) -> bytes:
-        """Take a piece of a message's body; what follows the message, once it is complete."""
+    def _read_body(self, head: _MessageHead, data: bytes, events: list[Event]) -> bytes:
+        """Add to the body of a message; return the bytes that follow it once it is complete, ``b""`` until then."""
         body, size = self._body, head.size
         body += data
         if len(body) < size + 2:
@@ -179,7 +178,7 @@ class Parser:
 
 
 @final
-class _Head(NamedTuple):
+class _MessageHead(NamedTuple):
     """A message's control line, while its body is on the way."""
 
     sid: bytes
@@ -193,11 +192,11 @@ class _Head(NamedTuple):
 
 
 def _take_plain_messages(pieces: list[bytes], events: list[Event]) -> int:
-    """Take the messages at the start that are small and want a reply, as nearly all to services are; how many pieces."""
+    """Parse the small messages with a reply subject at the start, as nearly all requests are; return the number of pieces."""
     texts = _SMALL_TEXTS
     append = events.append
     before = len(events)
-    # Half a message at the end is not taken, and what is no such message ends this in one way or another.
+    # An incomplete message is left to the caller, as is everything from the first other line on, which may raise here.
     with suppress(ValueError, IndexError):
         for line, payload in zip(pieces[::2], pieces[1::2], strict=False):
             verb, subject, sid, reply, size = line.split(b" ")
@@ -208,12 +207,12 @@ def _take_plain_messages(pieces: list[bytes], events: list[Event]) -> int:
 
 
 def _check_start(line: bytes) -> None:
-    """Refuse what no line begins with, complete or not."""
-    # A stream that is not NATS is known by its first bytes, long before a line of it ends.
+    """Check that a line, complete or not, begins with a known operation and is not too long."""
+    # A stream that is not NATS is detected by its first bytes, long before its first line ends.
     start = line[:5]
     if not start.startswith(_VERBS) and not any(verb.startswith(start) for verb in _VERBS):
         raise ProtocolError("unknown operation", line)
-    if len(line.removesuffix(b"\r")) > MAX_CONTROL_LINE:  # half a line end is not the line's
+    if len(line.removesuffix(b"\r")) > MAX_CONTROL_LINE:  # the first half of a line end does not count
         raise ProtocolError(f"a line is longer than {MAX_CONTROL_LINE} bytes", line)
 
 
@@ -221,7 +220,7 @@ _VERBS: Final = (b"MSG ", b"HMSG ", b"PING", b"PONG", b"INFO ", b"+OK", b"-ERR "
 
 
 def _wrong_fields(line: bytes, least: int) -> ProtocolError:
-    """What is wrong with a message's control line that needs so many fields, and one more for a reply subject."""
+    """Return the error for the control line of a message, which must have ``least`` fields, or one more with a reply."""
     verb, *others = line.split()
     if line == verb:
         return ProtocolError("unknown operation", line)
@@ -233,7 +232,7 @@ def _wrong_fields(line: bytes, least: int) -> ProtocolError:
 def _read_size(text: bytes, line: bytes) -> int:
     if line.split() != line.split(b" "):
         raise ProtocolError("fields must be separated by one space", line)
-    # `int` takes signs and underscores too.
+    # `int` also accepts signs and underscores.
     if not text.isdigit() or len(text) > 9:
         raise ProtocolError("a size must be a number", line)
     size = int(text)
@@ -243,7 +242,7 @@ def _read_size(text: bytes, line: bytes) -> int:
 
 
 def _read_other(line: bytes) -> Event:
-    """A line that is no message."""
+    """Parse a line that does not begin a message."""
     signal = _SIGNALS.get(line)
     if signal is not None:
         return signal

@@ -1,4 +1,4 @@
-"""-ERR: what a server's complaint means."""
+"""The meaning of -ERR texts."""
 
 from __future__ import annotations
 
@@ -34,15 +34,19 @@ _UNAUTHORIZED: Final = (
 
 
 class DeniedSubscription(NamedTuple):
-    """A subscription that a server refuses; the sid is empty unless the server named it."""
+    """A subscription that a server has denied; the sid is empty if the server has not named it."""
 
     subject: str
     queue_group: str
     sid: bytes
 
+    def concerns(self, sid: bytes, subject: str, queue_group: str) -> bool:
+        """Return whether this is the denied one: by the sid if the server has named it, else by subject and queue group."""
+        return self.sid == sid if self.sid else (self.subject, self.queue_group) == (subject, queue_group)
+
 
 def denied_subscription(text: str) -> DeniedSubscription | None:
-    """The subscription that a complaint is about, or ``None`` if it is about something else."""
+    """Return the subscription that an error denies, or ``None`` if it is another error."""
     match = _SUBSCRIPTION_DENIED.search(text)
     if match is None:
         return None
@@ -50,12 +54,12 @@ def denied_subscription(text: str) -> DeniedSubscription | None:
 
 
 def is_too_many_subscriptions(text: str) -> bool:
-    """Whether a server refused a subscription because this connection has too many; it does not say which one."""
+    """Return whether an error refuses a subscription, without naming it, because the connection has too many."""
     return _TOO_MANY_SUBSCRIPTIONS in text.lower()
 
 
 def server_error(text: str) -> NatseryError:
-    """The error for a complaint that is about no subscription."""
+    """Return the exception for an error that does not concern a subscription."""
     if denied := _PUBLISH_DENIED.search(text):
         return PublishDeniedError(_unquote(denied["subject"]))
     lowered = text.lower()

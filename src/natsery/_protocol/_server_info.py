@@ -1,4 +1,4 @@
-"""INFO: what a server says of itself."""
+"""INFO: what a server says about itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ValueT = TypeVar("ValueT")
 @final
 @dataclass(frozen=True, kw_only=True)
 class ServerInfo:
-    """What a server said of itself, last.
+    """What a server last said about itself.
 
     Attributes:
         server_id: its unique id.
@@ -24,15 +24,15 @@ class ServerInfo:
         domain: its JetStream domain, ``""`` if it has none.
         host: the address that it listens on.
         port: its port.
-        client_id: the number that it gave this connection.
-        client_ip: the address that it sees this client at.
-        max_payload: the most bytes that it takes in one message, headers counted.
-        headers: whether it knows headers.
+        client_id: the number that it has assigned to this connection.
+        client_ip: the address of this client, as the server sees it.
+        max_payload: the maximum bytes of a message, including headers.
+        headers: whether it supports headers.
         jetstream: whether it offers JetStream.
-        auth_required: whether it wants credentials.
-        tls_required: whether it insists on TLS.
+        auth_required: whether it requires credentials.
+        tls_required: whether it requires TLS.
         tls_available: whether it offers TLS.
-        connect_urls: the addresses of its cluster's servers, ``"host:port"`` each.
+        connect_urls: the addresses of the servers in its cluster, each as ``"host:port"``.
         lame_duck: whether it is about to shut down.
 
     Source: NATS client protocol, INFO.
@@ -59,13 +59,13 @@ class ServerInfo:
 
 
 def read_info(text: bytes) -> ServerInfo:
-    """INFO's JSON. Unknown fields are passed over, and fields of an unexpected type count as left out.
+    """Parse the JSON of an INFO. Unknown fields and fields of an unexpected type are ignored.
 
     Raises:
         ProtocolError: it is not a JSON object.
     """
     try:
-        # Deep nesting is a RecursionError, and that is no ValueError.
+        # Deep nesting raises a RecursionError, which is not a ValueError.
         fields = json.loads(text)
     except (ValueError, RecursionError):
         raise ProtocolError("INFO is not JSON", text) from None
@@ -88,7 +88,9 @@ def read_info(text: bytes) -> ServerInfo:
         auth_required=_get(fields, "auth_required", False),
         tls_required=_get(fields, "tls_required", False),
         tls_available=_get(fields, "tls_available", False),
-        connect_urls=tuple(_whole(url) for url in urls if isinstance(url, str)) if isinstance(urls, list) else (),
+        connect_urls=tuple(_without_surrogates(url) for url in urls if isinstance(url, str))
+        if isinstance(urls, list)
+        else (),
         lame_duck=_get(fields, "ldm", False),
         nonce=_get_text(fields, "nonce"),
     )
@@ -100,9 +102,9 @@ def _get(fields: dict[str, Any], name: str, default: ValueT) -> ValueT:
 
 
 def _get_text(fields: dict[str, Any], name: str) -> str:
-    return _whole(_get(fields, name, ""))
+    return _without_surrogates(_get(fields, name, ""))
 
 
-def _whole(text: str) -> str:
-    # JSON can hold half a character, and such a text could be neither signed nor sent.
+def _without_surrogates(text: str) -> str:
+    # JSON may contain lone surrogates, with which a nonce could not be signed, nor a text encoded.
     return text.encode(errors="replace").decode()

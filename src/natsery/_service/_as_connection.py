@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_connection(nc: abc.Connection | Client) -> AbstractAsyncContextManager[abc.Connection]:
-    """A context manager that yields a connection for ``nc``."""
+    """Return a context manager that yields a connection for ``nc``."""
     if isinstance(nc, abc.Connection):
         return nullcontext(nc)
     # nats-py is imported only by those who use it; this recognises its client without importing it.

@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from .._adr32 import (
-    INTERNAL_ERROR,
-    TOO_LARGE,
-    Verb,
-    control_subject,
-    error_headers,
-    forbidden_reply_prefixes,
-    is_answerable,
-)
+from .._adr32 import INTERNAL_ERROR, TOO_LARGE, Verb, control_subject
 from .._errors import MalformedRequestError, MaxPayloadError, NatseryError
 from .._fast_path import FastSubscription, Interest
 from .._message import Message
 from .._responses import check_json
+from .._service_error import error_headers
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
+    from ._context import ServiceContext
     from ._service import Service
 
 MAX_WAITING = 8_192
@@ -37,14 +31,14 @@ STATS_HANDLER_SECONDS = 5.0
 class ControlPlane:
     """Answers control requests, in the application's own event loop.
 
-    PING and INFO have a task of their own, so that a slow stats handler keeps nobody from seeing that the service lives.
+    PING and INFO have a separate task, so that a slow stats handler does not delay them.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, context: ServiceContext, service: Service) -> None:
         self._service = service
-        self._fast_path = service._fast_path
-        self._reports = service._reports
-        self._forbidden = forbidden_reply_prefixes(service.config.prefix)
+        self._context = context
+        self._fast_path = context.fast_path
+        self._errors = context.errors
         self._subscriptions: list[FastSubscription] = []
         self._denied: NatseryError | None = None
         self._is_live = False
@@ -65,7 +59,7 @@ class ControlPlane:
                 )
 
     def go_live(self) -> None:
-        """The server has accepted every subscription, or what it said against one is raised."""
+        """Raise what the server has said against a subscription; without that, it has accepted them."""
         if self._denied is not None:
             raise self._denied
         self._is_live = True
@@ -83,16 +77,16 @@ class ControlPlane:
     def _deliver(self, verb: Verb, message: Message) -> None:
         reply = message.reply
         if not reply:
-            self._reports.report(MalformedRequestError(message.subject, "it has no reply subject"))
-        elif not is_answerable(reply, self._forbidden):
+            self._errors.report(MalformedRequestError(message.subject, "it has no reply subject"))
+        elif not self._context.may_answer(reply):
             reason = f"its reply subject {reply!r:.200} may not be answered"
-            self._reports.report(MalformedRequestError(message.subject, reason))
+            self._errors.report(MalformedRequestError(message.subject, reason))
         elif not (self._slow if verb is Verb.STATS else self._quick).put((verb, reply)):
-            self._reports.report(MalformedRequestError(message.subject, f"{MAX_WAITING} others are waiting"))
+            self._errors.report(MalformedRequestError(message.subject, f"{MAX_WAITING} others are waiting"))
 
     def _on_subscription_error(self, error: NatseryError) -> None:
         if self._is_live:
-            self._service._lose(error, None)
+            self._context.lose_subscription(error, None)
         else:
             self._denied = error
 
@@ -102,13 +96,13 @@ class ControlPlane:
             try:
                 await self._fast_path._send(reply, await self._payload(verb))
             except MaxPayloadError as error:
-                self._reports.report(error)
+                self._errors.report(error)
                 await self._fast_path._send(reply, headers=error_headers(*TOO_LARGE))
             except (TypeError, ValueError) as error:
-                self._reports.report(error, traceback=True)
+                self._errors.report(error, traceback=True)
                 await self._fast_path._send(reply, headers=error_headers(*INTERNAL_ERROR))
         except NatseryError as error:
-            self._reports.report(error)
+            self._errors.report(error)
 
     async def _payload(self, verb: Verb) -> bytes:
         match verb:
@@ -120,7 +114,7 @@ class ControlPlane:
                 return self._service._stats(await self._stats_data()).to_json()
 
     async def _stats_data(self) -> dict[int, Any]:
-        """What the stats handler says of each endpoint, by the endpoint's identity."""
+        """Return what the stats handler gives for each endpoint, by the endpoint's identity."""
         handler = self._service.config.stats_handler
         if handler is None:
             return {}
@@ -133,7 +127,7 @@ class ControlPlane:
                         result = await result
                 check_json(result)
             except Exception as error:
-                self._reports.report(error, endpoint, traceback=True)
+                self._errors.report(error, endpoint, traceback=True)
             else:
                 data[id(endpoint)] = result
         return data

@@ -1,92 +1,151 @@
-"""Requests that failed: how each is answered, counted and reported."""
+"""Error replies: to requests that failed in their handler, and to those that no handler will see."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE, error_headers
-from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError, ServiceError
+from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
+from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError
+from .._fast_path import FastPath
 from .._message import HeadersInput
-from .._statistics import Counters, FailureCause
+from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
+from .._statistics import Counters, Failure, FailureCause
+from ._error_reporting import ErrorReporter
 from ._invoke import DeadlineExceededError, is_only_cancellations, split_cancellations
 from ._request import Request
+from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
+    from ._context import ServiceContext
     from ._endpoint import Endpoint
-    from ._service import Service
+
+MAX_WAITING_REFUSALS = 65_536
+"""Refusals that may wait for the connection to take them; beyond that requesters see a time-out."""
 
 
 @final
-class Failures:
-    """What becomes of an endpoint's requests that do not end well."""
+class Refusals:
+    """Answers, sent by a separate task, to requests that no handler will see: overload and shutdown."""
 
-    def __init__(self, service: Service, endpoint: Endpoint, counters: Counters) -> None:
-        self._service = service
-        self._fast_path = service._fast_path
-        self._reports = service._reports
+    def __init__(self, fast_path: FastPath, errors: ErrorReporter) -> None:
+        self._fast_path = fast_path
+        self._errors = errors
+        self._queue: WorkQueue[tuple[str, int, str]] = WorkQueue(self._send, MAX_WAITING_REFUSALS)
+        self.run = self._queue.run
+        self.wait_sent = self._queue.wait_empty
+
+    def refuse(self, reply: str, failure: Failure) -> None:
+        """Have a request answered with an error soon. Called from synchronous code."""
+        if reply and not self._queue.put((reply, failure.code, failure.description)):
+            self._errors.report(NatseryError(f"too many refusals are waiting; {reply!r} gets none"))
+
+    async def _send(self, item: tuple[str, int, str]) -> None:
+        reply, code, description = item
+        try:
+            await self._fast_path._send(reply, b"", headers=error_headers(code, description))
+        except NatseryError as error:
+            self._errors.report(error)
+
+
+@final
+class ErrorReplies:
+    """Ends an endpoint's requests that failed: counts each once, reports it, and answers it."""
+
+    def __init__(self, context: ServiceContext, endpoint: Endpoint, counters: Counters) -> None:
+        self._context = context
+        self._fast_path = context.fast_path
+        self._errors = context.errors
         self._endpoint = endpoint
         self._counters = counters
 
-    async def answer(self, request: Request, error: Exception, elapsed_ns: int) -> None:
-        """Account for a request whose handler raised, and answer it if nobody has yet."""
-        if request._has_ended:
-            self._reports.report(error, self._endpoint, traceback=True)
-            return
-        data, headers = b"", None
-        if isinstance(error, ServiceError):
-            cause, code, description = FailureCause.SERVICE_ERROR, error.code, error.description
-            data, headers = error.data, error.headers
-        elif isinstance(error, DeadlineExceededError):
-            cause, (code, description) = FailureCause.TIMEOUT, DEADLINE_EXCEEDED
-        elif isinstance(error, MaxPayloadError):
-            cause, (code, description) = FailureCause.UNDELIVERABLE, TOO_LARGE
-            self._reports.report(error, self._endpoint)
-        elif request._failure is not None and request._failure[0] is FailureCause.UNDELIVERABLE:
-            cause, code, description = request._failure
-            self._reports.report(error, self._endpoint, traceback=not isinstance(error, NatseryError))
-            request._has_responded = True  # the connection does not take an error reply either
-        else:
-            cause, (code, description) = FailureCause.EXCEPTION, INTERNAL_ERROR
-            self._reports.report(error, self._endpoint, traceback=True)
-        await self._settle(request, cause, (code, description), elapsed_ns, data, headers)
+    def end(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
+        """End a request and count it as failed. Every failed request ends here, and once."""
+        request._has_ended = request._is_released = True
+        self._counters.count_failure(failure, elapsed_ns)
 
-    async def _settle(
+    def refuse(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
+        """End a request from synchronous code, and have the error sent soon unless one has been sent."""
+        if request._has_sent_error and request._failure is not None:
+            self.end(request, request._failure, elapsed_ns)
+        else:
+            self.end(request, failure, elapsed_ns)
+            self._context.refusals.refuse(request.reply, failure)
+
+    def cut_off(self, request: Request, elapsed_ns: int = 0) -> None:
+        """Refuse a request because the service has ended."""
+        self.refuse(request, Failure(FailureCause.STOPPING, *STOPPING), elapsed_ns)
+
+    async def answer(self, request: Request, error: Exception, elapsed_ns: int) -> None:
+        """End a request whose handler raised, and send the error unless one has been sent."""
+        error = sole_service_error(error)
+        if request._has_ended:
+            self._errors.report(error, self._endpoint, traceback=True)
+        elif request._has_sent_error and request._failure is not None:
+            # What the requester has been told is what counts.
+            self._errors.report(error, self._endpoint, traceback=not isinstance(error, (ServiceError, NatseryError)))
+            self.end(request, request._failure, elapsed_ns)
+        elif isinstance(error, ServiceError):
+            failure = Failure(FailureCause.SERVICE_ERROR, error.code, error.description)
+            await self._end_with_reply(request, failure, elapsed_ns, error.data, error.headers)
+        elif isinstance(error, DeadlineExceededError):
+            await self._end_with_reply(request, Failure(FailureCause.TIMEOUT, *DEADLINE_EXCEEDED), elapsed_ns)
+        elif isinstance(error, MaxPayloadError):
+            self._errors.report(error, self._endpoint)
+            await self._end_with_reply(request, Failure(FailureCause.UNDELIVERABLE, *TOO_LARGE), elapsed_ns)
+        elif request._failure is not None and request._failure.cause is FailureCause.UNDELIVERABLE:
+            # The connection does not take an error reply either.
+            self._errors.report(error, self._endpoint, traceback=not isinstance(error, NatseryError))
+            self.end(request, request._failure, elapsed_ns)
+        else:
+            self._errors.report(error, self._endpoint, traceback=True)
+            await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns)
+
+    async def _end_with_reply(
         self,
         request: Request,
-        cause: FailureCause,
-        answer: tuple[int, str],
+        failure: Failure,
         elapsed_ns: int,
         data: bytes = b"",
         headers: HeadersInput | None = None,
     ) -> None:
-        request._has_ended = True
-        self._counters.count_failure(cause, *answer, elapsed_ns)
-        if request._has_responded or not request.reply:
-            if not request.reply and cause is FailureCause.SERVICE_ERROR:
-                self._reports.report(NoReplySubjectError(request.subject), self._endpoint)
-            return
+        self.end(request, failure, elapsed_ns)
+        if not request.reply:
+            if failure.cause is FailureCause.SERVICE_ERROR:
+                self._errors.report(NoReplySubjectError(request.subject), self._endpoint)
+        else:
+            await self._send(request.reply, failure, data, headers)
+
+    async def _send(self, reply: str, failure: Failure, data: bytes, headers: HeadersInput | None) -> None:
+        """Send an error reply, and without what stands in its way if need be."""
+        block, problem = sendable_error_headers(failure.code, failure.description, headers)
+        if problem is not None:
+            self._errors.report(problem, self._endpoint)
         try:
             try:
-                await self._fast_path._send(request.reply, data, headers=error_headers(*answer, headers))
+                await self._fast_path._send(reply, data, headers=block)
             except MaxPayloadError as error:
-                self._reports.report(error, self._endpoint)
-                await self._fast_path._send(request.reply, b"", headers=error_headers(*TOO_LARGE))
-        except NatseryError as error:
-            self._reports.report(error, self._endpoint)
+                self._errors.report(error, self._endpoint)
+                await self._fast_path._send(reply, b"", headers=error_headers(*TOO_LARGE))
+        except (NatseryError, ValueError) as error:  # a ValueError if the handler has changed the reply subject
+            self._errors.report(error, self._endpoint)
 
-    def cut_off(self, request: Request, elapsed_ns: int) -> None:
-        """Count a request that the end of the service has overtaken, and answer it if nobody has yet."""
-        request._has_ended = True
-        self._counters.count_failure(FailureCause.STOPPING, *STOPPING, elapsed_ns)
-        if not request._has_responded:
-            self._service._refusals.refuse(request.reply, STOPPING)
+    def report_silence_by_mistake(self, request: Request) -> None:
+        """Report that a handler called ``respond…`` and did not await it, if that is why it has sent nothing."""
+        call = getattr(request, "_call", None)
+        if call is not None and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+            call.close()
+            error = RuntimeError(
+                "respond was called without await, so nothing was sent; write 'await request.respond(...)'"
+            )
+            self._errors.report(error, self._endpoint)
 
     async def end_abruptly(self, request: Request, error: BaseException, elapsed_ns: int) -> None:
-        """A handler ended in something that is no ``Exception``: a cancellation, ours or stray, or a wish to exit."""
+        """End a request whose handler ended in a cancellation, ours or stray, or in an exception that ends the service."""
         if isinstance(error, GeneratorExit):
             raise error
         if anyio.current_effective_deadline() == -math.inf:
@@ -94,19 +153,19 @@ class Failures:
                 self.cut_off(request, elapsed_ns)
             cancellation, others = split_cancellations(error)
             if isinstance(others, Exception):
-                self._reports.report(others, self._endpoint, traceback=True)
+                self._errors.report(others, self._endpoint, traceback=True)
             elif others is not None:
-                self._service._crash(others)
+                self._context.stop(others)
             if cancellation is not None:
                 raise cancellation
             await checkpoint()
         if is_only_cancellations(error):
-            # Nobody cancelled this worker: the handler let another task's cancellation out, as `await task` does in
-            # asyncio. Passing it on would end the worker without a word.
+            # This worker was not cancelled: the handler let another task's cancellation out, as `await task` does in
+            # asyncio. Passing it on would end the worker without a trace.
             stray = RuntimeError(f"the handler raised {type(error).__name__} although nothing cancelled it")
             stray.__cause__ = error
             await self.answer(request, stray, elapsed_ns)
             return
         if not request._has_ended:
-            await self._settle(request, FailureCause.EXCEPTION, INTERNAL_ERROR, elapsed_ns)
-        self._service._crash(error)
+            await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns)
+        self._context.stop(error)

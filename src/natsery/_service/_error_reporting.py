@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, final
 import anyio
 from anyio.abc import TaskGroup
 
+from .._condition_event import ConditionEvent
+
 if TYPE_CHECKING:
     from .._config import ErrorHandler
     from ._endpoint import Endpoint
@@ -17,19 +19,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("natsery")
 
 ERROR_HANDLER_SECONDS = 5.0
-"""How long an async error handler may take over one error before it is cut off."""
+"""How long an async error handler may take over one error before it is cancelled."""
 
 
 @final
 class ErrorReporter:
-    """Tells the log and the error handler; never raises an ``Exception``."""
+    """Reports to the log and to the error handler; never raises an ``Exception``."""
 
     def __init__(self, service_name: str, error_handler: ErrorHandler | None) -> None:
         self._service_name = service_name
         self._error_handler = error_handler
         self._tasks: TaskGroup | None = None
-        self._telling = 0
-        self._told: anyio.Event | None = None
+        self._running = 0
+        self._all_returned = ConditionEvent(lambda: not self._running)
 
     def open(self, tasks: TaskGroup) -> None:
         """Run async error handlers in this task group from now on."""
@@ -39,15 +41,12 @@ class ErrorReporter:
         """Run no more async error handlers."""
         self._tasks = None
 
-    async def wait_told(self) -> None:
+    async def wait_returned(self) -> None:
         """Wait until every async error handler so far has returned."""
-        while self._telling:
-            if self._told is None:
-                self._told = anyio.Event()
-            await self._told.wait()
+        await self._all_returned.wait()
 
     def report(self, error: Exception, endpoint: Endpoint | None = None, *, traceback: bool = False) -> None:
-        """Log an error, with its traceback if it is a surprise, and tell the error handler."""
+        """Log an error, with its traceback if it was not expected, and call the error handler."""
         where = f"service {self._service_name}" + (f", endpoint {endpoint.name}" if endpoint is not None else "")
         if traceback:
             logger.error("%s: the handler raised", where, exc_info=error)
@@ -65,7 +64,7 @@ class ErrorReporter:
                 logger.warning("%s: the service has ended, its async error handler is not run", where)
                 _discard(result)
             else:
-                self._telling += 1
+                self._running += 1
                 self._tasks.start_soon(self._finish, result, where, name="natsery error handler")
 
     async def _finish(self, result: Awaitable[None], where: str) -> None:
@@ -75,10 +74,8 @@ class ErrorReporter:
         except Exception:
             logger.exception("%s: the error handler raised", where)
         finally:
-            self._telling -= 1
-            if not self._telling and self._told is not None:
-                self._told.set()
-                self._told = None
+            self._running -= 1
+            self._all_returned.check()
 
 
 def _discard(result: Awaitable[None]) -> None:

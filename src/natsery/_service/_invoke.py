@@ -1,7 +1,8 @@
-"""A handler on its way to a result: its middlewares, its time-out, and what is a cancellation among what it raised."""
+"""How a handler is called: its middlewares, its time-out, and what is a cancellation among what it raised."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 
 import anyio
@@ -23,7 +24,7 @@ async def within(timeout: float, handler: Handler, request: Request) -> bytes | 
 
 
 def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:
-    """A handler inside its middlewares, the first one outermost."""
+    """Return a handler inside its middlewares, the first one outermost."""
     for middleware in reversed(middlewares):
         handler = _wrap(middleware, handler)
     return handler
@@ -34,6 +35,22 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
         return middleware(request, inner)
 
     return call
+
+
+def reply_from(result: object) -> bytes:
+    """Return what a handler returned as the payload of its reply.
+
+    Raises:
+        TypeError: it is not bytes; the error says what to write instead.
+    """
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return bytes(result)
+    if inspect.iscoroutine(result):
+        result.close()
+        hint = "; write 'await request.respond(...)'"
+    else:
+        hint = "; write text.encode()" if isinstance(result, str) else ""
+    raise TypeError(f"a handler must return bytes or None, not {type(result).__name__}{hint}")
 
 
 def is_only_cancellations(error: BaseException) -> bool:
@@ -49,7 +66,7 @@ def is_only_cancellations(error: BaseException) -> bool:
 
 
 def split_cancellations(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellations in an error, and the rest."""
+    """Return the cancellations in an error, and the rest."""
     cancelled = get_cancelled_exc_class()
     if isinstance(error, BaseExceptionGroup):
         return error.split(cancelled)

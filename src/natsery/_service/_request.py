@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, final
 
-from anyio.lowlevel import checkpoint_if_cancelled
-
-from .._adr32 import error_headers
-from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError, check_error
+from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError
 from .._message import NO_HEADERS, Headers, HeadersInput, Message
-from .._statistics import FailureCause
+from .._protocol._commands import as_bytes
+from .._service_error import read_code, sendable_error_headers
+from .._statistics import Failure, FailureCause
+from .._subjects import tokens_of_wildcards
 
 if TYPE_CHECKING:
+    from ._detached_request import DetachedRequest
     from ._endpoint import Endpoint
 
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class Request(Message):
     """A message to an endpoint, and the ways to answer it.
 
-    A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes; once it has returned, or was cut
-    off, the request has ended and takes no more answers.
+    A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes. One that returns ``None`` without
+    having responded sends nothing: others may answer. Once the handler has returned, or was cut off, the request has ended
+    and takes no more answers, unless it was detached.
 
     Attributes:
         subject: the subject that it was sent to.
@@ -31,7 +34,7 @@ class Request(Message):
         endpoint: the endpoint that received it.
     """
 
-    __slots__ = ("_failure", "_has_ended", "_has_responded", "endpoint")
+    __slots__ = ("_call", "_failure", "_has_ended", "_has_responded", "_is_released", "endpoint")
 
     endpoint: Endpoint
 
@@ -49,9 +52,11 @@ class Request(Message):
         self.reply = reply
         self.headers = headers
         self.status = status
-        self._failure: tuple[FailureCause, int, str] | None = None
+        self._failure: Failure | None = None
         self._has_responded = False
         self._has_ended = False
+        self._is_released = False
+        # `_call`, the last coroutine of `respond…`, is left out, for nearly no request has one.
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -60,95 +65,114 @@ class Request(Message):
         ``*`` gives one token and ``>`` one for each that it covers: on ``orders.*.items.>`` the subject
         ``orders.7.items.a.b`` gives ``("7", "a", "b")``.
         """
-        found: list[str] = []
-        tokens = self.subject.split(".")
-        for index, wanted in enumerate(self.endpoint.subject.split(".")):
-            if wanted == "*":
-                found.append(tokens[index])
-            elif wanted == ">":
-                found.extend(tokens[index:])
-        return tuple(found)
+        return tokens_of_wildcards(self.endpoint.subject, self.subject)
 
     def json(self) -> Any:  # whatever JSON value the requester sent
-        """The payload read as JSON.
+        """Return the payload read as JSON.
 
         Raises:
             ValueError: it is not JSON.
         """
         return json.loads(self.data)
 
-    async def respond(self, data: bytes = b"", *, headers: HeadersInput | None = None) -> None:
-        """Send a reply.
+    def respond(self, data: bytes = b"", *, headers: HeadersInput | None = None) -> Coroutine[Any, Any, None]:
+        """Send a reply. To be awaited.
 
         Raises:
             NoReplySubjectError: the requester named no reply subject; the request counts as failed.
             MaxPayloadError: the reply is larger than the server takes; nothing was sent.
             ConnectionClosedError, OutboundBufferError: the connection cannot take it.
-            ConfigError: the headers break a rule; nothing was sent.
-            TypeError: ``data`` is not bytes; nothing was sent.
+            TypeError, ValueError: ``data`` is not bytes, or the headers break a rule; nothing was sent.
             ServiceStoppedError: the request has ended: its handler returned, ran out of time or was cut off.
 
-        **Cancellation:** raises at once if the task is cancelled, with nothing sent. Otherwise it is no checkpoint, unless
-        the connection's output buffer is over its high-water mark.
+        **Cancellation:** each call is a cancellation point, and raises there with nothing sent. Other tasks get their turn
+        when it has to wait because the connection's output buffer is over its high-water mark, and at the latest after 64
+        calls or 64 KiB.
         """
-        await checkpoint_if_cancelled()
-        await self._send(as_bytes(data), headers)
+        self._call = call = self._respond(data, headers)
+        return call
 
-    async def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> None:
-        """Send a value as compact JSON; otherwise as ``respond``.
+    def respond_json(self, value: Any, *, headers: HeadersInput | None = None) -> Coroutine[Any, Any, None]:
+        """Send a value as compact JSON. To be awaited; otherwise as ``respond``.
 
         Raises:
             TypeError, ValueError: the value cannot be written as JSON; nothing was sent.
         """
-        await self.respond(_to_json(value), headers=headers)
+        self._call = call = self._respond_json(value, headers)
+        return call
 
-    async def respond_error(
-        self, code: int, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
-    ) -> None:
-        """Send an error reply; the request counts as failed. Otherwise as ``respond``.
+    def respond_error(
+        self, code: int | str, description: str, data: bytes = b"", *, headers: HeadersInput | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Send an error reply; the request counts as failed. To be awaited; otherwise as ``respond``.
+
+        Headers that cannot be sent are left out, which is logged, so that the requester gets the error in any case.
 
         Raises:
-            ConfigError: the code is not a non-negative int or the description is empty; nothing was sent.
+            TypeError, ValueError: the code is not a whole number (or its digits as a ``str``), or the description is
+                empty; nothing was sent.
 
         Source: ADR-32, "Error handling".
         """
-        check_error(code, description)
-        await checkpoint_if_cancelled()
-        await self._send(as_bytes(data), error_headers(code, description, headers))
-        self._failure = (FailureCause.SERVICE_ERROR, code, description)
+        self._call = call = self._respond_error(code, description, data, headers)
+        return call
+
+    def detach(self) -> DetachedRequest:
+        """Keep the request open after the handler has returned, to be answered later by another task.
+
+        Returns an async context manager; the request ends when that is left. See `DetachedRequest`.
+
+        Raises:
+            ServiceStoppedError: the request has ended.
+            RuntimeError: it is detached already.
+        """
+        return self.endpoint._queue.detach(self)
+
+    @property
+    def _has_sent_error(self) -> bool:
+        return self._failure is not None and self._failure.cause is FailureCause.SERVICE_ERROR
+
+    async def _respond(self, data: bytes, headers: HeadersInput | None) -> None:
+        data = as_bytes(data)
+        await self.endpoint._context.turns.checkpoint(len(data))
+        await self._send(data, headers)
+
+    async def _respond_json(self, value: Any, headers: HeadersInput | None) -> None:
+        await self._respond(_to_json(value), headers)
+
+    async def _respond_error(
+        self, code: int | str, description: str, data: bytes, headers: HeadersInput | None
+    ) -> None:
+        data, number = as_bytes(data), read_code(code)
+        block, problem = sendable_error_headers(number, description, headers)
+        if problem is not None:
+            self.endpoint._context.errors.report(problem, self.endpoint)
+        await self.endpoint._context.turns.checkpoint(len(data))
+        await self._send(data, block)
+        self._failure = Failure(FailureCause.SERVICE_ERROR, number, description)
 
     async def _send(self, data: bytes, headers: HeadersInput | None) -> None:
         if self._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         reply = self.reply
         if not reply:
-            self._failure = (FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
+            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
             raise NoReplySubjectError(self.subject)
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
-            await self.endpoint._fast_path._send(reply, data, headers=headers)
+            await self.endpoint._context.fast_path._send(reply, data, headers=headers)
         except Exception as error:
             self._has_responded = had_responded
             self._note_undelivered(error)
             raise
-        if self._failure is not None and self._failure[0] is FailureCause.UNDELIVERABLE:
+        if self._failure is not None and self._failure.cause is FailureCause.UNDELIVERABLE:
             self._failure = None
 
     def _note_undelivered(self, error: Exception) -> None:
-        """The connection did not take a reply."""
+        """Note that the connection did not take a reply."""
         if isinstance(error, (PublishError, ConnectionClosedError)):
-            self._failure = (FailureCause.UNDELIVERABLE, 500, str(error))
-
-
-def as_bytes(data: object) -> bytes:
-    """A reply's payload, refused with what to write instead if it is not bytes."""
-    if isinstance(data, bytes):
-        return data
-    if isinstance(data, (bytearray, memoryview)):
-        return bytes(data)
-    hint = "; write text.encode()" if isinstance(data, str) else ""
-    raise TypeError(f"a reply must be bytes, not {type(data).__name__}{hint}")
+            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
 
 
 def _to_json(value: Any) -> bytes:

@@ -11,12 +11,13 @@ from anyio import TASK_STATUS_IGNORED, get_cancelled_exc_class
 from anyio.abc import TaskStatus
 
 from .. import abc
-from .._config import ServiceConfig, check_seconds
-from .._errors import ConfigError, ConnectionClosedError
+from .._checks import GRACE_RULE, check_argument
+from .._config import ServiceConfig
+from .._errors import ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
 from .._tasks import raise_as_it_is
 from ._as_connection import as_connection
-from ._endpoint import Endpoint
+from ._request_queue import RequestQueue
 from ._service import Service
 from ._work_queue import WorkQueue
 
@@ -51,7 +52,7 @@ async def serve(
         SubscriptionDeniedError: the server refuses a subscription, at the start (nothing is left behind) or later (the
             service drains first).
         ConnectionClosedError: the connection is or becomes closed for good.
-        ConfigError: ``config`` or ``grace`` breaks a rule.
+        TypeError, ValueError: ``config`` or ``grace`` breaks a rule.
         BackendMismatchError: ``nc`` cannot be driven from this event loop.
 
     What the body raises leaves the block as the object that it is; if ``stop(error)`` gave an error as well, both leave as
@@ -61,9 +62,9 @@ async def serve(
     is a checkpoint and, cancelled, leaves nothing behind.
     """
     if not isinstance(config, ServiceConfig):
-        raise ConfigError("config", config, "must be a natsery.ServiceConfig")
-    check_seconds("grace", grace, zero=True, infinite=True)
-    protect_from_interrupt(Service._host, Endpoint._work, WorkQueue.run)
+        raise TypeError(f"config: must be a natsery.ServiceConfig; got {shorten(config)}")
+    check_argument("grace", grace, GRACE_RULE)
+    protect_from_interrupt(Service._host, RequestQueue._work, WorkQueue.run)
     async with as_connection(nc) as connection:
         if connection.is_closed:
             raise ConnectionClosedError
@@ -108,7 +109,7 @@ async def serve_forever(
     grace: float = DEFAULT_GRACE,
     task_status: TaskStatus[Service] = TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a service until it is cancelled or stopped, in a task of its own::
+    """Run a service until it is cancelled or stopped, as a task::
 
         service = await nursery.start(natsery.serve_forever, nc, config)
 

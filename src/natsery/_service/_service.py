@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .. import abc
-from .._adr32 import check_group, new_id
+from .._checks import GRACE_RULE, check_argument, check_config
 from .._config import (
     EndpointConfig,
     EndpointLike,
@@ -18,20 +18,18 @@ from .._config import (
     ServiceConfig,
     as_config,
     check_queue_group_choice,
-    check_seconds,
     inherit,
-    join_subject,
     place,
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
-from .._fast_path import fast_path
 from .._interrupts import start_task
+from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._subjects import join, prefix_rule
+from ._context import ServiceContext
 from ._control import ControlPlane
 from ._endpoint import Endpoint
-from ._error_reporting import ErrorReporter
-from ._refusals import Refusals
 
 FENCE_SECONDS = 1.0
 """How long each fence and flush of a stopping service may take before the server counts as unresponsive."""
@@ -52,15 +50,13 @@ class Service:
     started: datetime
 
     def __init__(self, connection: abc.Connection, config: ServiceConfig, grace: float) -> None:
-        self.id = config.id or new_id()
+        self.id = config.id or new_nuid()
         self.config = config
         self.started = config.clock.now()
         self._connection = connection
-        self._fast_path = fast_path(connection)
+        self._context = ServiceContext(connection, config, self.stop)
         self._grace = grace
-        self._reports = ErrorReporter(config.name, config.error_handler)
-        self._refusals = Refusals(self._fast_path, self._reports)
-        self._control = ControlPlane(self)
+        self._control = ControlPlane(self._context, self)
         self._endpoints: list[Endpoint] = []
         self._joining: list[Endpoint] = []
         self._plumbing: TaskGroup | None = None
@@ -95,24 +91,24 @@ class Service:
         return sum(endpoint.pending for endpoint in (*self._endpoints, *self._joining))
 
     def ping(self) -> ServicePing:
-        """What PING answers."""
+        """Return what PING answers."""
         config = self.config
         return ServicePing(name=config.name, id=self.id, version=config.version, metadata=config.metadata)
 
     def info(self) -> ServiceInfo:
-        """What INFO answers; after the scope has ended, what it answered last."""
+        """Return what INFO answers; after the scope has ended, what it answered last."""
         config = self.config
         return ServiceInfo(
             name=config.name,
             id=self.id,
             version=config.version,
             metadata=config.metadata,
-            description=config.description,
+            description=config.description or "",
             endpoints=tuple(endpoint._info() for endpoint in self._endpoints),
         )
 
     def stats(self) -> ServiceStats:
-        """What STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
+        """Return what STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
         return self._stats({})
 
     def reset(self) -> None:
@@ -132,10 +128,10 @@ class Service:
                 is stopping already can be hurried so, but not slowed down.
 
         Raises:
-            ConfigError: ``grace`` breaks a rule.
+            TypeError, ValueError: ``grace`` breaks a rule.
         """
         if grace is not None:
-            check_seconds("grace", grace, zero=True, infinite=True)
+            check_argument("grace", grace, GRACE_RULE)
             if not self._stopping.is_set():
                 self._grace = grace
             elif not self._stopped.is_set():
@@ -169,12 +165,14 @@ class Service:
         return await self._add(endpoint, "", self.config.queue_group)
 
     def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
-        """A prefix and a queue group for endpoints that are added through it.
+        """Return a prefix and a queue group for endpoints that are added through it.
 
         Raises:
             ConfigError: the name or the queue group breaks a rule.
         """
-        return Group(self, check_group("group name", name), _chosen(name, queue_group, self.config.queue_group))
+        return Group(
+            self, check_config("group name", name, prefix_rule), _chosen(name, queue_group, self.config.queue_group)
+        )
 
     # Within the scope
 
@@ -200,15 +198,6 @@ class Service:
         # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
         self._shield.deadline = deadline + 5 * FENCE_SECONDS
 
-    def _crash(self, error: BaseException) -> None:
-        """Something ended that the service cannot do without."""
-        self.stop(error)
-
-    def _lose(self, error: NatseryError, endpoint: Endpoint | None) -> None:
-        """The server has taken a subscription away."""
-        self._reports.report(error, endpoint)
-        self.stop(error)
-
     def _forget(self, endpoint: Endpoint) -> None:
         for endpoints in (self._endpoints, self._joining):
             if endpoint in endpoints:
@@ -222,7 +211,7 @@ class Service:
         await anyio.lowlevel.checkpoint()
         if self._stopping.is_set():
             raise ServiceStoppedError
-        endpoint = Endpoint(self, placed)
+        endpoint = Endpoint(self._context, placed, self._forget)
         self._joining.append(endpoint)  # so that a service that stops meanwhile drains it too
         try:
             await self._attach(endpoint)
@@ -255,7 +244,7 @@ class Service:
     async def _open(self) -> None:
         """Subscribe everything, and return when the server has accepted it."""
         for placed in self.config.placed_endpoints():
-            endpoint = Endpoint(self, placed)
+            endpoint = Endpoint(self._context, placed, self._forget)
             self._endpoints.append(endpoint)
             await self._attach(endpoint)
         await self._control.subscribe()
@@ -268,16 +257,16 @@ class Service:
             start_task(self._plumbing, run, name="natsery control plane")
 
     async def _host(self) -> None:
-        """The home of the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
+        """Run the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
         with self._shield:
             async with anyio.create_task_group() as plumbing:
                 self._plumbing = plumbing
-                self._reports.open(plumbing)
+                self._context.errors.open(plumbing)
                 stop_listening = self._connection.add_listener(self._on_connection_event)
                 is_responsive = False
                 try:
-                    plumbing.start_soon(self._refusals.run, name="natsery refusals")
+                    plumbing.start_soon(self._context.refusals.run, name="natsery refusals")
                     plumbing.start_soon(self._watch_connection, name="natsery connection watch")
                     async with anyio.create_task_group() as workers:
                         self._workers = workers
@@ -288,7 +277,7 @@ class Service:
                     await self._close_control(is_responsive)
                 finally:
                     stop_listening()
-                    self._reports.close()
+                    self._context.errors.close()
                 plumbing.cancel_scope.cancel("service stopped")
 
     async def _watch_connection(self) -> None:
@@ -298,7 +287,7 @@ class Service:
             "the NATS connection is closed; the service cannot go on without it" + (f" ({reason})" if reason else "")
         )
         error.__cause__ = reason
-        self._crash(error)
+        self.stop(error)
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         error = event.error
@@ -306,7 +295,7 @@ class Service:
             self._connection_loss = error
         elif event.kind is EventKind.ERROR and isinstance(error, PublishDeniedError):
             endpoints = (*self._endpoints, *self._joining)
-            self._reports.report(error, next((each for each in endpoints if each._take_denial(error)), None))
+            self._context.errors.report(error, next((each for each in endpoints if each._take_denial(error)), None))
 
     async def _drain_endpoints(self) -> bool:
         """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
@@ -316,9 +305,9 @@ class Service:
         is_responsive = await self._fence()
         with self._draining:
             for endpoint in endpoints:
-                await endpoint._wait_drained()
+                await endpoint._queue.wait_drained()
         for endpoint in endpoints:
-            endpoint._cut_off()
+            endpoint._queue.cut_off()
         return is_responsive
 
     async def _close_control(self, is_responsive: bool) -> None:
@@ -328,8 +317,8 @@ class Service:
             is_responsive = await self._fence()
         with anyio.move_on_after(FENCE_SECONDS):
             await self._control.wait_answered()
-            await self._refusals.wait_sent()
-            await self._reports.wait_told()
+            await self._context.refusals.wait_sent()
+            await self._context.errors.wait_returned()
         if is_responsive:
             await self._fence()
 
@@ -365,8 +354,8 @@ class Group:
         return await self._service._add(endpoint, self._prefix, self._queue_group)
 
     def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
-        """A group below this one; as `Service.add_group`."""
-        prefix = join_subject(self._prefix, check_group("group name", name))
+        """Return a group below this one; as `Service.add_group`."""
+        prefix = join(self._prefix, check_config("group name", name, prefix_rule))
         return Group(self._service, prefix, _chosen(name, queue_group, self._queue_group))
 
 

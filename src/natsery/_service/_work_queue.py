@@ -1,4 +1,4 @@
-"""A bounded queue with the one task that empties it; filled from synchronous code."""
+"""A bounded queue with the one task that works it off; filled from synchronous code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar, final
 
-import anyio
+from anyio.lowlevel import checkpoint
 
-from .._wakeup import new_wakeup
+from .._condition_event import ConditionEvent
+from .._wakeup import Wakeup, new_wakeup
 
 ItemT = TypeVar("ItemT")
 
@@ -26,36 +27,33 @@ class WorkQueue(Generic[ItemT]):
         self._consume = consume
         self._limit = limit
         self._items: deque[ItemT] = deque()
-        self._wakeup = new_wakeup()
+        self._wakeup: Wakeup | None = None
         self._is_busy = False
-        self._empty: anyio.Event | None = None
+        self._empty = ConditionEvent(lambda: not self._items and not self._is_busy)
 
     def put(self, item: ItemT) -> bool:
-        """Add an item; false, and nothing added, when the queue is full."""
+        """Add an item; return false, with nothing added, when the queue is full."""
         if len(self._items) >= self._limit:
             return False
         self._items.append(item)
-        self._wakeup.set()
+        if self._wakeup is not None:
+            self._wakeup.set()
         return True
 
     async def run(self) -> None:
         """Work off the items until cancelled."""
+        self._wakeup = new_wakeup()
         items = self._items
         while True:
             while items:
                 self._is_busy = True
                 await self._consume(items.popleft())
                 self._is_busy = False
-                # A consumer that never waits must not keep the event loop to itself.
-                await anyio.lowlevel.checkpoint()
-            if self._empty is not None:
-                self._empty.set()
-                self._empty = None
+                # A consumer that never waits must not keep other tasks from their turn.
+                await checkpoint()
+            self._empty.check()
             await self._wakeup.wait()
 
     async def wait_empty(self) -> None:
-        """Wait until every item so far has been worked off. A checkpoint only when it has to wait."""
-        while self._items or self._is_busy:
-            if self._empty is None:
-                self._empty = anyio.Event()
-            await self._empty.wait()
+        """Wait until every item so far has been worked off. Not a checkpoint if there is none."""
+        await self._empty.wait()

@@ -1,17 +1,25 @@
-"""Requests for handlers alone."""
+"""`make_request`: a request without a connection, for testing a handler."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast, final
+from typing import final
 
-from .._adr32 import check_subject
-from .._errors import ConfigError
+from anyio.lowlevel import checkpoint
+
+from .._checks import check_argument
+from .._config import EndpointConfig, PlacedEndpoint, ServiceConfig
+from .._connection_base import ConnectionBase, SubscriptionBase
+from .._events import ConnectionEvent, EventKind
+from .._fast_path import Interest
 from .._message import Headers, HeadersInput, Message
+from .._protocol._commands import as_bytes
+from .._service._context import ServiceContext
+from .._service._endpoint import Endpoint
 from .._service._request import Request
+from .._subjects import literal_subject_rule, subject_rule
 
-if TYPE_CHECKING:
-    from .._service._endpoint import Endpoint
+MAX_PAYLOAD = 1024 * 1024
+"""The most bytes of a reply: nats-server's default."""
 
 
 def make_request(
@@ -21,8 +29,9 @@ def make_request(
     pattern: str | None = None,
     reply: str = "_INBOX.test",
     headers: HeadersInput | None = None,
+    endpoint: str = "test",
 ) -> tuple[Request, list[Message]]:
-    """A request that no connection carries, and the list in which what ``respond…`` sends is found::
+    """Return a request without a connection, and the list to which ``respond…`` adds answers::
 
         request, answers = make_request(b"1+2")
         assert await add(request) == b"3"
@@ -30,41 +39,71 @@ def make_request(
 
     Args:
         data: the payload.
-        subject: where it was sent to.
+        subject: the subject that it was sent to.
         pattern: the endpoint's subject, for ``request.tokens``; the same as ``subject`` if left out.
-        reply: where the answer goes, ``""`` for a message that wants none.
+        reply: the reply subject, ``""`` for a message that wants no answer.
         headers: its headers.
+        endpoint: the endpoint's name, ``request.endpoint.name``.
 
     Raises:
-        ConfigError: a subject, the headers or the payload break a rule.
+        TypeError, ValueError: an argument breaks a rule.
     """
-    if not isinstance(data, bytes):
-        raise ConfigError("data", type(data).__name__, "must be bytes")
-    check_subject("subject", subject, wildcards=False)
-    answers: list[Message] = []
-    request = Request(subject, data, reply, Headers(headers))
-    place = _Place(check_subject("pattern", subject if pattern is None else pattern), _Recorder(answers))
-    request.endpoint = cast("Endpoint", place)
-    return request, answers
+    check_argument("subject", subject, literal_subject_rule)
+    check_argument("pattern", subject if pattern is None else pattern, subject_rule)
+    connection = RecordingConnection()
+    config = ServiceConfig("test", "1.0.0")
+    placed = PlacedEndpoint(EndpointConfig(endpoint, _refuse), subject if pattern is None else pattern, "q")
+    request = Request(subject, as_bytes(data), reply, Headers(headers))
+    request.endpoint = Endpoint(ServiceContext(connection, config, lambda _: None), placed)
+    return request, connection.sent
+
+
+async def _refuse(request: Request) -> bytes:
+    raise NotImplementedError("the endpoint of a made request has no handler")
 
 
 @final
-class _Recorder:
-    """Keeps what is sent."""
+class RecordingConnection(ConnectionBase):
+    """A connection without a server that records what is sent."""
 
-    def __init__(self, answers: list[Message]) -> None:
-        self._answers = answers
+    def __init__(self) -> None:
+        super().__init__("_INBOX.test")
+        self.sent: list[Message] = []
+
+    @property
+    def max_payload(self) -> int:
+        """See `abc.Connection`."""
+        return MAX_PAYLOAD
+
+    @property
+    def is_connected(self) -> bool:
+        """See `abc.Connection`."""
+        return not self.is_closed
+
+    async def flush(self) -> None:
+        """See `abc.Connection`."""
+        await checkpoint()
+        self._raise_if_closed()
+
+    async def aclose(self) -> None:
+        """See `abc.Connection`."""
+        self._emit(ConnectionEvent(EventKind.CLOSED))
+        await checkpoint()
 
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        self._answers.append(Message(subject, data, reply, Headers(headers)))
+        self._raise_if_closed()
+        self.sent.append(Message(subject, data, reply, Headers(headers)))
+
+    async def _subscribe(self, interest: Interest) -> SubscriptionBase:
+        self._raise_if_closed()
+        return _RecordedSubscription(interest)
 
 
 @final
-@dataclass(frozen=True)
-class _Place:
-    """As much of an endpoint as a request looks at."""
+class _RecordedSubscription(SubscriptionBase):
+    """A subscription that receives nothing."""
 
-    subject: str
-    _fast_path: _Recorder
+    async def _unsubscribe(self) -> None:
+        pass

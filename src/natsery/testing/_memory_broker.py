@@ -1,4 +1,4 @@
-"""`MemoryBroker`: what a nats-server does for services, in this process and without time."""
+"""`MemoryBroker`: routes messages in this process as nats-server does, without taking real time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import anyio
 from anyio import AsyncContextManagerMixin
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import check_queue_group, check_subject
-from .._config import check_seconds
+from .._checks import check_argument, check_config, seconds_rule
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._interrupts import start_task
 from .._message import Message
+from .._subjects import is_allowed, matches, queue_group_rule, subject_rule
 from .._tasks import background_tasks
 from .._wakeup import Wakeup, new_wakeup
 from ._memory_connection import MemoryConnection, MemorySubscription
-from ._subjects import is_allowed, matches
 
 DELIVERIES_BETWEEN_YIELDS = 64
 
@@ -39,7 +38,7 @@ class MemoryBroker(AsyncContextManagerMixin):
     in which they were sent, by one task; no real time passes, so that it suits trio's ``MockClock``.
 
     Args:
-        seed: decides which member of a queue group gets a message.
+        seed: the seed of the choice which member of a queue group gets a message.
         max_payload: the most bytes that a message may have, headers counted.
 
     Attributes:
@@ -51,7 +50,7 @@ class MemoryBroker(AsyncContextManagerMixin):
             raise ConfigError("max_payload", max_payload, "must be an int of at least 1")
         self.max_payload: int = max_payload
         self.delay: float = 0.0
-        self._chance = random.Random(seed)  # noqa: S311  # no secret
+        self._random = random.Random(seed)  # noqa: S311  # no secret
         self._connections: list[MemoryConnection] = []
         self._deliveries: deque[Callable[[], None]] = deque()
         self._wakeup: Wakeup | None = None
@@ -73,18 +72,21 @@ class MemoryBroker(AsyncContextManagerMixin):
     async def connect(
         self, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
     ) -> AsyncIterator[MemoryConnection]:
-        """A connection for the length of a block.
+        """Connect for the length of a block.
 
         Args:
-            publish: subjects, wildcards allowed, that it may publish to; all if left out.
-            subscribe: subjects that it may subscribe to, each alone or with a blank and the only queue group that it allows,
-                as in nats-server's configuration; all if left out.
+            publish: subjects, wildcards allowed, that the connection may publish to; all if left out.
+            subscribe: subjects that it may subscribe to; all if left out. As in nats-server's configuration, a subject may be
+                followed by a blank and the only queue group that is allowed there.
 
         Raises:
             ConfigError: a subject breaks a rule.
+
+        Entering is a checkpoint.
         """
         if self._wakeup is None:
             raise RuntimeError("enter the broker first: async with MemoryBroker() as broker, broker.connect() as nc")
+        await checkpoint()
         connection = MemoryConnection(self, _patterns("publish", publish), _patterns("subscribe", subscribe))
         self._connections.append(connection)
         try:
@@ -95,17 +97,17 @@ class MemoryBroker(AsyncContextManagerMixin):
     # Faults
 
     def disconnect(self, nc: MemoryConnection) -> None:
-        """Have a connection lose its server: what was on the way to it is lost, what it sends waits."""
-        nc._lose(ConnectionLostError("the broker ended the connection"))
+        """Disconnect a connection from the broker: messages on the way to it are lost, and what it sends waits."""
+        nc._disconnect(ConnectionLostError("the broker ended the connection"))
 
     def reconnect(self, nc: MemoryConnection) -> None:
-        """Have it find the server again."""
-        nc._come_back()
+        """Connect it again."""
+        nc._reconnect()
 
     def permit(
         self, nc: MemoryConnection, *, publish: Iterable[str] | None = None, subscribe: Iterable[str] | None = None
     ) -> None:
-        """Change what a connection may do; subscriptions that it may not have any more are denied, and it is told.
+        """Change the permissions of a connection. Subscriptions that they do not allow any more are denied.
 
         Raises:
             ConfigError: a subject breaks a rule.
@@ -113,24 +115,24 @@ class MemoryBroker(AsyncContextManagerMixin):
         nc._permit(_patterns("publish", publish), _patterns("subscribe", subscribe))
 
     def drop(self, nc: MemoryConnection, subject: str, count: int = 1) -> None:
-        """Drop the next messages for a connection's subscriptions to ``subject``, as happens to a slow consumer."""
-        nc._drop_next(check_subject("subject", subject), count)
+        """Drop the next ``count`` messages for a connection's subscriptions to ``subject``, as for a slow consumer."""
+        nc._drop_next(check_argument("subject", subject, subject_rule), count)
 
-    # What connections ask of it
+    # Called by connections
 
     def _forget(self, connection: MemoryConnection) -> None:
-        """Nothing more goes to a connection that is closed."""
+        """Remove a connection that is closed."""
         if connection in self._connections:
             self._connections.remove(connection)
 
     def _post(self, delivery: Callable[[], None]) -> None:
-        """Have something done after everything that was posted before."""
+        """Append a delivery to the queue."""
         self._deliveries.append(delivery)
         if self._wakeup is not None:
             self._wakeup.set()
 
     def _route(self, sender: MemoryConnection, message: Message) -> None:
-        """Send a message to whom it concerns."""
+        """Post a message to the subscriptions that match its subject, or post that there is none."""
         if not is_allowed(sender._may_publish, message.subject):
             self._post(lambda: sender._report(PublishDeniedError(message.subject)))
             return
@@ -143,7 +145,7 @@ class MemoryBroker(AsyncContextManagerMixin):
                         groups.setdefault(subscription.queue_group, []).append(subscription)
                     else:
                         receivers.append(subscription)
-        receivers += [self._chance.choice(members) for members in groups.values()]
+        receivers += [self._random.choice(members) for members in groups.values()]
         for receiver in receivers:
             self._post(receiver._delivery(message))
         if not receivers and message.reply:
@@ -158,7 +160,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         delivered = 0
         while True:
             while deliveries:
-                check_seconds("delay", self.delay, zero=True, infinite=False)
+                check_argument("delay", self.delay, seconds_rule(zero=True))
                 if self.delay:
                     await anyio.sleep(self.delay)
                 deliveries.popleft()()
@@ -178,5 +180,5 @@ def _patterns(field: str, subjects: Iterable[str] | None) -> tuple[str, ...] | N
 
 def _check_permission(field: str, permission: object) -> str:
     subject, blank, queue_group = permission.partition(" ") if isinstance(permission, str) else (permission, "", "")
-    checked = check_subject(field, subject)
-    return f"{checked} {check_queue_group(field, queue_group)}" if blank else checked
+    checked = str(check_config(field, subject, subject_rule))
+    return f"{checked} {check_config(field, queue_group, queue_group_rule)}" if blank else checked

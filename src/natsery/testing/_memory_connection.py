@@ -1,4 +1,4 @@
-"""A connection to a broker in memory."""
+"""The connections of a `MemoryBroker`, and their subscriptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._message import Headers, HeadersInput, Message
 from .._protocol import _commands
-from ._subjects import is_allowed, matches
+from .._subjects import is_allowed, matches
 
 if TYPE_CHECKING:
     from ._memory_broker import MemoryBroker
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("natsery")
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
-"""Bytes of messages that wait while a connection is away; more is refused."""
+"""Bytes of messages that wait while a connection is disconnected; more is refused."""
 
 
 @final
 class MemorySubscription(SubscriptionBase):
-    """Interest in a subject at a broker in memory."""
+    """A subscription of a `MemoryConnection`."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class MemorySubscription(SubscriptionBase):
         self._connection._remove(self)
 
     def _delivery(self, message: Message) -> Callable[[], None]:
-        """What gives this subscription a message, unless its connection goes away first."""
-        spell = self._connection._spell
+        """Return a function that delivers a message to this subscription, unless its connection disconnects first."""
+        generation = self._connection._generation
 
         def deliver() -> None:
-            if spell != self._connection._spell:
+            if generation != self._connection._generation:
                 return
-            if self._connection._is_to_drop(self.subject):
+            if self._connection._should_drop(self.subject):
                 self._lose(1)
             else:
                 self._take(
@@ -70,15 +70,15 @@ class MemoryConnection(ConnectionBase):
     def __init__(
         self, broker: MemoryBroker, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None
     ) -> None:
-        # No random name: a test is to see the same subjects every time.
+        # Not random, so that each run of a test sees the same subjects.
         super().__init__(f"_INBOX.{len(broker._connections) + 1}")
         self._may_publish = may_publish
-        self._spell = 0
-        """How often it has come and gone; what was on the way in another spell is lost."""
+        self._generation = 0
+        """Increased by each disconnect; messages on the way from an earlier generation are lost."""
         self._broker = broker
         self._may_subscribe = may_subscribe
         self._subscriptions: list[MemorySubscription] = []
-        self._back: anyio.Event | None = None
+        self._reconnected: anyio.Event | None = None
         self._waiting: list[Message] = []
         self._waiting_bytes = 0
         self._drops: Counter[str] = Counter()
@@ -91,7 +91,7 @@ class MemoryConnection(ConnectionBase):
     @property
     def is_connected(self) -> bool:
         """See `abc.Connection`."""
-        return self._back is None and not self._is_closed
+        return self._reconnected is None and not self._is_closed
 
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
@@ -99,7 +99,7 @@ class MemoryConnection(ConnectionBase):
         self._raise_if_closed()
         frame = _commands.publish(subject, data, reply, headers, self.max_payload)
         message = Message(subject, bytes(data), reply, Headers(headers))
-        if self._back is None:
+        if self._reconnected is None:
             self._broker._route(self, message)
         elif self._waiting_bytes + len(frame) > MAX_PENDING_BYTES:
             raise OutboundBufferError
@@ -111,8 +111,8 @@ class MemoryConnection(ConnectionBase):
         self._raise_if_closed()
         subscription = MemorySubscription(self, interest)
         self._subscriptions.append(subscription)
-        if self._back is None:
-            self._begin(subscription)
+        if self._reconnected is None:
+            self._activate(subscription)
         return subscription
 
     async def flush(self) -> None:
@@ -120,13 +120,13 @@ class MemoryConnection(ConnectionBase):
         await checkpoint()
         while True:
             self._raise_if_closed()
-            if self._back is not None:
-                await self._back.wait()
+            if self._reconnected is not None:
+                await self._reconnected.wait()
                 continue
-            passed, spell = anyio.Event(), self._spell
+            passed, generation = anyio.Event(), self._generation
             self._broker._post(passed.set)
             await passed.wait()
-            if spell == self._spell:
+            if generation == self._generation:
                 self._raise_if_closed()
                 return
 
@@ -135,20 +135,20 @@ class MemoryConnection(ConnectionBase):
         self._close()
         await checkpoint()
 
-    # What the broker does with it
+    # Called by the broker
 
     def _active(self) -> Iterator[MemorySubscription]:
-        """The subscriptions that the broker knows, while the connection is there."""
+        """Return the subscriptions that receive messages: none while the connection is disconnected."""
         return (each for each in self._subscriptions if each._is_active and self.is_connected)
 
     def _remove(self, subscription: MemorySubscription) -> None:
-        """Send a subscription nothing more; what has been sent still arrives."""
+        """Remove a subscription; messages on the way to it still arrive."""
         subscription._is_active = False
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    def _is_to_drop(self, subject: str) -> bool:
-        """Whether the next message for a subscription is to be lost."""
+    def _should_drop(self, subject: str) -> bool:
+        """Return whether to drop the next message for a subscription to ``subject``."""
         for wanted in self._drops:
             if self._drops[wanted] > 0 and matches(wanted, subject):
                 self._drops[wanted] -= 1
@@ -156,50 +156,50 @@ class MemoryConnection(ConnectionBase):
         return False
 
     def _drop_next(self, subject: str, count: int) -> None:
-        """Lose the next messages for subscriptions to a subject."""
+        """Drop the next messages for subscriptions to a subject."""
         self._drops[subject] += count
 
     def _permit(self, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None) -> None:
-        """Take other permissions."""
+        """Change the permissions, and deny subscriptions that they do not allow."""
         self._may_publish, self._may_subscribe = may_publish, may_subscribe
         for subscription in list(self._active()):
             if not is_allowed(may_subscribe, subscription.subject, subscription.queue_group):
-                self._begin(subscription)
+                self._activate(subscription)
 
-    def _lose(self, error: ConnectionLostError) -> None:
-        """The server is away."""
+    def _disconnect(self, error: ConnectionLostError) -> None:
+        """Disconnect from the broker."""
         if self.is_connected:
-            self._spell += 1
-            self._back = anyio.Event()
+            self._generation += 1
+            self._reconnected = anyio.Event()
             for subscription in self._subscriptions:
                 subscription._is_active = False
             self._emit(ConnectionEvent(EventKind.DISCONNECTED, error))
 
-    def _come_back(self) -> None:
-        """The server is there again."""
-        if self._back is None or self._is_closed:
+    def _reconnect(self) -> None:
+        """Connect to the broker again, and send what has waited."""
+        if self._reconnected is None or self._is_closed:
             return
-        back, self._back = self._back, None
+        reconnected, self._reconnected = self._reconnected, None
         for subscription in self._subscriptions:
-            self._begin(subscription)
+            self._activate(subscription)
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for message in waiting:
             self._broker._route(self, message)
-        back.set()
+        reconnected.set()
         self._emit(ConnectionEvent(EventKind.RECONNECTED))
 
     def _close(self) -> None:
         """Close for good, at once."""
         if self._is_closed:
             return
-        self._spell += 1
+        self._generation += 1
         self._broker._forget(self)
         self._subscriptions.clear()
         self._emit(ConnectionEvent(EventKind.CLOSED))
-        if self._back is not None:
-            self._back.set()
+        if self._reconnected is not None:
+            self._reconnected.set()
 
-    def _begin(self, subscription: MemorySubscription) -> None:
+    def _activate(self, subscription: MemorySubscription) -> None:
         subscription._is_active = is_allowed(self._may_subscribe, subscription.subject, subscription.queue_group)
         if not subscription._is_active:
             self._broker._post(subscription._deny)

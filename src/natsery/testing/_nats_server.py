@@ -1,28 +1,27 @@
-"""A real nats-server that tests can kill, stop, restart and configure anew."""
+"""`NatsServer`: a real nats-server that tests can kill, freeze, restart and configure."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
-from .._server import ServerProcessError, find_program
+import anyio.to_thread
 
-SECONDS = 10
-"""How long a server may take for what it is told to do."""
+from .._checks import WrongType, check_argument
+from ._reserved_ports import port_of, reserve_port
+from ._server_process import HOST, POLL_SECONDS, ServerProcess, ServerProcessError, check_port_free, read_log
 
-POLL_SECONDS = 0.02
+SECONDS = 10.0
+"""How long a server may take to carry out a command."""
 
 
 @final
@@ -32,35 +31,53 @@ class NatsServer:
         with NatsServer("max_payload: 1000") as server:
             ...
 
-    It is a process of its own with its files in a temporary folder; leaving the block ends it. What it is told to do is done
-    when the call returns. The calls block: they belong into tests, not into services.
+    Async code gets one from `open_server`. The server is a separate process with its files in a temporary folder; leaving the
+    block kills it. Methods return when the server has carried them out. Those that are not async block the event loop
+    until then: they are for tests, not for services. Freezing, reloading and lame duck mode need signals, which Windows lacks.
 
     Args:
-        config: the text of a configuration file, without ``port`` and ``http``.
-        port: the port; one that is free if left out. It stays the same over restarts.
+        config: the text of a configuration, or the path of a configuration file as a ``Path``. Its ``host`` and ``port`` do
+            not count; a text must leave out ``http`` as well.
+        port: where clients connect; a free port if left out. It stays the same over restarts.
+        jetstream: with JetStream, whose data is gone at the end of the block.
+        show_log: send its log to this process's stderr.
 
     Attributes:
         port: where clients connect.
         url: the same as a URL, ``nats://127.0.0.1:<port>``.
         tls_url: the same with ``tls://``.
-        process: the process, ``None`` while it does not run.
 
     Raises:
-        ServerProcessError: nats-server is not installed, or does not do what it is told within ten seconds.
+        TypeError, ValueError: an argument breaks a rule.
+        ServerProcessError: nats-server is not installed, or does not carry out a command within ten seconds.
     """
 
-    def __init__(self, config: str = "", *, port: int | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="natsery-test-")
+    def __init__(
+        self,
+        config: str | os.PathLike[str] = "",
+        *,
+        port: int | None = None,
+        jetstream: bool = False,
+        show_log: bool = False,
+    ) -> None:
+        check_argument("config", config, _config_rule)
+        if port is not None:
+            check_argument("port", port, _port_rule)
+        check_argument("jetstream", jetstream, _switch_rule)
+        check_argument("show_log", show_log, _switch_rule)
+        self._folder = tempfile.TemporaryDirectory(prefix="natsery-")
         self._reservations = ExitStack()
-        self.port: int = port or self._reserve()
-        self.url: str = f"nats://127.0.0.1:{self.port}"
-        self.tls_url: str = f"tls://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-        self._monitor_port = self._reserve()
-        self._config = Path(self._folder.name) / "server.conf"
+        self._jetstream = jetstream
+        self._show_log = show_log
         self._first_config = config
-        self._config.write_text(config)
-        self._log = Path(self._folder.name) / "server.log"
+        self._config = config
+        self._server: ServerProcess | None = None
+        self.port: int = port_of(self._reservations.enter_context(reserve_port())) if port is None else port
+        self.url: str = f"nats://{HOST}:{self.port}"
+        self.tls_url: str = f"tls://{HOST}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"NatsServer(port={self.port})"
 
     def __enter__(self) -> NatsServer:
         try:
@@ -74,78 +91,99 @@ class NatsServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
-        self._reservations.close()
-        self._folder.cleanup()
+        self._clean_up()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The server's process, ``None`` before it is started and after it was killed or waited for."""
+        return None if self._server is None else self._server.popen
 
     def start(self) -> None:
-        """Start it, as entering the block does; returns when it accepts clients."""
-        command = [find_program(), "-a", "127.0.0.1", "-p", str(self.port), "-m", str(self._monitor_port)]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "-c", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-        # Asked of the monitor, because a server that wants TLS first says nothing to a client.
-        self.wait_until(lambda: self.monitor("healthz")["status"] == "ok", "nats-server did not start")
+        """Start it, as entering the block does; return when it accepts clients."""
+        self._launch().wait_ready()
 
-    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it with a signal, ``SIGKILL`` unless another is given. Safe when it does not run."""
-        if self.process is not None:
-            self.process.send_signal(how)
-            if how is signal.SIGKILL:
-                self.process.send_signal(signal.SIGCONT)
+    def kill(self, how: signal.Signals | None = None) -> None:
+        """End it with a signal, ``SIGKILL`` if left out, and wait until it has ended. Safe when it does not run."""
+        if self._server is not None:
+            self._server.popen.kill() if how is None else self._server.popen.send_signal(how)
             self.wait_ended()
 
     def restart(self, config: str | None = None) -> None:
         """Kill it and start it again on the same port, with another configuration if one is given."""
         self.kill()
         if config is not None:
-            self._config.write_text(config)
+            self._config = config
         self.start()
 
     def freeze(self) -> None:
-        """Stop it (``SIGSTOP``): its connections stay open and it answers no more."""
-        process = self._signal(signal.SIGSTOP)
+        """Stop it with ``SIGSTOP``: its connections stay open, and it does not answer."""
+        process = self._running().popen
+        process.send_signal(signal.SIGSTOP)
         if hasattr(os, "waitid"):
-            # The signal is on its way: until it has arrived, the server may still answer. What is found stays to be found again.
+            # The server may still answer until the signal has arrived. WNOWAIT leaves its status for `Popen`.
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after ``freeze``."""
-        self._signal(signal.SIGCONT)
+        self._running().thaw()
 
     def reload(self, config: str) -> None:
-        """Give it another configuration while it runs, as ``nats-server --signal reload`` does."""
+        """Give it another configuration while it runs, as ``nats-server --signal reload`` does.
+
+        Raises:
+            RuntimeError: it runs with a configuration file, which this does not overwrite.
+        """
+        if not isinstance(self._config, str):
+            raise RuntimeError(  # noqa: TRY004  # not the argument is wrong
+                "a server that runs with a configuration file cannot be reloaded with a text; restart it"
+            )
         before = self._load_time()
-        self._config.write_text(config)
-        self._signal(signal.SIGHUP)
+        self._config = config
+        self._write_config()
+        self._running().popen.send_signal(signal.SIGHUP)
         self.wait_until(lambda: self._load_time() != before, "nats-server did not take the configuration")
 
     def recover(self) -> None:
-        """Have it as it was at first: running, not stopped, with its first configuration."""
-        if self.process is not None and self.process.poll() is None:
+        """Bring it back to how it was at first: running, not frozen, with its first configuration."""
+        if self._server is not None and self._server.popen.poll() is None:
             self.thaw()
-            if self._config.read_text() == self._first_config:
+            if self._config == self._first_config:
                 return
-        self.restart(self._first_config)
+        self._config = self._first_config
+        self.restart()
 
     def lame_duck(self) -> None:
-        """Have it tell its clients to go elsewhere and end, as ``nats-server --signal ldm`` does; returns at once.
+        """Make it send its clients to other servers and end, as ``nats-server --signal ldm`` does; return at once.
 
         It ends after ``lame_duck_grace_period`` (10 s unless configured) and up to a second for each client.
         """
-        self._signal(signal.SIGUSR2)
+        self._running().popen.send_signal(signal.SIGUSR2)
 
     def wait_ended(self) -> None:
-        """Wait until it has ended, as after a signal to do so."""
-        if self.process is not None:
-            self.process.wait(SECONDS)
-            self.process = None
+        """Wait until it has ended after a signal to do so, ten seconds at most."""
+        if self._server is not None:
+            self._server.popen.wait(SECONDS)
+            self._server = None
+
+    async def wait_exit(self) -> str:
+        """Wait without a limit until its process exits, for example in a crash; return how it ended, in a few words.
+
+        **Cancellation:** the server goes on running. A checkpoint.
+        """
+        server = self._running()
+        await anyio.to_thread.run_sync(server.popen.wait, abandon_on_cancel=True)
+        return server.describe_exit()
 
     def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
-        """Wait for a condition, which may raise ``OSError`` as long as it does not hold; ``otherwise`` begins the error."""
+        """Wait until ``condition()`` is true, ten seconds at most.
+
+        Args:
+            condition: may raise ``OSError`` as long as it does not hold.
+            otherwise: the beginning of the error's text if it never holds; the server's log follows.
+        """
         deadline = time.monotonic() + SECONDS
         while True:
-            if self.process is None or self.process.poll() is not None:
+            if self._server is None or self._server.popen.poll() is not None:
                 raise ServerProcessError(f"nats-server has ended:\n{self.log()}")
             try:
                 if condition():
@@ -157,55 +195,78 @@ class NatsServer:
             time.sleep(POLL_SECONDS)
 
     def monitor(self, path: str) -> Any:
-        """What its monitoring says, read from JSON; such as ``"varz"`` or ``"connz?subs=1"``."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/{path}", timeout=SECONDS) as reply:
+        """Return what its monitoring says as JSON, for a path such as ``"varz"`` or ``"connz?subs=1"``."""
+        import urllib.request  # takes long, and few programs need it
+
+        url = self._running().monitor_url
+        if url is None:
+            raise ServerProcessError("nats-server has no monitoring: its configuration file has no 'http'")
+        with urllib.request.urlopen(f"{url}/{path}", timeout=SECONDS) as reply:
             return json.load(reply)
 
     def subscriptions(self, client_id: int | None = None) -> list[str]:
-        """The subjects that clients, or one of them, are subscribed to, sorted."""
+        """Return the subjects that all clients, or one of them, are subscribed to, sorted."""
         only = "" if client_id is None else f"&cid={client_id}"
         connections = self.monitor(f"connz?subs=1{only}")["connections"]
         return sorted(subject for each in connections for subject in each.get("subscriptions_list", []))
 
     def log(self) -> str:
-        """What it has logged since its last start."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        """Return what it has logged since its last start."""
+        return read_log(Path(self._folder.name))
 
-    def _reserve(self) -> int:
-        return port_of(self._reservations.enter_context(reserve_port()))
+    # Starting and ending
+
+    def _launch(self) -> ServerProcess:
+        """Start the process without waiting until it is ready."""
+        check_port_free(self.port)
+        arguments = ["-p", str(self.port), "-c", str(self._write_config())]
+        if isinstance(self._config, str):
+            arguments += ["-m", "-1"]  # monitoring on any free port; with a file, that is the file's decision
+        if self._jetstream:
+            arguments += ["-js", "-sd", self._folder.name]
+        self._server = ServerProcess(arguments, Path(self._folder.name), show_log=self._show_log)
+        return self._server
+
+    async def _end(self) -> None:
+        """End it gently, and clean up."""
+        try:
+            if self._server is not None:
+                await self._server.end()
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._reservations.close()
+        self._folder.cleanup()
+
+    def _write_config(self) -> os.PathLike[str]:
+        """Return the path of the configuration, after writing it if it is a text."""
+        if not isinstance(self._config, str):
+            return self._config
+        path = Path(self._folder.name) / "server.conf"
+        path.write_text(self._config or f'host: "{HOST}"')  # nats-server warns of an empty file
+        return path
+
+    def _running(self) -> ServerProcess:
+        if self._server is None:
+            raise ServerProcessError("nats-server does not run")
+        return self._server
 
     def _load_time(self) -> str:
         return str(self.monitor("varz")["config_load_time"])
 
-    def _signal(self, number: signal.Signals) -> subprocess.Popen[bytes]:
-        if self.process is None:
-            raise ServerProcessError("nats-server does not run")
-        self.process.send_signal(number)
-        return self.process
+
+def _port_rule(value: object) -> str | None:
+    wrong = "must be an int between 1 and 65535"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return WrongType(wrong)
+    return None if 1 <= value <= 65535 else wrong
 
 
-def reserve_port() -> socket.socket:
-    """A port that nobody has, and that no other server of tests gets until the socket returned is closed.
-
-    A killed server wants its port back. Nothing may hold that port itself meanwhile, as nats-server could not listen there, so
-    that a UDP socket of the same number stands for it; the operating system lets it go with this process, however that ends.
-
-    The port is outside the range that the kernel takes for clients: one of that range can be gone when the server wants it back,
-    and a client that tries again and again to reach it in between can get connected to itself.
-    """
-    while True:
-        port = random.randrange(10_000, 32_000)  # noqa: S311  # no secret
-        reservation = socket.socket(type=socket.SOCK_DGRAM)
-        try:
-            reservation.bind(("127.0.0.1", port))
-            with socket.socket() as server:
-                server.bind(("127.0.0.1", port))
-        except OSError:
-            reservation.close()
-            continue
-        return reservation
+def _config_rule(value: object) -> str | None:
+    is_config = isinstance(value, (str, os.PathLike))
+    return None if is_config else WrongType("must be the text of a configuration, or the path of a file")
 
 
-def port_of(reservation: socket.socket) -> int:
-    """The port that is reserved."""
-    return int(reservation.getsockname()[1])
+def _switch_rule(value: object) -> str | None:
+    return None if isinstance(value, bool) else WrongType("must be True or False")

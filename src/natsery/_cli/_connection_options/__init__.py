@@ -1,1 +1,1 @@
-"""How commands connect: options, environment, contexts, TLS."""
+"""Connection settings of commands: options, environment variables, contexts, TLS."""

@@ -1,4 +1,4 @@
-"""A command's help with the options of its connection apart, because every command has them."""
+"""A command's help, with the connection options under a separate heading because every command has them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 
 @final
 class ConnectionOption(click.Option):
-    """An option that says how to connect."""
+    """An option of the connection."""
 
 
 @final
 class ConnectingCommand(click.Command):
-    """A command that lists its own options first, and how to connect under a heading of its own."""
+    """A command whose help lists the connection options after the others, under a separate heading."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write both lists of options."""

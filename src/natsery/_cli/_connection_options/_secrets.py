@@ -1,4 +1,4 @@
-"""What stands where a secret or a file is expected: the thing itself, or ``file://``, ``env://`` or ``data:`` for it."""
+"""Secrets and files of secrets, given directly or by reference: ``file://``, ``env://`` or ``data:``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ..._errors import ConfigError
-from ..._native._options import FileSecret, Secret
+import natsery
 
-_FOREIGN: Final = ("op://", "nsc://")
+_UNSUPPORTED: Final = ("op://", "nsc://")
 _SEED = re.compile(r"SU[A-Z2-7]{40,}")
 
 
-def secret(field: str, text: str) -> Secret:
-    """A secret that stands there itself, or a reference to one.
+def secret(field: str, text: str) -> str | Callable[[], str]:
+    """Return a secret, or the function that reads the secret that the text refers to.
 
     Raises:
         ConfigError: the reference is of a kind that is not supported.
@@ -26,8 +25,8 @@ def secret(field: str, text: str) -> Secret:
     return _reference(field, text) or text
 
 
-def secret_file(field: str, text: str) -> FileSecret:
-    """A file with a secret, by its path, or a reference to what such a file holds.
+def secret_file(field: str, text: str) -> str | Path | Callable[[], str]:
+    """Return a seed, the path of a file with a secret, or the function that reads the content that the text refers to.
 
     A path may begin with ``~`` and hold variables such as ``$HOME``, as for the ``nats`` command.
 
@@ -44,15 +43,15 @@ def secret_file(field: str, text: str) -> FileSecret:
 
 
 def expand(text: str) -> str:
-    """A path without ``file://``, ``~`` and variables."""
+    """Return a path without ``file://``, and with ``~`` and variables expanded."""
     path = text[len("file://") :] if text.lower().startswith("file://") else text
     return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111  # a Path would lose a trailing slash
 
 
 def _reference(field: str, text: str) -> Callable[[], str] | None:
     scheme = text[: text.find(":") + 1].lower()
-    if text.lower().startswith(_FOREIGN):
-        raise ConfigError(field, f"{scheme}//…", "is not supported; file://, env:// and data: are")
+    if text.lower().startswith(_UNSUPPORTED):
+        raise natsery.ConfigError(field, f"{scheme}//…", "is not supported; file://, env:// and data: are")
     if text.lower().startswith("file://"):
         return partial(_from_file, field, Path(expand(text)))
     if text.lower().startswith("env://"):
@@ -67,15 +66,17 @@ def _from_file(field: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigError(field, str(path), f"cannot be read ({error.strerror or type(error).__name__})") from None
+        raise natsery.ConfigError(
+            field, str(path), f"cannot be read ({error.strerror or type(error).__name__})"
+        ) from None
     except ValueError:
-        raise ConfigError(field, str(path), "is not a text file") from None
+        raise natsery.ConfigError(field, str(path), "is not a text file") from None
 
 
 def _from_environment(field: str, name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise ConfigError(field, f"env://{name}", "names an environment variable that is not set")
+        raise natsery.ConfigError(field, f"env://{name}", "names an environment variable that is not set")
     return value
 
 
@@ -84,5 +85,5 @@ def _from_data(field: str, data: str) -> str:
         return base64.b64decode(data, validate=True).decode().rstrip("\r\n")
     except ValueError:
         pass
-    # Not raised while the other error is handled: that one would be its context, and holds the data.
-    raise ConfigError(field, "data:…", "holds no text in base64")
+    # Not raised in the handler of the other error, which would become its context: that one holds the data.
+    raise natsery.ConfigError(field, "data:…", "holds no text in base64")

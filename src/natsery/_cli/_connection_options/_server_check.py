@@ -1,25 +1,26 @@
-"""When nobody answers: whether the server is to blame."""
+"""Finds out whether the server is the reason why no service answers."""
 
 from __future__ import annotations
 
 import anyio
 
-from ..._native._native_connection import NativeConnection
+import natsery
+
 from .._exit_codes import CommandError, Exit
 
 SERVER_SECONDS = 1.0
-"""How long a server may take to answer a PING before it is to blame."""
+"""How long the server may take to answer a PING."""
 
 
-async def check_server(nc: NativeConnection) -> None:
-    """Look whether the server is there and answers.
+async def check_server(nc: natsery.NativeConnection) -> None:
+    """Check that the server is connected and answers.
 
     Raises:
-        CommandError: it does not, and that is why nobody else did.
+        CommandError: it is not, or does not.
     """
     if not nc.is_connected:
         raise CommandError("the connection to the server is lost", Exit.UNREACHABLE)
     with anyio.move_on_after(SERVER_SECONDS):
         await nc.flush()
         return
-    raise CommandError("the server answers no more", Exit.TIMEOUT)
+    raise CommandError("the server does not answer any more", Exit.TIMEOUT)

@@ -1,31 +1,33 @@
-"""Where and how a command connects: the options that all of them share."""
+"""The connection settings of a command, and the options for them that all commands share."""
 
 from __future__ import annotations
 
 import functools
 import os
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, final
 
+import anyio
 import click
 
-from ..._adr32 import DEFAULT_PREFIX
-from ..._native._connect import connect
-from ..._native._native_connection import NativeConnection
+import natsery
+
+from .._argument_checks import renamed
 from .._exit_codes import CommandError, Exit
-from ._contexts import contexts_folder, read_context
 from ._help import ConnectionOption
+from ._nats_contexts import contexts_folder, read_context
 from ._secrets import secret, secret_file
-from ._sources import FIELDS, environment_source, merge, options_source
+from ._sources import FIELDS, environment_source, merge, names_of, options_source
 from ._tls import tls_context
 
 DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
+DEFAULT_PREFIX: Final = "$SRV"
 
 NO_CONTEXT: Final = "NATSERY_NO_CONTEXT"
-"""The environment variable that has the selected context left alone."""
+"""The environment variable for ``--no-context``."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,23 +35,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 @final
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to connect, and which control prefix the services have.
+    """How to connect, and the control prefix of the services.
 
     Attributes:
-        servers: URLs, each of one server.
+        servers: URLs, one for each server.
         user: a user's name, with ``password``.
-        password: the password, or a reference to it such as ``env://NAME``; so is the token.
-        token: a token.
-        credentials: the path of a credentials file, or a reference to what it holds.
-        nkey: the same with the file of an nkey's seed.
-        tls: whether TLS is a must even if nothing else says so.
-        tls_ca: the file of the authorities that are trusted.
-        tls_cert: the file of this client's certificate.
-        tls_key: the file of its key, if that is another one.
-        tls_first: whether the TLS handshake comes before all else.
+        password: the user's password, or a reference to it such as ``env://NAME``.
+        token: a token, or a reference to it.
+        credentials: the path of a credentials file, or a reference to its content.
+        nkey: the path of a file with an nkey's seed, or a reference to its content.
+        tls: whether TLS is required even without any of the files below.
+        tls_ca: a file with the authorities to trust.
+        tls_cert: a file with the client's certificate.
+        tls_key: a file with its key; the certificate's file if left out.
+        tls_first: whether the TLS handshake comes before the server's INFO.
         connect_timeout: seconds that each server gets.
-        inbox_prefix: how reply subjects begin.
-        prefix: how the services' control subjects begin.
+        inbox_prefix: the beginning of reply subjects.
+        prefix: the beginning of the services' control subjects.
+        names: the names of settings where they were given, for errors.
     """
 
     servers: tuple[str, ...] = field(default=(DEFAULT_SERVER,), repr=False)
@@ -66,15 +69,17 @@ class Settings:
     connect_timeout: float = 2.0
     inbox_prefix: str = "_INBOX"
     prefix: str = DEFAULT_PREFIX
+    names: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def connect(self, name: str, **options: Any) -> AbstractAsyncContextManager[NativeConnection]:
-        """A connection for the length of a block; ``options`` are further ones of `natsery.connect`.
+    @asynccontextmanager
+    async def connect(self, name: str, **options: Any) -> AsyncIterator[natsery.NativeConnection]:
+        """Connect for the length of a block; ``options`` are further ones of `natsery.connect`.
 
         Without a server it fails soon; once connected, it reconnects for as long as the block lasts.
 
         Raises:
-            ConfigError: a file for TLS cannot be used, or a reference is not supported. As for `natsery.connect` else,
-                when the block is entered.
+            ConfigError: a file for TLS cannot be used, or a reference is not supported; otherwise as for `natsery.connect`,
+                with the names of the options, variables or fields of a context.
         """
         own: dict[str, Any] = {
             "name": name,
@@ -88,13 +93,29 @@ class Settings:
             "connect_timeout": self.connect_timeout,
             "inbox_prefix": self.inbox_prefix,
         }
-        return connect(self.servers, **own, **options)
+        async with AsyncExitStack() as stack:
+            try:
+                nc = await stack.enter_async_context(natsery.connect(self.servers, **own, **options))
+            except natsery.ConfigError as error:
+                raise renamed(error, self.names.get(error.field, error.field)) from None
+            yield nc
+
+    async def check(self) -> None:
+        """Check the settings without connecting.
+
+        Raises:
+            ConfigError: as for `connect`.
+        """
+        with anyio.CancelScope() as scope:
+            scope.cancel("only the check of the options is wanted")
+            async with self.connect("natsery"):
+                pass
 
     def as_environment(self) -> dict[str, str]:
-        """Environment variables that give a ``natsery`` command without options exactly these settings.
+        """Return environment variables that give a ``natsery`` command without options exactly these settings.
 
-        They go on top of those of this process, some of which they empty. Secrets are among them, which is why they are
-        not arguments: everybody can see those.
+        They are to be added to those of this process, some of which they replace with empty ones. They may hold secrets, which
+        must not be in arguments: every user of the machine can read those.
         """
         variables = {each.variable: "" for each in FIELDS if each.variable}
         for each in FIELDS:
@@ -116,13 +137,13 @@ def read_settings(
     context: str | None = None,
     no_context: bool = False,
 ) -> Settings:
-    """The settings that options, the environment and a context give together, in this order.
+    """Return the settings from options, the environment and a context, in this order of precedence.
 
     Args:
         arguments: options, by the fields of `Settings`.
         environment: environment variables.
         context: the context that an option names.
-        no_context: whether an option says to leave contexts alone.
+        no_context: whether an option says to ignore the selected context.
 
     Raises:
         CommandError: they cannot be combined, or the context cannot be read.
@@ -135,13 +156,13 @@ def read_settings(
         found = read_context(context or environment.get("NATS_CONTEXT"), contexts_folder(environment))
         if found is not None:
             sources.append(found)
-    return Settings(**merge(sources))
+    return Settings(**merge(sources), names=names_of(sources))
 
 
 def connection_options(command: Command) -> Command:
-    """Give a command the options of a connection; it gets them as one argument, ``settings``.
+    """Add the connection options to a command, which gets them as one argument, ``settings``.
 
-    With `ConnectingCommand` as its class, its help lists them apart.
+    A command of the class `ConnectingCommand` lists them under a separate heading.
     """
 
     @functools.wraps(command)
@@ -155,7 +176,7 @@ def connection_options(command: Command) -> Command:
     result: Any = with_settings
     for option in reversed(_options()):
         result = option(result)
-    return result  # type: ignore[no-any-return]  # click's decorators return what they are given
+    return result  # type: ignore[no-any-return]  # click's decorators return what they decorate
 
 
 _OPTION_KEYS: Final = tuple(each.key for each in FIELDS if each.option)
@@ -172,15 +193,15 @@ def _options() -> list[Callable[[Any], Any]]:
             metavar="URL",
             help=f"A server; repeatable ($NATS_URL). [default: {DEFAULT_SERVER}]",
         ),
-        option("--user", metavar="NAME", help="User, or token if without password ($NATS_USER)."),
-        option("--password", metavar="TEXT", help="Its password; safer in $NATS_PASSWORD."),
+        option("--user", metavar="NAME", help="User; without a password, a token ($NATS_USER)."),
+        option("--password", metavar="TEXT", help="The user's password; safer in $NATS_PASSWORD."),
         option("--token", metavar="TEXT", help="Token; safer in $NATS_TOKEN."),
         option("--creds", "credentials", metavar="FILE", help="Credentials file ($NATS_CREDS)."),
         option("--nkey", metavar="FILE", help="File with an nkey's seed ($NATS_NKEY)."),
         option("--tls", is_flag=True, help="Connect with TLS only ($NATSERY_TLS)."),
-        option("--tls-ca", "--tlsca", "tls_ca", metavar="FILE", help="Authority to trust, and TLS only ($NATS_CA)."),
+        option("--tls-ca", "--tlsca", "tls_ca", metavar="FILE", help="Authorities to trust, and TLS only ($NATS_CA)."),
         option("--tls-cert", "--tlscert", "tls_cert", metavar="FILE", help="Certificate to show ($NATS_CERT)."),
-        option("--tls-key", "--tlskey", "tls_key", metavar="FILE", help="Its key ($NATS_KEY)."),
+        option("--tls-key", "--tlskey", "tls_key", metavar="FILE", help="The certificate's key ($NATS_KEY)."),
         option(
             "--tls-first",
             "--tlsfirst",
@@ -207,5 +228,5 @@ def _options() -> list[Callable[[Any], Any]]:
         option(
             "--context", "context_name", metavar="NAME", help="Context of the nats command, or a file ($NATS_CONTEXT)."
         ),
-        option("--no-context", is_flag=True, help="Leave the selected context alone."),
+        option("--no-context", is_flag=True, help="Ignore the selected context."),
     ]

@@ -1,4 +1,4 @@
-"""What options, environment and context say of a connection, and what counts where they differ."""
+"""The sources of connection settings (options, environment, context), and how they are merged."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, final
 
-from ..._adr32 import check_subject
-from ..._config import check_seconds
-from ..._errors import ConfigError
-from ..._protocol._addresses import read_address
+import natsery
+
+from .._argument_checks import check_subject
 from .._exit_codes import CommandError, Exit
 
 
 @final
 class Field(NamedTuple):
-    """One thing that can be said, and what it is called in each source; empty where it cannot be said there."""
+    """A setting, and its name in each source; ``""`` for a source that cannot have it."""
 
     key: str
-    """As `Settings` has it."""
+    """Its name in `Settings`."""
     option: str = ""
     variable: str = ""
     context: str = ""
@@ -44,11 +43,11 @@ FIELDS: Final = (
     Field("socks_proxy", "", "NATS_SOCKS_PROXY", "socks_proxy"),
     Field("windows_cert_store", "", "", "windows_cert_store"),
 )
-"""All that natsery reads. Variables are those of the ``nats`` command where it has one."""
+"""All settings that natsery reads, with the variables of the ``nats`` command where it has one."""
 
-_SINGLE: Final = ("servers", "tls", "tls_ca", "tls_first", "connect_timeout", "inbox_prefix", "prefix")
-_WAYS: Final = ("user", "credentials", "nsc", "nkey", "jwt", "token")
-"""Ways to log in, in the order in which the ``nats`` command prefers them if a context has several."""
+_INDEPENDENT: Final = ("servers", "tls", "tls_ca", "tls_first", "connect_timeout", "inbox_prefix", "prefix")
+_LOGIN_METHODS: Final = ("user", "credentials", "nsc", "nkey", "jwt", "token")
+"""The order in which the ``nats`` command prefers them if a context has several."""
 
 _UNSUPPORTED: Final = {
     "jwt": "a JWT on its own is not supported; a credentials file is",
@@ -64,12 +63,12 @@ _FALSE: Final = ("0", "false", "no", "off")
 @final
 @dataclass(frozen=True)
 class Source:
-    """What one source says.
+    """The settings from one source.
 
     Attributes:
-        values: what it says, by field; what it does not name is left out.
-        names: what it calls each field, for errors.
-        is_strict: whether two ways to log in are a mistake here; a context may well have several.
+        values: the settings that it has, by key.
+        names: its name for each setting, for errors.
+        is_strict: whether two login methods are an error; a context may have several.
     """
 
     values: Mapping[str, Any] = field(repr=False)
@@ -78,13 +77,12 @@ class Source:
 
     @property
     def has_login_in_url(self) -> bool:
-        """Whether a server's URL says who connects."""
-        addresses = map(read_address, self.values.get("servers", ()))
-        return any(address.user is not None or address.token is not None for address in addresses)
+        """Whether a server's URL has a user or a token."""
+        return any("@" in url for url in self.values.get("servers", ()))
 
 
 def options_source(arguments: Mapping[str, Any]) -> Source:
-    """What the command line says: fields as click has them, ``None``, false and empty ones being left out.
+    """Return the settings from the command line; ``None``, false and empty arguments are left out.
 
     Raises:
         ConfigError: a value breaks a rule; it names the option.
@@ -94,7 +92,7 @@ def options_source(arguments: Mapping[str, Any]) -> Source:
 
 
 def environment_source(environment: Mapping[str, str]) -> Source:
-    """What environment variables say; one that is empty counts as one that is not there.
+    """Return the settings from environment variables; empty ones are left out.
 
     Raises:
         ConfigError: a value breaks a rule; it names the variable.
@@ -109,47 +107,50 @@ def environment_source(environment: Mapping[str, str]) -> Source:
     return _source(given, names)
 
 
-def context_source(given: Mapping[str, Any], where: str) -> Source:
-    """What a context says; ``given`` has its own names for things, and ``where`` is what errors call it.
+def context_source(fields: Mapping[str, Any], where: str) -> Source:
+    """Return the settings from a context's fields; errors call the context ``where``.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the context.
     """
     names = {each.key: f"{each.context} of {where}" for each in FIELDS if each.context}
-    found = {each.key: given[each.context] for each in FIELDS if each.context and _is_given(given.get(each.context))}
+    found = {each.key: fields[each.context] for each in FIELDS if each.context and _is_given(fields.get(each.context))}
     for key, value in found.items():
         expected = bool if key == "tls_first" else str
         if not isinstance(value, expected):
-            # What is wrong with a secret may be a secret itself, so only its type is shown.
-            raise ConfigError(names[key], type(value).__name__, f"must be a {expected.__name__}")
+            # The value may be a secret, so only its type is shown.
+            raise natsery.ConfigError(names[key], type(value).__name__, f"must be a {expected.__name__}")
     return _source(found, names, is_strict=False)
 
 
 def merge(sources: Sequence[Source]) -> dict[str, Any]:
-    """The fields of `Settings` that sources say, each from the first source that says it.
+    """Return fields of `Settings`, each from the first source that has it.
 
-    How to log in is taken as a whole: a token from the command line replaces the user and password of a context. A
-    password may be given apart from its user, such as by the environment. A certificate and its key come together.
+    A login is taken as a whole: a token from the command line replaces the user and password of a context. Only a password
+    may come from another source than its user, such as the environment. A certificate and its key come from one source.
 
     Raises:
-        CommandError: what is said cannot be combined, or is not supported.
+        CommandError: settings cannot be combined, or are not supported.
     """
     merged: dict[str, Any] = {}
     for source in reversed(sources):
-        merged.update({key: source.values[key] for key in _SINGLE if key in source.values})
+        merged.update({key: source.values[key] for key in _INDEPENDENT if key in source.values})
     _refuse_unsupported(sources)
     return {**merged, **_login(sources), **_certificate(sources)}
+
+
+def names_of(sources: Sequence[Source]) -> dict[str, str]:
+    """Return the name of each setting in the first source that has it."""
+    return {key: source.names[key] for source in reversed(sources) for key in _INDEPENDENT if key in source.values}
 
 
 def _source(given: Mapping[str, Any], names: Mapping[str, str], *, is_strict: bool = True) -> Source:
     values = {**given}
     if "servers" in values:
-        values["servers"] = _read_servers(names["servers"], values["servers"])
+        values["servers"] = _split_servers(values["servers"])
     for key in ("prefix", "inbox_prefix"):
         if key in values:
-            check_subject(names[key], values[key], wildcards=False)
-    if "connect_timeout" in values:
-        check_seconds(names["connect_timeout"], values["connect_timeout"], zero=False, infinite=True)
+            check_subject(names[key], values[key])
     return Source({key: value for key, value in values.items() if _is_given(value)}, names, is_strict)
 
 
@@ -157,20 +158,14 @@ def _is_given(value: object) -> bool:
     return value is not None and value is not False and value not in ("", ())
 
 
-def _read_servers(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+def _split_servers(given: str | Iterable[str]) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
-    servers = tuple(url.strip() for text in texts for url in text.split(",") if url.strip())
-    for url in servers:
-        try:
-            read_address(url)
-        except ConfigError as error:
-            raise ConfigError(name, error.value, error.reason) from None
-    return servers
+    return tuple(url.strip() for text in texts for url in text.split(",") if url.strip())
 
 
 def _read_switch(name: str, text: str) -> bool:
     if text.lower() not in (*_TRUE, *_FALSE):
-        raise ConfigError(name, text, "must be 1 or 0")
+        raise natsery.ConfigError(name, text, "must be 1 or 0")
     return text.lower() in _TRUE
 
 
@@ -178,7 +173,7 @@ def _read_number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(name, text, "must be a number") from None
+        raise natsery.ConfigError(name, text, "must be a number") from None
 
 
 def _refuse_unsupported(sources: Sequence[Source]) -> None:
@@ -190,14 +185,20 @@ def _refuse_unsupported(sources: Sequence[Source]) -> None:
 
 def _login(sources: Sequence[Source]) -> dict[str, Any]:
     for index, source in enumerate(sources):
-        ways = [way for way in _WAYS if way in source.values or (way == "user" and "password" in source.values)]
-        if len(ways) > 1 and source.is_strict:
-            first, second, *_ = (way if way in source.values else "password" for way in ways)
+        methods = [
+            method
+            for method in _LOGIN_METHODS
+            if method in source.values or (method == "user" and "password" in source.values)
+        ]
+        if len(methods) > 1 and source.is_strict:
+            first, second, *_ = (method if method in source.values else "password" for method in methods)
             raise CommandError(f"{source.names[first]} and {source.names[second]} cannot be given together", Exit.USAGE)
-        for way in ways:
-            if way in _UNSUPPORTED:
-                raise CommandError(f"{source.names[way]}: {_UNSUPPORTED[way]}", Exit.USAGE)
-            login = {way: source.values[way]} if way != "user" else _user_and_password(source, sources[index + 1 :])
+        for method in methods:
+            if method in _UNSUPPORTED:
+                raise CommandError(f"{source.names[method]}: {_UNSUPPORTED[method]}", Exit.USAGE)
+            if method != "user":
+                return {method: source.values[method]}
+            login = _user_and_password(source, sources[index + 1 :])
             if login:
                 return login
         if source.has_login_in_url:
@@ -206,10 +207,10 @@ def _login(sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def _user_and_password(source: Source, lower: Sequence[Source]) -> dict[str, Any]:
-    """A user and a password, of which the source has at least one; empty if it has a password for nobody."""
+    """Return the user and password of a source that has at least one of them; nothing if no source has the user."""
     user, password = source.values.get("user"), source.values.get("password")
     if password is None:
-        # One that comes with a user of its own is not this user's.
+        # A source that has a user has that user's password.
         others = (each.values for each in lower if "user" not in each.values)
         password = next((each["password"] for each in others if "password" in each), None)
     if user is None:
@@ -217,7 +218,7 @@ def _user_and_password(source: Source, lower: Sequence[Source]) -> dict[str, Any
     if user is not None and password is not None:
         return {"user": user, "password": password}
     if user is not None:
-        if source.is_strict:  # for the ``nats`` command as well
+        if source.is_strict:  # as the ``nats`` command does
             return {"token": user}
         raise CommandError(f"{source.names['user']}: has no password beside it", Exit.USAGE)
     if source.names["password"].startswith("--"):

@@ -1,4 +1,4 @@
-"""``natsery ls``, ``ping`` and ``info``: which services there are."""
+"""``natsery ls``, ``ping`` and ``info``: show which services there are."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ from itertools import groupby
 import anyio
 import click
 
-from ..._client._collection import EndReason
-from ..._client._service_client import ServiceClient
-from ..._responses import ServiceInfo
+import natsery
+
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import Exit
 from .._format import format_duration
-from .._output import Column, say, show_json, show_table
+from .._output import Column, print_line, show_json, show_table
 from .._runner import run_async
-from ._question import Question, ask, finish, json_option, question_options, show_replies
+from ._query import Query, finish, json_option, query_options, run_query, show_replies
 
 
 @click.command(cls=ConnectingCommand)
-@question_options
+@query_options
 @json_option
 @connection_options
-def ls(settings: Settings, question: Question, *, as_json: bool) -> Exit:
+def ls(settings: Settings, query: Query, *, as_json: bool) -> Exit:
     """List the services, or the instances of the service NAME."""
-    infos = run_async(ask, settings, "INFO", question)
+    infos = run_async(run_query, settings, "INFO", query)
     if as_json:
         show_replies(infos)
     elif infos:
-        _show_services(infos) if question.name is None else _show_instances(infos)
-    return finish(infos, len(infos), question)
+        _show_services(infos) if query.name is None else _show_instances(infos)
+    return finish(infos, len(infos), query)
 
 
-def _show_services(infos: Sequence[ServiceInfo]) -> None:
+def _show_services(infos: Sequence[natsery.ServiceInfo]) -> None:
     rows = []
     for name, group in groupby(infos, key=lambda each: each.name):
         members = list(group)
@@ -60,7 +59,7 @@ def _show_services(infos: Sequence[ServiceInfo]) -> None:
     )
 
 
-def _show_instances(infos: Sequence[ServiceInfo]) -> None:
+def _show_instances(infos: Sequence[natsery.ServiceInfo]) -> None:
     show_table(
         (
             Column("Service", style="bold cyan"),
@@ -74,24 +73,24 @@ def _show_instances(infos: Sequence[ServiceInfo]) -> None:
 
 
 @click.command(cls=ConnectingCommand)
-@question_options
+@query_options
 @json_option
 @connection_options
-def ping(settings: Settings, question: Question, *, as_json: bool) -> Exit:
-    """Ask who is there, and show how long each answer took.
+def ping(settings: Settings, query: Query, *, as_json: bool) -> Exit:
+    """Ping services, and show how long each answer took.
 
     Asks all services, those with a NAME, or the instance of it with an ID.
     """
-    return run_async(_ping, settings, question, as_json)
+    return run_async(_ping, settings, query, as_json)
 
 
-async def _ping(settings: Settings, question: Question, as_json: bool) -> Exit:
+async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
     async with settings.connect("natsery ping") as nc:
-        client = ServiceClient(nc, prefix=settings.prefix)
-        begun = anyio.current_time()
-        async with client.discover("PING", **question.arguments()) as replies:
-            found = [(each, round((anyio.current_time() - begun) * 1e9)) async for each in replies]
-        if not found and replies.ended is not EndReason.NO_RESPONDERS:
+        client = natsery.ServiceClient(nc, prefix=settings.prefix)
+        start = anyio.current_time()
+        async with client.discover("PING", **query.arguments()) as replies:
+            found = [(each, round((anyio.current_time() - start) * 1e9)) async for each in replies]
+        if not found and replies.ended is not natsery.EndReason.NO_RESPONDERS:
             await check_server(nc)
     if as_json:
         show_json([{**each.to_dict(), "rtt": nanoseconds} for each, nanoseconds in found])
@@ -105,38 +104,38 @@ async def _ping(settings: Settings, question: Question, as_json: bool) -> Exit:
             ),
             [(each.name, each.version, each.id, format_duration(nanoseconds)) for each, nanoseconds in found],
         )
-    return finish(replies, len(found), question)
+    return finish(replies, len(found), query)
 
 
 @click.command(cls=ConnectingCommand, short_help="Show what services are and offer.")
-@question_options
+@query_options
 @json_option
 @connection_options
-def info(settings: Settings, question: Question, *, as_json: bool) -> Exit:
+def info(settings: Settings, query: Query, *, as_json: bool) -> Exit:
     """Show what services are and offer: endpoints, subjects, metadata.
 
     Asks all services, those with a NAME, or the instance of it with an ID.
     """
-    infos = run_async(ask, settings, "INFO", question)
+    infos = run_async(run_query, settings, "INFO", query)
     if as_json:
         show_replies(infos)
     else:
         for index, each in enumerate(infos):
             if index:
-                say()
+                print_line()
             _show_info(each)
-    return finish(infos, len(infos), question)
+    return finish(infos, len(infos), query)
 
 
-def _show_info(info: ServiceInfo) -> None:
-    say(f"{info.name} {info.version}")
-    say(f"  Instance     {info.id}")
+def _show_info(info: natsery.ServiceInfo) -> None:
+    print_line(f"{info.name} {info.version}")
+    print_line(f"  Instance     {info.id}")
     if info.description:
-        say(f"  Description  {info.description}")
+        print_line(f"  Description  {info.description}")
     if info.metadata:
-        say(f"  Metadata     {_metadata_text(info.metadata)}")
+        print_line(f"  Metadata     {_metadata_text(info.metadata)}")
     if not info.endpoints:
-        say("  No endpoints")
+        print_line("  No endpoints")
         return
     has_metadata = any(each.metadata for each in info.endpoints)
     show_table(

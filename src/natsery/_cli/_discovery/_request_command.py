@@ -1,4 +1,4 @@
-"""``natsery request``: calls a service."""
+"""``natsery request``: sends requests to a service."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from typing import Any
 import anyio
 import click
 
-from ..._adr32 import check_subject, service_error
-from ..._client._collection import EndReason
-from ..._client._service_client import ServiceClient
-from ..._errors import NoRespondersError, ServiceError
-from ..._message import Headers, Message
-from ..._native._native_connection import NativeConnection
+import natsery
+
+from .._argument_checks import check_subject
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import CommandError, Exit, line_of
-from .._format import counted, format_duration
-from .._output import complain, show_json
+from .._format import format_duration, pluralize
+from .._output import print_error, show_json
 from .._runner import run_async
 
 
@@ -50,7 +47,7 @@ from .._runner import run_async
     metavar="SECONDS",
     help="How long to wait for a reply.",
 )
-@click.option("--raw", is_flag=True, help="Print the reply's bytes and nothing else, not even a line's end.")
+@click.option("--raw", is_flag=True, help="Print the reply's bytes only, without a final newline.")
 @click.option("-v", "--verbose", is_flag=True, help="Show headers and times, on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print each reply as a JSON object, headers included.")
 @connection_options
@@ -70,37 +67,37 @@ def request(
 ) -> Exit:
     """Send DATA to SUBJECT and print the reply.
 
-    Without DATA, what is piped to stdin is sent; on a terminal, nothing.
+    Without DATA, the bytes from stdin are sent; none if stdin is a terminal.
 
     \b
       natsery request math.add 1+2
       natsery request math.add -H 'Trace: 7' < numbers.txt
 
-    An error reply goes to stderr as "Error: CODE: DESCRIPTION", and the exit status is 1; it is 4 if nobody listens on the
-    subject and 5 if no reply comes in time.
-    """  # noqa: D301  # click wants the character that \\b is
+    An error reply goes to stderr as "Error: CODE: DESCRIPTION", and the exit status is 1. It is 4 if nothing listens on the
+    subject, and 5 if no reply comes in time.
+    """  # noqa: D301  # click needs the character that \\b stands for
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
-    check_subject("SUBJECT", subject, wildcards=False)
-    call = _Call(subject, _payload(data, path), _headers(header_lines), count, replies, timeout)
-    show = _Show(raw=raw, verbose=verbose, as_json=as_json)
-    return run_async(call.run, settings, show)
+    check_subject("SUBJECT", subject)
+    sender = _Sender(subject, _payload(data, path), _headers(header_lines), count, replies, timeout)
+    printer = _ReplyPrinter(raw=raw, verbose=verbose, as_json=as_json)
+    return run_async(sender.run, settings, printer)
 
 
-class _Show:
-    """How replies are printed."""
+class _ReplyPrinter:
+    """Prints replies as the options say."""
 
     def __init__(self, *, raw: bool, verbose: bool, as_json: bool) -> None:
         self._raw = raw
         self._verbose = verbose
         self._as_json = as_json
 
-    def reply(self, reply: Message, seconds: float) -> None:
+    def reply(self, reply: natsery.Message, seconds: float) -> None:
         """Print a reply."""
         if self._verbose:
-            complain(f"{counted(len(reply.data), 'byte')} in {format_duration(seconds * 1e9)}")
+            print_error(f"{pluralize(len(reply.data), 'byte')} in {format_duration(seconds * 1e9)}")
             for name, value in reply.headers.multi_items():
-                complain(f"{name}: {value}")
+                print_error(f"{name}: {value}")
         if self._as_json:
             show_json(_as_json(reply))
             return
@@ -108,22 +105,24 @@ class _Show:
         sys.stdout.buffer.write(reply.data + end)
         sys.stdout.buffer.flush()
 
-    def error(self, error: ServiceError, reply: Message, seconds: float) -> None:
-        """Print an error reply: its code and description to stderr, with what it carries."""
+    def error(self, error: natsery.ServiceError, reply: natsery.Message, seconds: float) -> None:
+        """Print an error reply: its code, description and payload to stderr."""
         if self._as_json:
             self.reply(reply, seconds)
-        complain(f"Error: {error.code}: {error.description}")
+        print_error(f"Error: {error.code}: {error.description}")
         if error.data and not self._as_json:
-            complain(error.data.decode(errors="replace"))
+            print_error(error.data.decode(errors="replace"))
         if self._verbose and not self._as_json:
             for name, value in reply.headers.multi_items():
-                complain(f"{name}: {value}")
+                print_error(f"{name}: {value}")
 
 
-class _Call:
-    """A request, sent as often as was asked for."""
+class _Sender:
+    """Sends a request, once or more often."""
 
-    def __init__(self, subject: str, data: bytes, headers: Headers, count: int, replies: int, timeout: float) -> None:
+    def __init__(
+        self, subject: str, data: bytes, headers: natsery.Headers, count: int, replies: int, timeout: float
+    ) -> None:
         self._subject = subject
         self._data = data
         self._headers = headers
@@ -131,47 +130,46 @@ class _Call:
         self._replies = replies
         self._timeout = timeout
 
-    async def run(self, settings: Settings, show: _Show) -> Exit:
-        """Send it and print what comes."""
+    async def run(self, settings: Settings, printer: _ReplyPrinter) -> Exit:
+        """Send the requests, print the replies, and return the exit status."""
         statuses: list[Exit] = []
         times: list[float] = []
         async with settings.connect("natsery request") as nc:
             for _ in range(self._count):
-                begun = anyio.current_time()
+                start = anyio.current_time()
                 try:
-                    statuses.append(await self._send(nc, show, begun))
+                    statuses.append(await self._send(nc, printer, start))
                 except CommandError as error:
                     if self._count == 1:
                         raise
                     error.show()
                     statuses.append(Exit(error.exit_code))
-                times.append(anyio.current_time() - begun)
+                times.append(anyio.current_time() - start)
         if self._count > 1:
             failed = sum(status is not Exit.OK for status in statuses)
             mean = sum(times) / len(times)
-            complain(
-                f"{self._count} requests, {failed} failed; shortest {_readable(min(times))}, mean {_readable(mean)}, "
-                f"longest {_readable(max(times))}"
+            print_error(
+                f"{self._count} requests, {failed} failed; shortest {_format_seconds(min(times))}, mean {_format_seconds(mean)}, "
+                f"longest {_format_seconds(max(times))}"
             )
         return next((status for status in statuses if status is not Exit.OK), Exit.OK)
 
-    async def _send(self, nc: NativeConnection, show: _Show, begun: float) -> Exit:
+    async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         status: Exit | None = None
-        async with ServiceClient(nc).request_many(
+        async with natsery.ServiceClient(nc).request_many(
             self._subject, self._data, headers=self._headers, wait=self._timeout, count=self._replies
         ) as replies:
             async for reply in replies:
-                seconds = anyio.current_time() - begun
-                error = service_error(reply.data, reply.headers)
+                seconds = anyio.current_time() - start
+                error = natsery.ServiceError.from_message(reply)
                 if error is None:
-                    show.reply(reply, seconds)
+                    printer.reply(reply, seconds)
                     status = status or Exit.OK
                 else:
-                    show.error(error, reply, seconds)
+                    printer.error(error, reply, seconds)
                     status = Exit.FAILED
-        if status is None and replies.ended is EndReason.NO_RESPONDERS:
-            nobody = NoRespondersError(self._subject)
-            raise CommandError(line_of(nobody), Exit.NOBODY)
+        if status is None and replies.ended is natsery.EndReason.NO_RESPONDERS:
+            raise CommandError(line_of(natsery.NoRespondersError(self._subject)), Exit.NOT_FOUND)
         if status is None:
             await check_server(nc)
             raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)
@@ -180,7 +178,7 @@ class _Call:
 
 def _payload(data: str | None, path: Path | None) -> bytes:
     if data is not None:
-        # What the shell gave that is not UTF-8 is sent as it was given.
+        # Bytes of the command line that are not UTF-8 are sent as they are.
         return data.encode(errors="surrogateescape")
     if path is not None and str(path) != "-":
         return path.read_bytes()
@@ -189,19 +187,22 @@ def _payload(data: str | None, path: Path | None) -> bytes:
     return b""
 
 
-def _headers(lines: tuple[str, ...]) -> Headers:
+def _headers(lines: tuple[str, ...]) -> natsery.Headers:
     pairs = []
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
             raise click.BadParameter(f"{line!r} is not of the form 'NAME: VALUE'", param_hint="--header")
         pairs.append((name.strip(), value.strip()))
-    return Headers(pairs)
+    try:
+        return natsery.Headers(pairs)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--header") from None
 
 
-def _as_json(reply: Message) -> dict[str, Any]:
-    """A reply as JSON: its payload as text where it is UTF-8, in base64 where it is not."""
-    error = service_error(reply.data, reply.headers)
+def _as_json(reply: natsery.Message) -> dict[str, Any]:
+    """Return a reply as JSON, with its payload as text if it is UTF-8, otherwise in base64."""
+    error = natsery.ServiceError.from_message(reply)
     result: dict[str, Any] = {"subject": reply.subject, "headers": reply.headers.multi_items()}
     try:
         result["data"] = reply.data.decode()
@@ -212,5 +213,5 @@ def _as_json(reply: Message) -> dict[str, Any]:
     return result
 
 
-def _readable(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return format_duration(seconds * 1e9)

@@ -1,4 +1,4 @@
-"""``natsery stats``: what services have done, summed over their instances."""
+"""``natsery stats``: shows the statistics of services, summed over their instances."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from datetime import datetime
 
 import click
 
-from ..._responses import ServiceStats
+import natsery
+
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import Exit
-from .._format import counted, format_age, format_count, format_duration, format_rate, now
-from .._output import Column, say, show_table
+from .._format import format_age, format_count, format_duration, format_rate, now, pluralize
+from .._output import Column, print_line, show_table
 from .._runner import run_async
-from ._question import Question, ask, finish, json_option, question_options, show_replies
-from ._totals import EndpointKey, count_of, endpoint_key, sum_stats
+from ._query import Query, finish, json_option, query_options, run_query, show_replies
+from ._totals import EndpointKey, clamp_count, endpoint_key, sum_stats
 
 _COLUMNS = (
     Column("  Endpoint", style="cyan"),
@@ -29,45 +30,45 @@ _COLUMNS = (
 
 
 @click.command(cls=ConnectingCommand)
-@question_options
-@click.option("--each", is_flag=True, help="Show every instance by itself instead of the sums.")
+@query_options
+@click.option("--each", is_flag=True, help="Show each instance instead of the sums.")
 @json_option
 @connection_options
-def stats(settings: Settings, question: Question, *, each: bool, as_json: bool) -> Exit:
+def stats(settings: Settings, query: Query, *, each: bool, as_json: bool) -> Exit:
     """Show what services have done: requests, errors, rates, times.
 
     Asks all services, those with a NAME, or the instance of it with an ID, and sums per service and per endpoint. The rate
-    is that since an instance started or was reset, the average is the mean time that a request takes, and the last error
-    is that of the instance with the most errors.
+    counts from the start or reset of each instance, the average is the mean time of a request, and the last error is that of
+    the instance with the most errors.
     """
-    replies = run_async(ask, settings, "STATS", question)
+    replies = run_async(run_query, settings, "STATS", query)
     if as_json:
         show_replies(replies)
     else:
         for index, group in enumerate([reply] for reply in replies) if each else enumerate(_by_name(replies)):
             if index:
-                say()
+                print_line()
             _show(group, now())
-    return finish(replies, len(replies), question)
+    return finish(replies, len(replies), query)
 
 
-def _by_name(replies: Sequence[ServiceStats]) -> list[list[ServiceStats]]:
+def _by_name(replies: Sequence[natsery.ServiceStats]) -> list[list[natsery.ServiceStats]]:
     names = dict.fromkeys(each.name for each in replies)
     return [[each for each in replies if each.name == name] for name in names]
 
 
-def _show(instances: Sequence[ServiceStats], moment: datetime) -> None:
-    """Print what a service has done, or one of its instances."""
+def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
+    """Print the statistics of a service, or of one of its instances."""
     (totals,) = sum_stats(instances)
     rates = _rates(instances, moment)
-    who = f"instance {instances[0].id}" if len(instances) == 1 else counted(len(instances), "instance")
-    say(f"{totals.name} {', '.join(totals.versions)}")
-    say(f"  {who}, up {format_age(totals.started, moment)}")
-    done = [counted(totals.num_requests, "request"), counted(totals.num_errors, "error")]
+    instance_text = f"instance {instances[0].id}" if len(instances) == 1 else pluralize(len(instances), "instance")
+    print_line(f"{totals.name} {', '.join(totals.versions)}")
+    print_line(f"  {instance_text}, up {format_age(totals.started, moment)}")
+    done = [pluralize(totals.num_requests, "request"), pluralize(totals.num_errors, "error")]
     if totals.num_requests:
         average = format_duration(totals.average_processing_time)
         done += [format_rate(sum(rates.values())), f"{average} on average"]
-    say(f"  {', '.join(done)}")
+    print_line(f"  {', '.join(done)}")
     if totals.endpoints:
         show_table(
             _COLUMNS,
@@ -86,13 +87,13 @@ def _show(instances: Sequence[ServiceStats], moment: datetime) -> None:
         )
 
 
-def _rates(instances: Sequence[ServiceStats], moment: datetime) -> dict[EndpointKey, float]:
-    """Requests a second of every endpoint, each instance counted over its own time."""
+def _rates(instances: Sequence[natsery.ServiceStats], moment: datetime) -> dict[EndpointKey, float]:
+    """Return the requests per second of every endpoint: the sum over its instances, each since its own start."""
     rates: dict[EndpointKey, float] = {}
     for instance in instances:
-        # A clock that is ahead of ours, or an instance of this moment, must not give rates out of proportion.
+        # At least a second, for an instance that has just started, or whose clock is ahead of this one.
         seconds = max((moment - instance.started).total_seconds(), 1.0)
         for each in instance.endpoints:
             key = endpoint_key(each)
-            rates[key] = rates.get(key, 0) + count_of(each.num_requests) / seconds
+            rates[key] = rates.get(key, 0) + clamp_count(each.num_requests) / seconds
     return rates

@@ -1,4 +1,4 @@
-"""What the instances of each service have done together: the sums of their STATS."""
+"""Sums the statistics of a service's instances."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias, final
 
-from ..._responses import EndpointStats, ServiceStats
+import natsery
 
 LARGEST_COUNT: Final = 2**64 - 1
-"""The largest counter that any implementation can have meant."""
+"""The largest counter of any implementation."""
 
 EndpointKey: TypeAlias = "tuple[str, str, str]"
-"""Name, subject and queue group: what makes the endpoints of several instances the same one."""
+"""Name, subject and queue group; endpoints of several instances are the same one if these are equal."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EndpointTotals:
-    """An endpoint of a service, over all instances that have it.
+    """The sums of an endpoint over all instances that have it.
 
     Attributes:
-        instances: how many have it.
+        instances: the number of instances that have it.
         processing_time: in nanoseconds.
-        average_processing_time: ``processing_time // num_requests``, in nanoseconds, 0 for none: every request weighs the
-            same, not every instance.
-        last_error: that of the instance with the most errors here, the first of them if several have as many. STATS do not
-            tell when an error was, so the latest of all cannot be found. ``""`` if there was none.
+        average_processing_time: ``processing_time // num_requests``, in nanoseconds; 0 without requests.
+        last_error: that of the instance with the most errors here, of the first of them if several have as many; ``""`` if
+            there was none. STATS do not tell when an error was, so that the latest of all is unknown.
     """
 
     name: str
@@ -44,16 +43,16 @@ class EndpointTotals:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ServiceTotals:
-    """A service, over all its instances and endpoints.
+    """The sums of a service over all its instances and endpoints.
 
     Attributes:
         versions: every version that runs, sorted as text.
-        instances: how many answered.
-        endpoints: in the order in which the instances tell of them.
+        instances: the number of instances that answered.
+        endpoints: in the order of the instances' replies.
         processing_time: in nanoseconds.
-        average_processing_time: as that of `EndpointTotals`.
+        average_processing_time: as in `EndpointTotals`.
         last_error: that of the endpoint with the most errors, chosen as in `EndpointTotals`.
-        started: the earliest start or reset among the instances; one in year 1 only if none told a better one.
+        started: the earliest start or reset of an instance, with the year 1 for unknown only if it is unknown for all.
     """
 
     name: str
@@ -68,30 +67,30 @@ class ServiceTotals:
     started: datetime
 
 
-def sum_stats(stats: Iterable[ServiceStats]) -> list[ServiceTotals]:
-    """The totals of each service, sorted by name.
+def sum_stats(stats: Iterable[natsery.ServiceStats]) -> list[ServiceTotals]:
+    """Return the totals of each service, sorted by name.
 
-    An instance that occurs again is counted once, with what it said first. Counters that cannot be meant, negative ones for
-    example, count as the nearest that can.
+    Of several replies of an instance the first one counts. Counters outside their range, such as negative ones, count as the
+    nearest value inside it.
     """
-    services: dict[str, dict[str, ServiceStats]] = {}
+    services: dict[str, dict[str, natsery.ServiceStats]] = {}
     for each in stats:
         services.setdefault(each.name, {}).setdefault(each.id, each)
     return [_sum_service(name, list(instances.values())) for name, instances in sorted(services.items())]
 
 
-def count_of(value: int) -> int:
-    """A counter as its author can have meant it."""
+def clamp_count(value: int) -> int:
+    """Return the nearest value in the range of a counter."""
     return min(max(value, 0), LARGEST_COUNT)
 
 
-def endpoint_key(stats: EndpointStats) -> EndpointKey:
-    """What makes an endpoint the same one in several instances."""
+def endpoint_key(stats: natsery.EndpointStats) -> EndpointKey:
+    """Return the key that an endpoint has in all instances."""
     return stats.name, stats.subject, stats.queue_group
 
 
-def _sum_service(name: str, instances: list[ServiceStats]) -> ServiceTotals:
-    found: dict[EndpointKey, list[EndpointStats]] = {}
+def _sum_service(name: str, instances: list[natsery.ServiceStats]) -> ServiceTotals:
+    found: dict[EndpointKey, list[natsery.EndpointStats]] = {}
     having: dict[EndpointKey, int] = {}
     for instance in instances:
         for stats in instance.endpoints:
@@ -115,17 +114,17 @@ def _sum_service(name: str, instances: list[ServiceStats]) -> ServiceTotals:
     )
 
 
-def _sum_endpoint(key: EndpointKey, instances: int, parts: list[EndpointStats]) -> EndpointTotals:
+def _sum_endpoint(key: EndpointKey, instances: int, parts: list[natsery.EndpointStats]) -> EndpointTotals:
     name, subject, queue_group = key
-    num_requests = sum(count_of(each.num_requests) for each in parts)
-    processing_time = sum(count_of(each.processing_time) for each in parts)
+    num_requests = sum(clamp_count(each.num_requests) for each in parts)
+    processing_time = sum(clamp_count(each.processing_time) for each in parts)
     return EndpointTotals(
         name=name,
         subject=subject,
         queue_group=queue_group,
         instances=instances,
         num_requests=num_requests,
-        num_errors=sum(count_of(each.num_errors) for each in parts),
+        num_errors=sum(clamp_count(each.num_errors) for each in parts),
         processing_time=processing_time,
         average_processing_time=_average(processing_time, num_requests),
         last_error=_worst_error((each.num_errors, each.last_error) for each in parts),
@@ -137,5 +136,5 @@ def _average(processing_time: int, num_requests: int) -> int:
 
 
 def _worst_error(errors: Iterable[tuple[int, str]]) -> str:
-    """The text that goes with the largest number of errors, among those that have one."""
+    """Return the text with the largest number of errors, ``""`` if there is no text."""
     return max((each for each in errors if each[1]), key=lambda each: each[0], default=(0, ""))[1]

@@ -1,1 +1,1 @@
-"""``natsery run``: serves a module's services, in one process or under a supervisor."""
+"""``natsery run``: serves the services of a module, in one process or under a supervisor."""

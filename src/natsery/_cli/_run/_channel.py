@@ -1,4 +1,4 @@
-"""The line between a supervisor and a worker: who hangs up is gone."""
+"""The socket between a supervisor and a worker: each sees it close when the other has ended."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, final
 import anyio
 
 MAX_BYTES = 65_536
-"""What is read at a time, and the longest line that is kept."""
+"""How much is read at a time, and how much of an unfinished line is kept."""
 
 
 @final
 class Channel:
-    """One end of a socket that carries a JSON object a line, until its block ends.
+    """One end of a socket that carries one JSON object per line, as a context manager that closes it.
 
-    The other end sees it close when this process ends, however that comes.
+    The other end sees it close when this process ends, for whatever reason.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -28,20 +28,20 @@ class Channel:
         self._socket = end
         self._unread = b""
 
-    def tell(self, **facts: Any) -> None:
-        """Send facts, such as ``ready="on trio"``; if the other side is gone or does not read, they are lost."""
+    def send(self, **message: Any) -> None:
+        """Send a message such as ``ready="on trio"``. It is lost if the other end is closed or does not read."""
         with suppress(OSError):
-            self._socket.send(json.dumps(facts).encode() + b"\n")
+            self._socket.send(json.dumps(message).encode() + b"\n")
 
-    async def listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
-        """Call ``hear`` with what the other side tells, and return when it has hung up."""
+    async def receive(self, handle: Callable[[dict[str, Any]], None]) -> None:
+        """Call ``handle`` with each message, and return when the other end is closed."""
         is_open = True
         while is_open:
             await anyio.wait_readable(self._socket)
-            is_open = self.hear_rest(hear)
+            is_open = self.receive_available(handle)
 
-    def hear_rest(self, hear: Callable[[dict[str, Any]], None]) -> bool:
-        """Call ``hear`` with what the other side has told already; false if it has hung up since."""
+    def receive_available(self, handle: Callable[[dict[str, Any]], None]) -> bool:
+        """Call ``handle`` with each message that has arrived; return false if the other end is closed."""
         while True:
             try:
                 chunk = self._socket.recv(MAX_BYTES)
@@ -54,11 +54,11 @@ class Channel:
             *lines, unread = (self._unread + chunk).split(b"\n")
             self._unread = unread[:MAX_BYTES]
             for line in lines:
-                facts = None
+                message = None
                 with suppress(ValueError):
-                    facts = json.loads(line)
-                if isinstance(facts, dict):
-                    hear(facts)
+                    message = json.loads(line)
+                if isinstance(message, dict):
+                    handle(message)
 
     def __enter__(self) -> Channel:
         return self
@@ -69,15 +69,15 @@ class Channel:
         self.close()
 
     def close(self) -> None:
-        """Hang up. Safe twice."""
+        """Close this end. Safe twice."""
         self._socket.close()
 
 
 def channel_on_stdin() -> Channel:
-    """The line to the supervisor that started this process; what the process starts itself gets an empty stdin.
+    """Return the channel to the supervisor, which this process has as its stdin, and put an empty stdin in its place.
 
     Raises:
-        OSError: there is none.
+        OSError: stdin is not a socket.
     """
     end = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDONLY)

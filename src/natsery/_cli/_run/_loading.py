@@ -1,4 +1,4 @@
-"""Finds the services that a command line names: in a module, or in a file."""
+"""Loads the service configurations that a command line names, from a module or a file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..._config import ServiceConfig
+import natsery
+
 from .._exit_codes import CommandError, Exit
 
 DEFAULT_ATTRIBUTE = "config"
-"""Where a module has its configuration, unless the command line says otherwise."""
+"""The attribute of a module with its configuration if the command line names none."""
 
-OWN_FOLDER = str(Path(__file__).parents[2])
-"""Where natsery's own code is, whose frames say nothing to those who wrote the module."""
+NATSERY_FOLDER = str(Path(__file__).parents[2])
+"""The folder of natsery's code, whose frames are left out of the tracebacks of users' errors."""
 
 
-def load(target: str) -> tuple[ServiceConfig, ...]:
-    """The configurations that ``MODULE:CONFIG`` or ``FILE.py:CONFIG`` stands for; the current folder is on ``sys.path`` then.
+def load(target: str) -> tuple[natsery.ServiceConfig, ...]:
+    """Load the configurations that ``MODULE:CONFIG`` or ``FILE.py:CONFIG`` names, and put the current folder on ``sys.path``.
 
     Raises:
-        CommandError: there is no such module or attribute, it is no configuration, or the module raised.
+        CommandError: there is no such module or attribute, it is not a configuration, or the module raised.
     """
     where, attribute = split(target)
     module = _import(where)
@@ -35,11 +36,11 @@ def load(target: str) -> tuple[ServiceConfig, ...]:
             value = getattr(value, name)
         except AttributeError:
             raise _error(f"{where} has no attribute {attribute!r}{_hint(where, module)}") from None
-    if _can_be_called(value):
+    if _is_factory(value):
         value = _call(f"{where}:{attribute}", value)
     configs = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for config in configs:
-        if not isinstance(config, ServiceConfig):
+        if not isinstance(config, natsery.ServiceConfig):
             kind = "a class" if inspect.isclass(config) else f"of type {type(config).__name__}"
             raise _error(f"{where}:{attribute} is {kind}, not a natsery.ServiceConfig{_hint(where, module)}")
     if not configs:
@@ -48,18 +49,18 @@ def load(target: str) -> tuple[ServiceConfig, ...]:
 
 
 def split(target: str) -> tuple[str, str]:
-    """The module or file, and the attribute, that a target names."""
+    """Split a target into a module or file, and an attribute."""
     where, colon, attribute = target.rpartition(":")
     if not colon or "/" in attribute or "\\" in attribute:  # C:\calc.py has a colon too
         where, attribute = target, ""
     return where, attribute or DEFAULT_ATTRIBUTE
 
 
-def raised(target: str, error: BaseException, status: Exit) -> CommandError:
-    """What is said of an error of the user's own: its traceback, without the frames of natsery and the import system."""
+def user_error(target: str, error: BaseException, status: Exit) -> CommandError:
+    """Return the error for an exception of the user's code: its traceback without frames of natsery and the import system."""
     summary = traceback.TracebackException.from_exception(error)
     for each in _with_causes(summary):
-        each.stack[:] = [frame for frame in each.stack if not _is_inner(frame.filename)]
+        each.stack[:] = [frame for frame in each.stack if not _is_internal(frame.filename)]
     return CommandError(f"{target} raised:\n{''.join(summary.format()).rstrip()}", status)
 
 
@@ -70,12 +71,12 @@ def _with_causes(summary: traceback.TracebackException) -> Iterator[traceback.Tr
             yield from _with_causes(other)
 
 
-def _is_inner(filename: str) -> bool:
-    return filename.startswith((OWN_FOLDER, "<frozen ", "<string>")) or filename == importlib.__file__
+def _is_internal(filename: str) -> bool:
+    return filename.startswith((NATSERY_FOLDER, "<frozen ", "<string>")) or filename == importlib.__file__
 
 
 def _import(where: str) -> ModuleType:
-    name, folder = _place(where)
+    name, folder = _find(where)
     for each in (str(Path.cwd()), folder):
         if each not in sys.path:
             sys.path.insert(0, each)
@@ -83,18 +84,18 @@ def _import(where: str) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise raised(where, error, Exit.USAGE) from error
+            raise user_error(where, error, Exit.USAGE) from error
         raise _error(f"there is no module {error.name!r}") from None
     except (Exception, SystemExit) as error:
-        raise raised(where, error, Exit.USAGE) from error
+        raise user_error(where, error, Exit.USAGE) from error
     file = getattr(module, "__file__", None)
     if where.endswith(".py") and (file is None or Path(file).resolve() != Path(where).resolve()):
         raise _error(f"{where} cannot be imported: {name!r} is the name of another module ({file or 'built in'})")
     return module
 
 
-def _place(where: str) -> tuple[str, str]:
-    """The module's name, and the folder that has to be on ``sys.path`` for it."""
+def _find(where: str) -> tuple[str, str]:
+    """Return a module's name, and the folder that has to be on ``sys.path`` to import it."""
     if not where.endswith(".py"):
         if not all(part.isidentifier() for part in where.split(".")):
             raise _error(f"{where!r} is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py")
@@ -104,15 +105,15 @@ def _place(where: str) -> tuple[str, str]:
         raise _error(f"there is no file {where!r}")
     parts = [path.stem]
     folder = path.parent
-    # A file of a package is imported as one, so that its relative imports work.
+    # A file in a package is imported as a module of that package, so that its relative imports work.
     while (folder / "__init__.py").exists():
         parts.insert(0, folder.name)
         folder = folder.parent
     return ".".join(parts), str(folder)
 
 
-def _can_be_called(value: Any) -> bool:
-    """Whether it is a function that makes a configuration, and no class or handler."""
+def _is_factory(value: Any) -> bool:
+    """Return whether it can be called without arguments, and is not a class."""
     if not callable(value) or inspect.isclass(value):
         return False
     try:
@@ -126,7 +127,7 @@ def _call(where: str, function: Any) -> Any:
     try:
         result = function()
     except (Exception, SystemExit) as error:
-        raise raised(where, error, Exit.USAGE) from error
+        raise user_error(where, error, Exit.USAGE) from error
     if inspect.iscoroutine(result):
         result.close()
         raise _error(f"{where} is async; a function that makes a natsery.ServiceConfig must be a plain one")
@@ -134,8 +135,8 @@ def _call(where: str, function: Any) -> Any:
 
 
 def _hint(where: str, module: ModuleType) -> str:
-    """What the module has instead."""
-    names = [name for name, value in vars(module).items() if isinstance(value, ServiceConfig)]
+    """Return the end of an error message: the configurations that the module does have."""
+    names = [name for name, value in vars(module).items() if isinstance(value, natsery.ServiceConfig)]
     return f"; there is {', '.join(f'{where}:{name}' for name in names)}" if names else ""
 
 

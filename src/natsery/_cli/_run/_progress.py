@@ -1,4 +1,4 @@
-"""What is shown while requests are being finished: how many, and for how long yet."""
+"""Shows how many requests are still to be drained, and how much time is left for them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import final
 import anyio
 from rich.console import Console
 
-from .._format import counted
-from .._output import tell
+from .._format import pluralize
+from .._output import print_status
 
-SECONDS_BETWEEN = 0.5
-"""How often the figures are looked at."""
+UPDATE_SECONDS = 0.5
+"""How often the count is looked at."""
 
 
 @final
 class Progress:
-    """A line on stderr that tells of a drain: rewritten on a terminal, printed anew for each change where it is piped.
+    """A line on stderr about a drain: rewritten on a terminal, printed again after each change when piped.
 
     Args:
-        pending: gives how many requests are not finished, ``None`` while nobody knows.
-        deadline: when the grace is over, in the event loop's time.
+        pending: returns how many requests are pending, ``None`` while that is unknown.
+        deadline: when the grace is over, on the event loop's clock.
     """
 
     def __init__(self, pending: Callable[[], int | None], deadline: float) -> None:
@@ -37,24 +37,24 @@ class Progress:
         """Show it until cancelled."""
         while True:
             self.show()
-            await anyio.sleep(SECONDS_BETWEEN)
+            await anyio.sleep(UPDATE_SECONDS)
 
-    def hurry(self, deadline: float) -> None:
-        """The grace is over sooner."""
+    def shorten(self, deadline: float) -> None:
+        """Bring the deadline forward to an earlier time."""
         self._deadline = min(self._deadline, deadline)
 
     def show(self) -> None:
-        """Show how it stands."""
+        """Show the current count if it has changed."""
         pending = self._pending()
         if pending is None or (pending == self._shown and not self._is_rewriting):
             return
         self._shown = pending
-        text = f"draining: {counted(pending, 'request')} in flight{self._left()}"
+        text = f"draining: {pluralize(pending, 'request')} in flight{self._left()}"
         if not self._is_rewriting:
-            tell(text)
+            print_status(text)
             return
         self._is_line_open = True
-        tell("", end=f"\r{text}\x1b[K")
+        print_status("", end=f"\r{text}\x1b[K")
 
     @property
     def has_been_shown(self) -> bool:
@@ -62,10 +62,10 @@ class Progress:
         return self._shown is not None
 
     def end_line(self) -> None:
-        """Let what is printed next begin on a line of its own."""
+        """End the line, so that whatever is printed next begins on a new one."""
         if self._is_line_open:
             self._is_line_open = False
-            tell("")
+            print_status("")
 
     def _left(self) -> str:
         left = self._deadline - anyio.current_time()

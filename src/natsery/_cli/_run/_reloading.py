@@ -1,4 +1,4 @@
-"""Notices that Python files have changed; needs the extra ``reload`` (watchfiles)."""
+"""Watches Python files for changes; needs the extra ``reload`` (watchfiles)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._exit_codes import CommandError
 
 
 def check_installed() -> None:
-    """Refuse to go on without watchfiles.
+    """Check that watchfiles is installed.
 
     Raises:
         CommandError: it is not installed.
@@ -21,13 +21,13 @@ def check_installed() -> None:
         raise CommandError("--reload needs watchfiles; run: pip install 'natsery[reload]'")
 
 
-async def watch(folder: Path, changed: Callable[[list[str]], None], ended: anyio.Event) -> None:
-    """Call ``changed`` with the names of the Python files below a folder that have changed, until ``ended`` is set.
+async def watch(folder: Path, on_change: Callable[[list[str]], None], stop: anyio.Event) -> None:
+    """Call ``on_change`` with the names of changed Python files below a folder, until ``stop`` is set.
 
-    The folder is being watched from the first time that this task waits.
+    The folder is watched from the first time that this task waits.
     """
     from watchfiles import PythonFilter, awatch
 
-    # The thread that waits for changes does not hear of a cancellation, so it is told with an event.
-    async for changes in awatch(folder, watch_filter=PythonFilter(), stop_event=ended):
-        changed(sorted({str(Path(path).relative_to(folder)) for _, path in changes}))
+    # Cancellation does not reach the thread that waits for changes, so an event ends it.
+    async for changes in awatch(folder, watch_filter=PythonFilter(), stop_event=stop):
+        on_change(sorted({str(Path(path).relative_to(folder)) for _, path in changes}))

@@ -1,4 +1,4 @@
-"""Decides what becomes of a worker that ended although nobody had asked it to."""
+"""Decides whether a worker that has crashed is started again, and when."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import final
 from .._exit_codes import Exit
 
 FIRST_PAUSE = 0.1
-"""Seconds before the first restart; they double with each failure in a row."""
+"""Seconds before the first restart; it doubles with each crash in a row."""
 
 LONGEST_PAUSE = 10.0
-"""Seconds that the pause grows to."""
+"""Seconds that the pause grows to at most."""
 
 STEADY_SECONDS = 5.0
-"""A worker that served for so long was well: what comes then is a first failure again."""
+"""Seconds of service after which a crash counts as the first one again."""
 
-MAX_FAILURES = 5
-"""Failures in a row after which a worker is given up."""
+MAX_CRASHES = 5
+"""Crashes in a row after which a worker is given up."""
 
 
 @final
 @dataclass(frozen=True)
 class Restart:
-    """It is to start again, after so many seconds."""
+    """The worker starts again after a pause, in seconds."""
 
     pause: float
 
@@ -32,36 +32,36 @@ class Restart:
 @final
 @dataclass(frozen=True)
 class GiveUp:
-    """It is not to start again, for this reason."""
+    """The worker does not start again."""
 
     reason: str
 
 
 @final
 class Restarts:
-    """The failures of one worker in a row."""
+    """The crashes of one worker in a row."""
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._crashes = 0
 
     def decide(self, status: int, served: float, *, proven: bool) -> Restart | GiveUp:
-        """What is to be done.
+        """Decide about a worker that has ended.
 
         Args:
-            status: how its process ended: an exit status, or a signal's number below zero.
+            status: its exit status, or the negative number of the signal that killed it.
             served: the seconds for which it was ready; 0 if it never was.
-            proven: whether any worker of the same service has been ready, so that it can be served in principle.
+            proven: whether any worker of the same service has been ready, so that the service can be served.
         """
         if status == Exit.USAGE and not proven:
             return GiveUp("the service cannot be served as it is")
-        self._failures = 1 if served >= STEADY_SECONDS else self._failures + 1
-        if self._failures >= MAX_FAILURES:
-            return GiveUp(f"it ended {self._failures} times in a row without having served for {STEADY_SECONDS:g} s")
-        return Restart(min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE))
+        self._crashes = 1 if served >= STEADY_SECONDS else self._crashes + 1
+        if self._crashes >= MAX_CRASHES:
+            return GiveUp(f"it ended {self._crashes} times in a row without having served for {STEADY_SECONDS:g} s")
+        return Restart(min(FIRST_PAUSE * 2 ** (self._crashes - 1), LONGEST_PAUSE))
 
 
-def ending(status: int) -> str:
-    """How a process ended, as one says it: an exit status, or a signal's number below zero."""
+def describe_exit(status: int) -> str:
+    """Say how a process ended: with an exit status, or by a signal, whose number is negative then."""
     if status >= 0:
         return f"ended with status {status}"
     try:

@@ -1,4 +1,4 @@
-"""``natsery run``: serves what a module configures."""
+"""``natsery run``: serves the services that a module configures."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from typing import Any, TypeAlias
 import anyio
 import click
 
-from ..._adr32 import DEFAULT_PREFIX
-from ..._config import ServiceConfig, check_seconds
-from ..._server import open_server
-from ..._service._serve import DEFAULT_GRACE
+import natsery
+from natsery.testing import open_server
+
 from .._connection_options._help import ConnectingCommand
-from .._connection_options._settings import Settings, connection_options
+from .._connection_options._settings import DEFAULT_PREFIX, Settings, connection_options
 from .._exit_codes import CommandError, Exit
-from .._output import tell
+from .._output import print_status
 from .._runner import run_async
 from ._channel import channel_on_stdin
-from ._loading import load, raised
+from ._loading import load, user_error
 from ._reloading import check_installed
 from ._supervisor import Supervisor
 from ._worker import Worker, show_log
 
 Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[Exit]]
-"""What runs in the event loop: it gets how to connect, and the signals that come."""
+"""The function that runs in the event loop, with the connection settings and the signals that arrive."""
 
 
 @click.command(cls=ConnectingCommand)
@@ -39,17 +38,17 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Serve in N processes, and replace those that crash."
 )
-@click.option("--reload", is_flag=True, help="Drain and start anew when a Python file below this folder changes.")
+@click.option("--reload", is_flag=True, help="Drain and start again when a Python file below this folder changes.")
 @click.option(
     "--grace",
     type=float,
-    default=DEFAULT_GRACE,
+    default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long accepted requests get at the end.",
+    help="How long accepted requests may take at the end.",
 )
-@click.option("--embedded-server", is_flag=True, help="Serve on a nats-server of its own, for development.")
-@click.option("--worker", type=int, hidden=True)  # how a supervisor calls its workers
+@click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
+@click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options
 def run(
     settings: Settings,
@@ -65,7 +64,7 @@ def run(
 ) -> Exit:
     """Serve the ServiceConfig that a module or a file holds.
 
-    CONFIG is "config" if left out. It may also be a list of configurations, or a function that returns one or several.
+    CONFIG defaults to "config". It may also be a list of configurations, or a function that returns one or several.
 
     \b
       natsery run calc
@@ -75,14 +74,16 @@ def run(
     The first Ctrl-C or SIGTERM drains: no more requests are taken, those accepted are finished within the grace. The second
     one answers them with 503. The exit status is 0 when all was drained, 1 when something had to be cut off or a worker was
     given up, 2 when the configuration cannot be loaded, 3 without a server, and 130 or 143 after a second signal.
-    """  # noqa: D301  # click wants the character that \\b is
-    check_seconds("--grace", grace, zero=True, infinite=True)
-    chosen, options = _loop(backend, uvloop=uvloop)
+    """  # noqa: D301  # click needs the character that \\b stands for
+    if not grace >= 0:  # nor is NaN
+        raise natsery.ConfigError("--grace", grace, "must be a number of seconds, 0 or more")
+    chosen, options = _event_loop(backend, uvloop=uvloop)
+    run_async(settings.check)  # before workers are started or the module is imported
     if reload:
         check_installed()
     if worker is None and (workers is not None or reload):
         if sys.platform == "win32":
-            raise CommandError("--workers and --reload need signals and sessions, which Windows has not")
+            raise CommandError("--workers and --reload need signals and sessions, which Windows lacks")
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
         command += ["--uvloop"] * uvloop + ["--worker"]
 
@@ -90,9 +91,9 @@ def run(
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
 
         return run_async(_main, settings, supervise, embedded_server)
-    # Before the module is loaded: what that starts is not to have the line to the supervisor as its stdin.
+    # Before the module is loaded: processes that it starts must not inherit the channel to the supervisor as their stdin.
     with nullcontext() if worker is None else channel_on_stdin() as channel:
-        configs = [_adapt(config, settings, worker) for config in load(target)]
+        configs = [_override(config, settings, worker) for config in load(target)]
         label = f"worker {worker}: " if worker else ""
         show_log(label)
         loop = "asyncio with uvloop" if uvloop else chosen
@@ -106,11 +107,11 @@ def run(
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
         except click.ClickException:
             raise
-        except Exception as error:  # what a handler, or a program around the service, ended it with
-            raise raised(target, error, Exit.FAILED) from error
+        except Exception as error:  # from a handler or a lifespan, for example
+            raise user_error(target, error, Exit.FAILED) from error
 
 
-def _loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:
+def _event_loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:
     if not uvloop:
         return backend or "trio", {}
     if backend == "trio":
@@ -120,8 +121,8 @@ def _loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
 
 
-def _adapt(config: ServiceConfig, settings: Settings, worker: int | None) -> ServiceConfig:
-    """The configuration with what the command line says."""
+def _override(config: natsery.ServiceConfig, settings: Settings, worker: int | None) -> natsery.ServiceConfig:
+    """Return the configuration with the command line's options."""
     if settings.prefix != DEFAULT_PREFIX:
         config = replace(config, prefix=settings.prefix)
     if worker and config.id is not None:
@@ -130,9 +131,9 @@ def _adapt(config: ServiceConfig, settings: Settings, worker: int | None) -> Ser
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """What ends the command: Ctrl-C, those who tell it to, and the end of its terminal unless ``nohup`` is to spare it that."""
-    hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
-    return [signal.SIGINT, signal.SIGTERM, *(each for each in hang_up if signal.getsignal(each) is not signal.SIG_IGN)]
+    """Return the signals that end the command: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under ``nohup``."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows lacks it
+    return [signal.SIGINT, signal.SIGTERM, *(each for each in hangup if signal.getsignal(each) is not signal.SIG_IGN)]
 
 
 async def _main(settings: Settings, main: Main, embedded_server: bool) -> Exit:
@@ -140,5 +141,5 @@ async def _main(settings: Settings, main: Main, embedded_server: bool) -> Exit:
         if not embedded_server:
             return await main(settings, signals)
         async with open_server() as server:
-            tell(f"nats-server at {server.url}, for as long as this runs")
+            print_status(f"nats-server at {server.url} until the end")
             return await main(Settings(servers=(server.url,), prefix=settings.prefix), signals)

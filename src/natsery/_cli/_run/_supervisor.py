@@ -1,4 +1,4 @@
-"""Keeps workers up, hands signals on to them, and replaces them when files change."""
+"""Keeps workers running, passes signals on to them, and replaces them when files change."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from typing import final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ..._tasks import background_tasks
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit, status_after
-from .._output import tell
+from .._output import print_status
 from ._multiprocess import WorkerProcesses
 from ._reloading import watch
 
 
 @final
 class Supervisor:
-    """Runs crews of workers, one after the other: a crew for each state of the files, or just one.
+    """Runs the workers, and with ``reload`` others in their place after each change.
 
     Args:
-        command: what starts a worker; its number follows.
-        workers: how many there are to be; ``None`` for one that nobody has to tell from others.
+        command: the command of a worker; the worker's number is appended.
+        workers: the number of workers; ``None`` for a single one whose number is not printed.
         grace: the seconds that each of them has for its requests at the end.
-        reload: whether to start a new crew when Python files change.
+        reload: whether to replace the workers when Python files change.
     """
 
     def __init__(self, command: Sequence[str], *, workers: int | None, grace: float, reload: bool) -> None:
@@ -35,36 +34,39 @@ class Supervisor:
         self._workers = workers
         self._grace = grace
         self._reload = reload
-        self._multiprocess: WorkerProcesses | None = None
+        self._current: WorkerProcesses | None = None
         self._signals: list[signal.Signals] = []
         self._has_changed = False
-        self._news = anyio.Event()
+        self._wakeup = anyio.Event()
+        self._is_clean = True
+        self._has_given_up = False
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
         environment = {**os.environ, **settings.as_environment()}
-        unwatched = anyio.Event()
-        async with background_tasks() as tasks:
-            tasks.start_soon(self._obey, signals, name="natsery run signals")
+        stop_watching = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
             if self._reload:
-                tasks.start_soon(watch, Path.cwd(), self._note_change, unwatched, name="natsery run files")
-                await checkpoint()  # from now on no change is missed: the task waits
+                tasks.start_soon(watch, Path.cwd(), self._on_change, stop_watching, name="natsery run files")
+                await checkpoint()  # lets the task begin to watch, so that no change is missed
             try:
-                crew = await self._run_crew(environment)
+                await self._run_workers(environment)
                 while self._reload and not self._signals:
-                    crew = await self._run_crew(environment)
+                    await self._run_workers(environment)
             finally:
-                unwatched.set()
+                stop_watching.set()
+            tasks.cancel_scope.cancel("every worker has ended")
         if len(self._signals) > 1:
             return status_after(self._signals[1])
-        # With ``--reload``, one that was given up was waited for to change, until the user had enough of that.
-        return Exit.OK if crew.is_clean and (self._reload or not crew.given_up) else Exit.FAILED
+        # With ``--reload``, a worker that is given up is no failure: the user may change the files and go on.
+        return Exit.OK if self._is_clean and (self._reload or not self._has_given_up) else Exit.FAILED
 
-    async def _run_crew(self, environment: dict[str, str]) -> WorkerProcesses:
-        """Run workers until they are to be replaced by others, or to end; returns when that is to happen."""
+    async def _run_workers(self, environment: dict[str, str]) -> None:
+        """Run workers until they have ended and it is time to replace them, or to end as well."""
         self._has_changed = False
-        self._news = anyio.Event()
-        crew = self._multiprocess = WorkerProcesses(
+        self._wakeup = anyio.Event()
+        workers = self._current = WorkerProcesses(
             self._command,
             environment,
             size=self._workers or 1,
@@ -72,31 +74,31 @@ class Supervisor:
             grace=self._grace,
         )
         if self._signals:
-            crew.stop()
-        await crew.run()
-        self._multiprocess = None
+            workers.stop()
+        await workers.run()
+        self._current = None
+        self._is_clean, self._has_given_up = workers.is_clean, workers.given_up
         if self._reload and not self._signals and not self._has_changed:
-            tell("waiting for a Python file to change")
-            await self._news.wait()
-        return crew
+            print_status("waiting for a Python file to change")
+            await self._wakeup.wait()
 
-    async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for each in signals:
             self._signals.append(each)
-            self._news.set()
-            if self._multiprocess is None:
+            self._wakeup.set()
+            if self._current is None:
                 continue
             if len(self._signals) == 1:
-                self._multiprocess.stop()
+                self._current.stop()
             else:
-                self._multiprocess.cut_off(each)
+                self._current.cut_off(each)
 
-    def _note_change(self, names: list[str]) -> None:
+    def _on_change(self, names: list[str]) -> None:
         if self._signals:
             return
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        tell(f"{names[0]}{more} changed: reloading")
+        print_status(f"{names[0]}{more} changed: reloading")
         self._has_changed = True
-        self._news.set()
-        if self._multiprocess is not None:
-            self._multiprocess.stop()
+        self._wakeup.set()
+        if self._current is not None:
+            self._current.stop()

@@ -1,4 +1,4 @@
-"""Serves in this process: ready, asked to stop, drained."""
+"""Serves in this process until it is told to stop, and drains."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from typing import Any, final
 import anyio
 from rich.cells import cell_len
 
-from ..._config import ServiceConfig
-from ..._native._native_connection import NativeConnection
-from ..._service._serve import serve
-from ..._service._service import Service
-from ..._statistics import FailureCause
-from ..._tasks import background_tasks
+import natsery
+
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit, status_after
-from .._format import counted
-from .._output import tell
+from .._format import pluralize
+from .._output import print_status
 from ._channel import Channel
-from ._progress import SECONDS_BETWEEN, Progress
+from ._progress import UPDATE_SECONDS, Progress
 
 
 @final
@@ -31,17 +27,17 @@ class Worker:
     """Serves configurations together on one connection, until a signal or the services themselves end it.
 
     Args:
-        configs: what is served.
+        configs: the services to serve.
         grace: seconds that accepted requests get at the end.
-        loop: what it runs on, in words.
-        label: what begins the lines that it prints.
-        channel: the line to the supervisor, which then tells of readiness and progress in its place.
-        is_described: whether to print what is served.
+        loop: the event loop, in words.
+        label: the beginning of each line that it prints.
+        channel: the channel to the supervisor, which then reports readiness and progress in its place.
+        is_described: whether to print the services and their endpoints.
     """
 
     def __init__(
         self,
-        configs: Sequence[ServiceConfig],
+        configs: Sequence[natsery.ServiceConfig],
         *,
         grace: float,
         loop: str,
@@ -55,14 +51,14 @@ class Worker:
         self._label = label
         self._channel = channel
         self._is_described = is_described
-        self._services: list[Service] = []
+        self._services: list[natsery.Service] = []
         self._is_ready = False
         self._is_orphan = False
         self._scope = anyio.CancelScope()
         self._stopping = anyio.Event()
         self._cut_off_by = 0
         self._progress: Progress | None = None
-        self._ended_before = 0
+        self._requests_before_stop = 0
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Serve, and return the exit status.
@@ -70,78 +66,79 @@ class Worker:
         Raises:
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
-        async with background_tasks() as tasks:
-            tasks.start_soon(self._obey, signals, name="natsery run signals")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
             tasks.start_soon(self._show_progress, name="natsery run progress")
             if self._channel is not None:
-                tasks.start_soon(self._follow, self._channel, name="natsery run supervisor")
+                tasks.start_soon(self._follow_supervisor, self._channel, name="natsery run supervisor")
             try:
                 with self._scope:
                     await self._serve(settings)
             finally:
                 if self._progress is not None:
                     self._progress.end_line()
+            tasks.cancel_scope.cancel("the services have ended")
         if not self._is_ready:
-            self._say("stopped before it was ready")
+            self._print("stopped before it was ready")
             return self._status(cut_off=0)
-        return self._tell_end()
+        return self._report_end()
 
     async def _serve(self, settings: Settings) -> None:
         name = ", ".join(dict.fromkeys(config.name for config in self._configs))
         async with settings.connect(name) as nc, AsyncExitStack() as stack:
             for config in self._configs:
-                self._services.append(await stack.enter_async_context(serve(nc, config, grace=self._grace)))
+                self._services.append(await stack.enter_async_context(natsery.serve(nc, config, grace=self._grace)))
             self._is_ready = True
-            self._tell_ready(nc)
-            # Each service is a block around the next one, so any that ends takes this wait with it.
+            self._report_ready(nc)
+            # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
             await self._services[-1].wait_stopped()
 
     # Stopping
 
-    async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         is_first = True
         async for each in signals:
-            # With a supervisor, it is for that one to count: what stops it may send signals to its workers as well.
+            # A supervisor counts them itself: systemd, for example, sends each signal to the workers as well.
             if is_first or self._channel is not None:
                 self._stop()
             else:
                 self._cut_off(each)
             is_first = False
 
-    async def _follow(self, channel: Channel) -> None:
-        """Do what the supervisor says, and stop when it has gone, for whatever reason."""
-        await channel.listen(self._hear)
-        self._say("the supervisor has gone")
+    async def _follow_supervisor(self, channel: Channel) -> None:
+        """Handle the supervisor's messages, and stop when it has ended, for whatever reason."""
+        await channel.receive(self._handle_message)
+        self._print("the supervisor has ended")
         self._is_orphan = True
         self._stop()
 
-    def _hear(self, facts: dict[str, Any]) -> None:
-        match facts:
+    def _handle_message(self, message: dict[str, Any]) -> None:
+        match message:
             case {"stop": True}:
                 self._stop()
-            case {"cut_off": int(how)}:
+            case {"cut_off": int(number)}:
                 self._stop()
-                self._cut_off(how)
+                self._cut_off(number)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
             return
         if not self._is_ready:
-            self._scope.cancel("asked to stop")
+            self._scope.cancel("told to stop")
             return
-        self._ended_before, _ = self._figures()
+        self._requests_before_stop, _ = self._counts()
         self._progress = Progress(self._pending, anyio.current_time() + self._grace)
         self._stopping.set()
         for service in self._services:
             service.stop()
 
-    def _cut_off(self, how: int) -> None:
-        self._cut_off_by = self._cut_off_by or how
+    def _cut_off(self, number: int) -> None:
+        self._cut_off_by = self._cut_off_by or number
         if self._progress is not None:
             self._progress.end_line()
-            self._progress.hurry(anyio.current_time())
+            self._progress.shorten(anyio.current_time())
             if self._channel is None:
-                self._say(f"cutting off {counted(self._pending(), 'request')}")
+                self._print(f"cutting off {pluralize(self._pending(), 'request')}")
         for service in self._services:
             service.stop(grace=0)
 
@@ -152,42 +149,42 @@ class Worker:
             await self._progress.run()
         else:
             while True:
-                self._channel.tell(pending=self._pending())
-                await anyio.sleep(SECONDS_BETWEEN)
+                self._channel.send(pending=self._pending())
+                await anyio.sleep(UPDATE_SECONDS)
 
     def _pending(self) -> int:
         return sum(service.pending for service in self._services)
 
-    def _figures(self) -> tuple[int, int]:
-        """Requests that have ended, and those among them that a stop has cut off."""
+    def _counts(self) -> tuple[int, int]:
+        """Return how many requests have ended, and how many of them a stop has cut off."""
         stats = [each for service in self._services for each in service.stats().endpoints]
         return sum(each.num_requests for each in stats), sum(each.failures.get(_CUT_OFF, 0) for each in stats)
 
-    # What it says
+    # Output
 
-    def _tell_ready(self, nc: NativeConnection) -> None:
-        place = f"at {', '.join(nc.servers)} on {self._loop}"
+    def _report_ready(self, nc: natsery.NativeConnection) -> None:
+        location = f"at {', '.join(nc.servers)} on {self._loop}"
         if self._is_described:
             for service in self._services:
                 for line in description(service):
-                    self._say(line)
+                    self._print(line)
         if self._channel is None:
-            self._say(f"ready {place}")
+            self._print(f"ready {location}")
         else:
-            self._channel.tell(ready=place)
+            self._channel.send(ready=location)
 
-    def _tell_end(self) -> Exit:
-        ended, cut_off = self._figures()
+    def _report_end(self) -> Exit:
+        ended, cut_off = self._counts()
         parts = [f"{ended:,} in all"]
         if cut_off:
             parts.insert(0, f"{cut_off:,} cut off with 503")
-        # A handler may have reset the figures meanwhile.
-        drained = max(0, ended - cut_off - self._ended_before) if self._stopping.is_set() else 0
-        parts.insert(0, f"{counted(drained, 'request')} drained")
+        # A handler may have reset the statistics meanwhile.
+        drained = max(0, ended - cut_off - self._requests_before_stop) if self._stopping.is_set() else 0
+        parts.insert(0, f"{pluralize(drained, 'request')} drained")
         if self._channel is not None:
-            self._channel.tell(stopped=", ".join(parts))
+            self._channel.send(stopped=", ".join(parts))
         if self._channel is None or self._is_orphan:
-            self._say(f"stopped: {', '.join(parts)}")
+            self._print(f"stopped: {', '.join(parts)}")
         return self._status(cut_off)
 
     def _status(self, cut_off: int) -> Exit:
@@ -195,12 +192,12 @@ class Worker:
             return status_after(self._cut_off_by)
         return Exit.FAILED if cut_off else Exit.OK
 
-    def _say(self, text: str) -> None:
-        tell(self._label + text)
+    def _print(self, text: str) -> None:
+        print_status(self._label + text)
 
 
-def description(service: Service) -> Iterator[str]:
-    """What is served, line by line."""
+def description(service: natsery.Service) -> Iterator[str]:
+    """Describe a service and its endpoints, line by line."""
     yield f"{service.name} {service.version}, instance {service.id}"
     rows = [("Endpoint", "Subject", "Queue group")]
     rows += [(each.name, each.subject, each.queue_group or "none") for each in service.endpoints]
@@ -211,7 +208,7 @@ def description(service: Service) -> Iterator[str]:
 
 
 def show_log(label: str) -> None:
-    """Show natsery's log on stderr, reconnects included, unless the program has its own mind about logging."""
+    """Show natsery's log on stderr, reconnects included, unless the program configures logging itself."""
     logger = logging.getLogger("natsery")
     if logger.hasHandlers():
         return
@@ -222,4 +219,4 @@ def show_log(label: str) -> None:
         logger.setLevel(logging.INFO)
 
 
-_CUT_OFF = str(FailureCause.STOPPING)
+_CUT_OFF = str(natsery.FailureCause.STOPPING)

@@ -1,1 +1,1 @@
-"""``natsery top``: watches services live."""
+"""``natsery top``: shows live statistics of services."""

@@ -1,4 +1,4 @@
-"""Text in a terminal's cells: measured, shortened, padded, made visible, and drawn as sparklines."""
+"""Fits text into the cells of a terminal, and draws sparklines."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .._format import printable
 @final
 @dataclass(frozen=True)
 class Glyphs:
-    """The characters that a terminal can show beyond ASCII, or what stands for them.
+    """Characters outside ASCII for terminals that can show them, or their replacements.
 
     Attributes:
         bars: a sparkline's levels, lowest first.
-        ellipsis: marks where a text was shortened.
-        nothing: stands where there is no figure.
-        down: marks a column sorted with the largest first.
-        up: marks one sorted with the smallest first.
-        separator: stands between parts of a line.
+        ellipsis: the mark where a text was shortened.
+        nothing: the text of a cell without a value.
+        down: the mark of a column that is sorted with the largest first.
+        up: the mark of one that is sorted with the smallest first.
+        separator: the text between parts of a line.
         micro: the prefix of a microsecond.
     """
 
@@ -42,7 +42,7 @@ ASCII: Final = Glyphs(bars="_.-:=+*#", ellipsis="~", nothing="-", down="v", up="
 
 @final
 class Cells:
-    """What a terminal with an encoding can show.
+    """Fits text into the cells of a terminal with a given encoding.
 
     Args:
         encoding: the terminal's, such as ``"utf-8"``.
@@ -53,11 +53,11 @@ class Cells:
         self.glyphs: Glyphs = UNICODE if _can_encode("".join(map(str, vars(UNICODE).values())), encoding) else ASCII
 
     def printable(self, text: str) -> str:
-        """A text on one line, with its control characters visible, and with ``?`` for what the terminal cannot show."""
+        """Escape control characters and newlines, and replace what the terminal cannot show with ``?``."""
         return printable(text).replace("\n", "\\n").encode(self._encoding, "replace").decode(self._encoding)
 
     def shorten(self, text: str, width: int, *, keeps_end: bool = True) -> str:
-        """A text that takes at most ``width`` cells, without its middle, or its end, if it is longer."""
+        """Shorten a text to ``width`` cells by leaving out its middle, or with ``keeps_end=False`` its end."""
         if cell_len(text) <= width:
             return text
         room = width - cell_len(self.glyphs.ellipsis)
@@ -67,15 +67,15 @@ class Cells:
         return _first_cells(text, room - tail) + self.glyphs.ellipsis + _last_cells(text, tail)
 
     def fit(self, text: str, width: int, *, right: bool = False, keeps_end: bool = True) -> str:
-        """A text in exactly ``width`` cells: shortened, or filled up with blanks."""
+        """Shorten a text, or pad it with blanks, to exactly ``width`` cells."""
         text = self.shorten(text, width, keeps_end=keeps_end)
         blanks = " " * (width - cell_len(text))
         return blanks + text if right else text + blanks
 
     def sparkline(self, values: Sequence[float | None], width: int) -> str:
-        """The last ``width`` values as bars of the height that their part of the largest has, blank where unknown.
+        """Draw the last ``width`` values as bars in proportion to the largest of them, and unknown ones as blanks.
 
-        Only zero has the lowest bar. The latest is the last; there are blanks before the first.
+        Only zero gets the lowest bar. The line is padded on the left.
         """
         shown = values[-width:] if width > 0 else ()
         largest = max((each for each in shown if each is not None), default=0.0)
@@ -96,7 +96,7 @@ def _can_encode(text: str, encoding: str) -> bool:
 
 
 def _first_cells(text: str, width: int) -> str:
-    """As many first characters as fit, with the marks that belong to the last of them."""
+    """Return as many of the first characters as fit, with the combining marks of the last of them."""
     taken = 0
     for index, each in enumerate(text):
         taken += cell_len(each)
@@ -106,7 +106,7 @@ def _first_cells(text: str, width: int) -> str:
 
 
 def _last_cells(text: str, width: int) -> str:
-    """As many last characters as fit, without marks whose base is left out."""
+    """Return as many of the last characters as fit, without combining marks whose base is left out."""
     taken, start = 0, len(text)
     while start > 0 and taken + cell_len(text[start - 1]) <= width:
         start -= 1

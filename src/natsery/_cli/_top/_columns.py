@@ -1,4 +1,4 @@
-"""The columns of ``natsery top``: which there are, which of them a width has room for, and how wide each is."""
+"""The columns of ``natsery top``, and their layout in a given width."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ._rows import ERRORS_WIDTH, REQUESTS_WIDTH, Row
 from ._view import Level, Sort
 
 GAP: Final = "  "
-"""What stands between two columns."""
+"""The text between two columns."""
 
 
 @final
 @dataclass(frozen=True)
 class TopColumn:
-    """A column.
+    """A column of ``natsery top``.
 
     Attributes:
-        key: what `Row.texts` has for it.
-        title: its head.
-        width: the cells that it has at least, or those that its texts need if that is less and it may grow.
-        importance: those with the larger numbers go first when there is no room.
+        key: its key in `Row.texts`.
+        title: its heading.
+        width: its minimum of cells; a column that may grow is narrower if its texts need less.
+        importance: columns with larger numbers are left out first.
         right: whether it is aligned to the right.
-        most: the cells that it may grow to if its texts need them, ``width`` if it never grows.
-        sort: what it is sorted by.
-        levels: the levels that have it; all if left out.
-        keeps_end: whether a text that is too long loses its middle; if not, its end.
+        most: the cells that it may grow to if its texts need them; 0 if it never grows.
+        sort: the order in which it is the sort key.
+        levels: the levels that show it; all if left out.
+        keeps_end: whether texts that are too long are shortened in the middle rather than at the end.
     """
 
     key: str
@@ -44,13 +44,13 @@ class TopColumn:
 
 
 HISTORY: Final = "history"
-"""The key of the column with the sparklines, whose texts depend on its width."""
+"""The key of the column with the sparklines, which are drawn when its width is known."""
 
 HISTORY_CELLS: Final = 20
-"""The most cells that a sparkline gets."""
+"""The most cells of a sparkline."""
 
-ENOUGH_FOR_A_NAME: Final = 26
-"""Cells for names before other texts get more: an instance's id, moved to the right twice."""
+FIRST_NAME_CELLS: Final = 26
+"""The width that names grow to before other columns grow: an instance's id with two indents."""
 
 COLUMNS: Final = (
     TopColumn("name", "Name", 16, 0, most=64, sort=Sort.NAME),
@@ -68,45 +68,45 @@ COLUMNS: Final = (
     TopColumn("last_error", "Last error", 12, 11, most=60, keeps_end=False),
     TopColumn("metadata", "Metadata", 10, 13, most=80, levels=frozenset({Level.INSTANCES, Level.ALL}), keeps_end=False),
 )
-"""All columns, in the order in which they stand."""
+"""All columns, from left to right."""
 
 
 def columns_of(level: Level, *, history: bool = True) -> list[TopColumn]:
-    """The columns that a level has, with sparklines or without, in the order in which they stand."""
+    """Return the columns of a level, with sparklines or without, from left to right."""
     return [
         each for each in COLUMNS if (each.levels is None or level in each.levels) and (history or each.key != HISTORY)
     ]
 
 
 def lay_out(rows: Iterable[Row], columns: Sequence[TopColumn], width: int) -> list[tuple[TopColumn, int]]:
-    """Those of the columns that a width has room for, each with its width.
+    """Return those of the columns that fit into a width, each with its own width.
 
-    The first that finds no room keeps out all that are less important. What room is left over goes to names, then to
-    the other texts, and then to what is nice to have longer.
+    The first that does not fit, in the order of importance, is left out with all that follow. Spare cells go to names, then
+    to the other texts, and then to versions and sparklines.
     """
     needs = _needs(rows)
     by_importance = sorted(columns, key=lambda each: each.importance)
     widths: dict[str, int] = {}
-    left = width + len(GAP)
+    spare = width + len(GAP)
     for column in by_importance:
         least = min(column.width, max(needs.get(column.key, 0), len(column.title) + 1)) if column.most else column.width
-        if len(GAP) + least > left and widths:
+        if len(GAP) + least > spare and widths:
             break
-        widths[column.key] = min(least, left - len(GAP))
-        left -= len(GAP) + least
+        widths[column.key] = min(least, spare - len(GAP))
+        spare -= len(GAP) + least
     wanted = {each.key: min(each.most, needs.get(each.key, 0)) for each in by_importance}
-    left = _grow(widths, {"name": min(wanted["name"], ENOUGH_FOR_A_NAME)}, left)
-    left = _grow(widths, {key: cells for key, cells in wanted.items() if key != "version"}, left)
-    _grow(widths, {"version": wanted["version"], HISTORY: HISTORY_CELLS}, left)
+    spare = _grow(widths, {"name": min(wanted["name"], FIRST_NAME_CELLS)}, spare)
+    spare = _grow(widths, {key: cells for key, cells in wanted.items() if key != "version"}, spare)
+    _grow(widths, {"version": wanted["version"], HISTORY: HISTORY_CELLS}, spare)
     return [(column, widths[column.key]) for column in columns if column.key in widths]
 
 
-def _grow(widths: dict[str, int], wanted: Mapping[str, int], left: int) -> int:
-    """Give room to the columns that want it, always to the narrowest, so that one long text does not take it all."""
-    while left > 0 and (growing := [key for key, cells in wanted.items() if widths.get(key, cells) < cells]):
+def _grow(widths: dict[str, int], wanted: Mapping[str, int], spare: int) -> int:
+    """Give spare cells to columns one by one, always to the narrowest, so that one long text does not take all of them."""
+    while spare > 0 and (growing := [key for key, cells in wanted.items() if widths.get(key, cells) < cells]):
         widths[min(growing, key=widths.__getitem__)] += 1
-        left -= 1
-    return left
+        spare -= 1
+    return spare
 
 
 def _needs(rows: Iterable[Row]) -> Mapping[str, int]:

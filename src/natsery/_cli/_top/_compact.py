@@ -1,4 +1,4 @@
-"""Figures for narrow columns: as a person reads them, and never wider than they may be."""
+"""Formats numbers for narrow columns, within a maximum of characters."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from .._format import format_count, format_duration
 
 
 def compact_count(count: int, width: int) -> str:
-    """A whole number, in a narrow column: with its thousands apart if that fits, else as `compact` has it."""
+    """Format a whole number with commas if that fits into ``width``, else with `compact`."""
     text = format_count(count)
     return text if len(text) <= width else compact(count)
 
 
 def compact(number: float) -> str:
-    """A number that is not negative in at most seven characters: three digits or so, whole from a hundred on."""
+    """Format a number that is not negative in at most seven characters, with about three digits."""
     if number == 0:
         return "0"
     if number < 0.005:
@@ -28,13 +28,13 @@ def compact(number: float) -> str:
 
 
 def compact_duration(nanoseconds: float) -> str:
-    """A duration in at most eight characters."""
+    """Format a duration in at most eight characters."""
     text = format_duration(nanoseconds)
     return text if len(text) <= 8 else f"{nanoseconds / 1e9:.0e} s"
 
 
 def compact_share(share: float) -> str:
-    """A part of a whole, as per cent in at most five characters."""
+    """Format a share between 0 and 1 as a percentage in at most five characters."""
     percent = 100 * share
     if 0 < percent < 0.1:
         return "<0.1%"

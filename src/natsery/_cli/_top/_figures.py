@@ -1,4 +1,4 @@
-"""What services do at a moment, as values: what a meter tells and a screen shows."""
+"""The figures of services at one moment, which a `Meter` computes and a screen shows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TypeAlias, final
 
 History: TypeAlias = "tuple[float | None, ...]"
-"""Requests per second, the latest last; ``None`` where they are not known."""
+"""Requests per second, the latest last; ``None`` where they are unknown."""
 
 
 @final
 @dataclass(frozen=True)
 class Rates:
-    """What happened between two answers, per second.
+    """What happened per second between two STATS replies.
 
     Attributes:
         requests: requests whose handling ended.
@@ -28,22 +28,22 @@ class Rates:
 
     @property
     def error_share(self) -> float | None:
-        """The part of the requests that failed, from 0 to 1; ``None`` if there were none."""
+        """The share of requests that failed, from 0 to 1; ``None`` without requests."""
         return min(self.errors / self.requests, 1.0) if self.requests else None
 
     @property
     def mean_time(self) -> float | None:
-        """Nanoseconds that a request took; ``None`` if there were none."""
+        """The mean time of a request in nanoseconds; ``None`` without requests."""
         return self.busy / self.requests if self.requests else None
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class EndpointFigures:
-    """An endpoint, of one instance or of all instances of a service together.
+    """The figures of an endpoint, of one instance or summed over all.
 
     Attributes:
-        rates: ``None`` as long as there is nothing to compare with, and for a round after a reset.
+        rates: ``None`` before the second reply, and for a round after a reset.
     """
 
     name: str
@@ -59,12 +59,12 @@ class EndpointFigures:
 @final
 @dataclass(frozen=True, kw_only=True)
 class InstanceFigures:
-    """An instance of a service.
+    """The figures of an instance of a service.
 
     Attributes:
-        is_stale: it did not answer in the last round; its rates are unknown, its totals are those that it told last.
-        last_error: of the endpoint with the most errors.
-        started: when it started or was reset.
+        is_stale: whether it missed the last round; its rates are unknown then, and its totals old.
+        last_error: that of the endpoint with the most errors.
+        started: the time of its start or reset.
     """
 
     id: str
@@ -83,12 +83,12 @@ class InstanceFigures:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ServiceFigures:
-    """A service: the sums over its instances.
+    """The figures of a service: the sums over its instances.
 
     Attributes:
-        endpoints: each over all instances.
-        last_error: of the endpoint with the most errors.
-        started: the earliest among the instances.
+        endpoints: each summed over all instances.
+        last_error: that of the endpoint with the most errors.
+        started: the earliest start or reset of an instance.
     """
 
     name: str

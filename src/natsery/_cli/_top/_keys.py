@@ -1,4 +1,4 @@
-"""Keys, read from what a terminal sends for them."""
+"""Reads keys from the bytes that a terminal sends for them."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _NAMED: Final = {
 }
 
 _KEY: Final = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
-_BEGUN: Final = re.compile(rb"\x1b(\[[0-?]*[ -/]*|O)?")
+_UNFINISHED: Final = re.compile(rb"\x1b(\[[0-?]*[ -/]*|O)?")
 
 
 @final
 class KeyReader:
-    """Keeps the beginning of a key's sequence until its rest is read."""
+    """Decodes keys, and keeps an unfinished escape sequence until the rest of it is read."""
 
     def __init__(self) -> None:
-        self._begun = b""
+        self._unfinished = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The keys in what was read: a character of ASCII as itself, others by name; those without a name are left out.
+        """Return the keys in the bytes that were read: ASCII characters as they are, others by name if they have one.
 
-        A key with Alt is that key. The Escape key alone does nothing: it could be the beginning of another one.
+        Alt is ignored. The Escape key alone is ignored, because it could be the beginning of a sequence.
         """
         keys: list[str] = []
-        data = self._begun + data
+        data = self._unfinished + data
         position = 0
         while position < len(data):
             match = _KEY.match(data, position)
             if match is None:
-                if _BEGUN.fullmatch(data, position):
+                if _UNFINISHED.fullmatch(data, position):
                     break
-                position += 1  # what cannot become a key
+                position += 1  # not the beginning of any key
                 continue
             position = match.end()
             key = match[0] if match[0] in _NAMED or len(match[0]) != 2 else match[0][1:]
@@ -55,5 +55,5 @@ class KeyReader:
                 keys.append(_NAMED[key])
             elif len(key) == 1 and 0x20 <= key[0] < 0x7F:
                 keys.append(key.decode())
-        self._begun = data[position:]
+        self._unfinished = data[position:]
         return keys

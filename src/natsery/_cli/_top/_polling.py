@@ -1,4 +1,4 @@
-"""Asks services for their STATS again and again, as long as the server is there."""
+"""Polls services for their STATS while the server is connected."""
 
 from __future__ import annotations
 
@@ -9,36 +9,33 @@ from typing import Final, final
 
 import anyio
 
-from ... import abc
-from ..._adr32 import Verb
-from ..._client._service_client import ServiceClient
-from ..._events import ConnectionEvent, EventKind
+import natsery
+
 from .._exit_codes import line_of
 from ._rates import Meter
 from ._view import View
 
-PATIENCE: Final = 1.0
-"""Seconds that a round waits, if need be, for instances that answered in the last one."""
-
+MISSING_SECONDS: Final = 1.0
+"""How long a round waits for instances that answered in the last one, if that is longer than its own time."""
 
 FIRST_ROUND_SECONDS: Final = 0.5
-"""How long the first round is at least: nobody is known yet, so that nobody is waited for."""
+"""How long the first round is at least: no instance is known yet that it could wait for."""
 
 LAST_ROUND_SECONDS: Final = 0.3
-"""How long a round is at most if nothing is done between its end and the next: newcomers in it have no rates anyway."""
+"""How long the last round is at most: instances that are new in it have no rates anyway."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """What is watched, and how.
+class WatchOptions:
+    """The options of ``natsery top``.
 
     Attributes:
-        name: a service's name; all services if ``None``.
+        name: a service's name, ``None`` for all services.
         prefix: the control prefix.
         interval: seconds between rounds.
-        count: rounds with rates after which it ends by itself; never if ``None``.
-        view: what is to be seen first.
+        count: the number of rounds with rates after which it ends, ``None`` for no limit.
+        view: the view at the start.
     """
 
     name: str | None
@@ -48,55 +45,55 @@ class Watch:
     view: View
 
     @property
-    def nobody(self) -> str:
-        """What is told when nobody answers."""
+    def empty_text(self) -> str:
+        """The text that is shown if no service answers."""
         return "No service answers." if self.name is None else f"No service {self.name} answers."
 
 
 @final
-class Link:
-    """Whether the server is there.
+class ServerStatus:
+    """Whether a connection has its server.
 
     Attributes:
-        is_away: it is not.
-        message: what a person is told of it, ``""`` when all is well.
+        is_disconnected: whether the server is disconnected.
+        message: the text about it for the user, ``""`` for none.
     """
 
-    def __init__(self, nc: abc.Connection, on_change: Callable[[], None]) -> None:
-        self.is_away: bool = not nc.is_connected
+    def __init__(self, nc: natsery.abc.Connection, on_change: Callable[[], None]) -> None:
+        self.is_disconnected: bool = not nc.is_connected
         self.message: str = ""
         self._on_change = on_change
-        self._back = anyio.Event()
-        if not self.is_away:
-            self._back.set()
+        self._connected = anyio.Event()
+        if not self.is_disconnected:
+            self._connected.set()
 
     @classmethod
     @contextmanager
-    def watch(cls, nc: abc.Connection, on_change: Callable[[], None]) -> Iterator[Link]:
-        """Watch a connection for the length of a block."""
-        link = cls(nc, on_change)
-        stop_listening = nc.add_listener(link._hear)
+    def watch(cls, nc: natsery.abc.Connection, on_change: Callable[[], None]) -> Iterator[ServerStatus]:
+        """Watch a connection for the length of a block; ``on_change`` is called after each change."""
+        status = cls(nc, on_change)
+        stop_listening = nc.add_listener(status._handle_event)
         try:
-            yield link
+            yield status
         finally:
             stop_listening()
 
-    async def wait_back(self) -> None:
-        """Wait until the server is there, or the connection is closed for good. A checkpoint."""
-        await self._back.wait()
+    async def wait_connected(self) -> None:
+        """Wait until the server is connected, or the connection is closed for good. A checkpoint."""
+        await self._connected.wait()
 
-    def _hear(self, event: ConnectionEvent) -> None:
+    def _handle_event(self, event: natsery.ConnectionEvent) -> None:
         match event.kind:
-            case EventKind.DISCONNECTED:
-                self.is_away = True
-                self._back = anyio.Event()
+            case natsery.EventKind.DISCONNECTED:
+                self.is_disconnected = True
+                self._connected = anyio.Event()
                 reason = f": {line_of(event.error)}" if event.error is not None else ""
-                self.message = f"The server is away, these are the last figures{reason}"
-            case EventKind.RECONNECTED | EventKind.CLOSED:
-                self.is_away = False
+                self.message = f"Disconnected from the server, these are the last figures{reason}"
+            case natsery.EventKind.RECONNECTED | natsery.EventKind.CLOSED:
+                self.is_disconnected = False
                 self.message = ""
-                self._back.set()
-            case EventKind.LAME_DUCK:
+                self._connected.set()
+            case natsery.EventKind.LAME_DUCK:
                 self.message = "The server is about to shut down"
             case _:
                 return
@@ -105,62 +102,64 @@ class Link:
 
 @final
 class Poller:
-    """Asks all services, or those of a name, in rounds; a meter takes what they answer.
+    """Polls all services, or those of a name, in rounds, and adds their replies to a meter.
 
     Attributes:
-        malformed: answers of the last round that could not be read.
+        malformed: the number of replies of the last round that could not be read.
     """
 
-    def __init__(self, nc: abc.Connection, link: Link, meter: Meter, *, name: str | None, prefix: str) -> None:
+    def __init__(
+        self, nc: natsery.abc.Connection, status: ServerStatus, meter: Meter, *, name: str | None, prefix: str
+    ) -> None:
         self.malformed: int = 0
         self._nc = nc
-        self._link = link
-        self._client = ServiceClient(nc, prefix=prefix)
+        self._status = status
+        self._client = natsery.ServiceClient(nc, prefix=prefix)
         self._meter = meter
         self._name = name
 
-    async def ask(self, seconds: float, on_answer: Callable[[], None] = lambda: None) -> bool:
-        """A round of so many seconds, or longer while instances that answered in the last one are missing: `PATIENCE`.
+    async def poll(self, seconds: float, on_reply: Callable[[], None] = lambda: None) -> bool:
+        """Do a round of ``seconds``, or of up to `MISSING_SECONDS` while instances that answered in the last one are missing.
 
-        Late answers are better than none, but those who answered in time must not wait for the dead: who misses a round is
-        not waited for in the next. While the server is away, it begins when the server is back.
+        An instance that misses a round is not waited for in the next, so that one that has crashed delays a single round.
+        While the server is disconnected, the round does not begin.
 
         Returns:
-            False if the server went away meanwhile: then it was no round, and nobody has missed it.
+            False if the server disconnected meanwhile: the round does not count then, and no instance has missed it.
 
         Raises:
-            PublishDeniedError, SubscriptionDeniedError: this user may not ask.
+            PublishDeniedError, SubscriptionDeniedError: the user may not request STATS.
             ConnectionClosedError: the connection is closed for good.
 
         **Cancellation:** the meter is in the middle of a round. A checkpoint.
         """
-        await self._link.wait_back()
-        begun = anyio.current_time()
-        most = max(seconds, PATIENCE)
+        await self._status.wait_connected()
+        start = anyio.current_time()
+        most = max(seconds, MISSING_SECONDS)
         missing = set(self._meter.expected)
         is_broken = False
-        with anyio.CancelScope(deadline=begun + (most if missing else seconds)) as scope:
+        with anyio.CancelScope(deadline=start + (most if missing else seconds)) as scope:
 
-            def hear(event: ConnectionEvent) -> None:
+            def handle_event(event: natsery.ConnectionEvent) -> None:
                 nonlocal is_broken
-                if event.kind is EventKind.DISCONNECTED:
+                if event.kind is natsery.EventKind.DISCONNECTED:
                     is_broken = True
-                    scope.cancel("the server went away")
+                    scope.cancel("the server disconnected")
 
-            stop_listening = self._nc.add_listener(hear)
+            stop_listening = self._nc.add_listener(handle_event)
             try:
-                async with self._client.discover(Verb.STATS, self._name, wait=most, stall=None) as replies:
+                async with self._client.discover(natsery.Verb.STATS, self._name, wait=most, stall=None) as replies:
                     try:
                         async for stats in replies:
-                            self._meter.take(stats, anyio.current_time())
+                            self._meter.add(stats, anyio.current_time())
                             missing.discard((stats.name, stats.id))
                             if not missing:
-                                scope.deadline = begun + seconds
-                            on_answer()
+                                scope.deadline = start + seconds
+                            on_reply()
                     finally:
                         self.malformed = len(replies.malformed)
-                # Nobody listens: there is nothing to wait for but the next round.
-                await anyio.sleep(max(0.0, begun + seconds - anyio.current_time()))
+                # The stream ends early without responders; the round does not.
+                await anyio.sleep(max(0.0, start + seconds - anyio.current_time()))
             finally:
                 stop_listening()
         if is_broken:

@@ -1,4 +1,4 @@
-"""How much services do at the moment, measured from one STATS answer to the next."""
+"""Computes the rates of services from one STATS reply to the next."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from ..._responses import EndpointStats, ServiceStats
-from .._discovery._totals import EndpointKey, count_of, endpoint_key, sum_stats
+import natsery
+
+from .._discovery._totals import EndpointKey, clamp_count, endpoint_key, sum_stats
 from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceFigures
 
 HISTORY: Final = 60
-"""Rates that are kept of everything, one a round."""
+"""The number of past rates that are kept, one per round."""
 
 ROUNDS_UNTIL_GONE: Final = 5
-"""Rounds that an instance may miss before it counts as gone."""
+"""The number of rounds that an instance may miss before it is removed."""
 
 InstanceKey: TypeAlias = "tuple[str, str]"
-"""The names of a service and of one of its instances."""
+"""The name of a service, and the id of one of its instances."""
 
 
 @final
 @dataclass
 class _Endpoint:
-    """What an endpoint of an instance said last, and its rates since it said something before."""
+    """The last statistics of an instance's endpoint, and its rates since those before."""
 
-    stats: EndpointStats
+    stats: natsery.EndpointStats
     rates: Rates | None
 
 
 @final
 class _Instance:
-    """What is known of an instance."""
+    """The last statistics of an instance."""
 
-    def __init__(self, stats: ServiceStats, now: float) -> None:
+    def __init__(self, stats: natsery.ServiceStats, now: float) -> None:
         self.stats = stats
         self.endpoints = [_Endpoint(each, None) for each in stats.endpoints]
         self.missed = 0
         self.has_answered = True
-        self._at = now
+        self._time = now
 
     @property
     def is_stale(self) -> bool:
@@ -48,12 +49,12 @@ class _Instance:
     def rates(self) -> Rates | None:
         return None if self.is_stale else sum_rates(each.rates for each in self.endpoints)
 
-    def take(self, stats: ServiceStats, now: float) -> None:
+    def add(self, stats: natsery.ServiceStats, now: float) -> None:
         self.missed = 0
         self.has_answered = True
-        seconds = now - self._at
+        seconds = now - self._time
         if seconds <= 0:
-            return  # nothing can be said of no time; the next answer compares with the same one as this
+            return  # no rate without time in between; the next reply is compared with the one before this
         was_reset = stats.started != self.stats.started
         before = {} if was_reset else dict(_numbered(each.stats for each in self.endpoints))
         self.endpoints = [
@@ -61,15 +62,15 @@ class _Instance:
             for key, each in _numbered(stats.endpoints)
         ]
         self.stats = stats
-        self._at = now
+        self._time = now
 
 
 @final
 class Meter:
-    """Takes STATS answers, and tells what services do at the moment.
+    """Computes the current figures of services from their STATS replies.
 
-    Rates are those between two answers of the same instance, each with its own time: neither slow answers nor missed rounds
-    distort them. The rates of a service are the sums of those of its instances.
+    Rates are those between two replies of the same instance, over the time between them, so that neither slow replies nor
+    missed rounds distort them. The rates of a service are the sums of those of its instances.
     """
 
     def __init__(self) -> None:
@@ -81,17 +82,17 @@ class Meter:
         """The instances that answered in the last round."""
         return frozenset(key for key, each in self._instances.items() if not each.is_stale)
 
-    def take(self, stats: ServiceStats, now: float) -> None:
-        """Take an answer that came at ``now``, in seconds of a clock that never goes back. A second one in a round is ignored."""
+    def add(self, stats: natsery.ServiceStats, now: float) -> None:
+        """Add a reply that arrived at ``now``, in seconds of a monotonic clock. A second one in a round is ignored."""
         key = (stats.name, stats.id)
         known = self._instances.get(key)
         if known is None:
             self._instances[key] = _Instance(stats, now)
         elif not known.has_answered:
-            known.take(stats, now)
+            known.add(stats, now)
 
     def end_round(self) -> None:
-        """Everybody has had the time to answer: who has not is stale, and gone in the end."""
+        """End a round: instances that have not answered are stale, and removed after several rounds."""
         for key, instance in list(self._instances.items()):
             if not instance.has_answered:
                 instance.missed += 1
@@ -104,12 +105,12 @@ class Meter:
         self.drop_round()
 
     def drop_round(self) -> None:
-        """The round did not come to its end: nobody has missed it, and everybody may answer in another one."""
+        """End a round that does not count: no instance has missed it."""
         for instance in self._instances.values():
             instance.has_answered = False
 
     def figures(self) -> tuple[ServiceFigures, ...]:
-        """How things are, sorted by name and instance. In the middle of a round, who has not answered yet is as before."""
+        """Return the figures, sorted by name and instance: the last ones of instances that have yet to answer in this round."""
         found: list[ServiceFigures] = []
         for totals in sum_stats(each.stats for each in self._instances.values()):
             members = self._members(totals.name)
@@ -158,8 +159,8 @@ class Meter:
                     name=each.stats.name,
                     subject=each.stats.subject,
                     queue_group=each.stats.queue_group,
-                    num_requests=count_of(each.stats.num_requests),
-                    num_errors=count_of(each.stats.num_errors),
+                    num_requests=clamp_count(each.stats.num_requests),
+                    num_errors=clamp_count(each.stats.num_errors),
                     last_error=each.stats.last_error,
                     rates=None if instance.is_stale else each.rates,
                     history=self._history((stats.name, stats.id, *key), each.rates, [instance]),
@@ -177,7 +178,7 @@ class Meter:
         return [each for (service, _), each in sorted(self._instances.items()) if service == name]
 
     def _all_rates(self) -> Iterable[tuple[tuple[object, ...], Rates | None]]:
-        """The rates of everything that has a history."""
+        """Yield the key and the rates of everything that has a history."""
         for name in {service for service, _ in self._instances}:
             members = self._members(name)
             yield (name,), sum_rates(each.rates() for each in members)
@@ -189,15 +190,15 @@ class Meter:
                     yield (name, each.stats.id, *numbered), None if each.is_stale else endpoint.rates
 
     def _history(self, key: tuple[object, ...], rates: Rates | None, members: Sequence[_Instance]) -> History:
-        """Past rates, and the present one if somebody has told it in this round."""
+        """Return past rates, and the current one if any of the instances has answered in this round."""
         past = self._histories.get(key, ())
         if not any(each.has_answered for each in members):
             return tuple(past)
         return (*past, None if rates is None else rates.requests)[-HISTORY:]
 
 
-def _keys(endpoints: Iterable[EndpointStats]) -> list[tuple[str, str, str, int]]:
-    """What makes an endpoint the same one in the next answer: two may have all names alike, and then their order counts."""
+def _keys(endpoints: Iterable[natsery.EndpointStats]) -> list[tuple[str, str, str, int]]:
+    """Return a key for each endpoint, with a number because several may have equal names."""
     seen: dict[EndpointKey, int] = {}
     keys: list[tuple[str, str, str, int]] = []
     for each in endpoints:
@@ -207,23 +208,25 @@ def _keys(endpoints: Iterable[EndpointStats]) -> list[tuple[str, str, str, int]]
     return keys
 
 
-def _numbered(endpoints: Iterable[EndpointStats]) -> list[tuple[tuple[str, str, str, int], EndpointStats]]:
+def _numbered(
+    endpoints: Iterable[natsery.EndpointStats],
+) -> list[tuple[tuple[str, str, str, int], natsery.EndpointStats]]:
     listed = list(endpoints)
     return list(zip(_keys(listed), listed, strict=True))
 
 
-def _compare(before: EndpointStats, after: EndpointStats, seconds: float) -> Rates | None:
-    """The rates between two answers; ``None`` if a counter went back, for then it has begun anew in between."""
-    requests = count_of(after.num_requests) - count_of(before.num_requests)
-    errors = count_of(after.num_errors) - count_of(before.num_errors)
-    busy = count_of(after.processing_time) - count_of(before.processing_time)
+def _compare(before: natsery.EndpointStats, after: natsery.EndpointStats, seconds: float) -> Rates | None:
+    """Return the rates between two replies; ``None`` if a counter went back, because it was reset in between."""
+    requests = clamp_count(after.num_requests) - clamp_count(before.num_requests)
+    errors = clamp_count(after.num_errors) - clamp_count(before.num_errors)
+    busy = clamp_count(after.processing_time) - clamp_count(before.processing_time)
     if min(requests, errors, busy) < 0:
         return None
     return Rates(requests / seconds, errors / seconds, busy / seconds)
 
 
 def sum_rates(parts: Iterable[Rates | None]) -> Rates | None:
-    """The sum of those that are known; ``None`` if none is."""
+    """Return the sum of the rates that are known; ``None`` if none is."""
     known = [each for each in parts if each is not None]
     if not known:
         return None
@@ -233,7 +236,7 @@ def sum_rates(parts: Iterable[Rates | None]) -> Rates | None:
 
 
 def _sum_by_key(members: Iterable[_Instance]) -> dict[EndpointKey, Rates | None]:
-    """The rates of each endpoint over some instances."""
+    """Return the rates of each endpoint, summed over the instances."""
     parts: dict[EndpointKey, list[Rates | None]] = {}
     for each in members:
         for endpoint in each.endpoints:

@@ -1,4 +1,4 @@
-"""The rows of ``natsery top``: services, instances and endpoints, sorted, with what stands in each column."""
+"""The rows of ``natsery top``: services, instances and endpoints, sorted, with the text of each column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceF
 from ._view import Level, Sort, View
 
 INDENT: Final = "  "
-"""What a row is moved to the right by for each row that it belongs to."""
+"""The indent of instances and endpoints, for each level."""
 
 REQUESTS_WIDTH: Final = 10
 ERRORS_WIDTH: Final = 8
@@ -25,14 +25,14 @@ Figures = TypeVar("Figures", ServiceFigures, InstanceFigures, EndpointFigures)
 @final
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """A row of ``natsery top``.
 
     Attributes:
-        texts: what stands in the columns, by the column's key; those that are missing stay empty.
-        history: for the sparkline.
-        is_service: it is a service's row, not one below it.
-        is_stale: whatever it shows did not answer in the last round.
-        has_errors: something failed since the last answer.
+        texts: the texts of the columns, by the column's key; the others are empty.
+        history: the values of the sparkline.
+        is_service: whether it is a service's row.
+        is_stale: whether the service or instance missed the last round.
+        has_errors: whether requests failed since the last reply.
     """
 
     texts: Mapping[str, str]
@@ -43,7 +43,7 @@ class Row:
 
 
 def rows_of(services: Iterable[ServiceFigures], view: View, cells: Cells, now: datetime) -> list[Row]:
-    """All rows that a view has, sorted among those that belong together."""
+    """Return all rows of a view, sorted at each level."""
     rows: list[Row] = []
     for service in _sorted(services, view, lambda each: each.name):
         rows.append(_service_row(service, cells, now))
@@ -57,8 +57,8 @@ def rows_of(services: Iterable[ServiceFigures], view: View, cells: Cells, now: d
     return rows
 
 
-def measured(rates: Rates | None, cells: Cells, *, is_stale: bool = False) -> dict[str, str]:
-    """The columns that tell of the present."""
+def rate_texts(rates: Rates | None, cells: Cells, *, is_stale: bool = False) -> dict[str, str]:
+    """Return the texts of the columns with rates."""
     nothing = cells.glyphs.nothing
     if rates is None:
         return {
@@ -78,10 +78,10 @@ def measured(rates: Rates | None, cells: Cells, *, is_stale: bool = False) -> di
 
 def _service_row(service: ServiceFigures, cells: Cells, now: datetime) -> Row:
     answering = sum(not each.is_stale for each in service.instances)
-    there = len(service.instances)
+    total = len(service.instances)
     texts = {
         "name": cells.printable(service.name),
-        "instances": str(there) if answering == there else f"{answering}/{there}",
+        "instances": str(total) if answering == total else f"{answering}/{total}",
         "version": cells.printable(", ".join(service.versions)),
         "up": format_age(service.started, now),
     }
@@ -115,7 +115,7 @@ def _row(
     is_stale: bool,
 ) -> Row:
     rates = figures.rates
-    texts |= measured(rates, cells, is_stale=is_stale)
+    texts |= rate_texts(rates, cells, is_stale=is_stale)
     texts["requests"] = compact_count(figures.num_requests, REQUESTS_WIDTH)
     texts["errors"] = compact_count(figures.num_errors, ERRORS_WIDTH)
     texts["last_error"] = cells.printable(figures.last_error)
@@ -124,7 +124,7 @@ def _row(
 
 
 def _sorted(items: Iterable[Figures], view: View, name: Callable[[Figures], str]) -> list[Figures]:
-    """Sorted as the view wants it; what has no figure comes last either way, and what is equal goes by name."""
+    """Sort in the order of the view; items without a value come last in either direction, equal ones are sorted by name."""
     by_name = sorted(items, key=name)
     if view.sort is Sort.NAME:
         return by_name[::-1] if view.is_reversed else by_name

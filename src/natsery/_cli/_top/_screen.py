@@ -1,4 +1,4 @@
-"""What ``natsery top`` shows, line by line, in a given number of columns and lines."""
+"""Draws the screen of ``natsery top`` in a given number of columns and lines."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final, final
 from rich.cells import cell_len
 from rich.text import Text
 
-from .._format import counted
+from .._format import pluralize
 from ._cells import Cells
 from ._columns import GAP, HISTORY, TopColumn, columns_of, lay_out
 from ._figures import ServiceFigures
 from ._rates import sum_rates
-from ._rows import Row, measured, rows_of
+from ._rows import Row, rate_texts, rows_of
 from ._view import Sort, View
 
 MARGIN: Final = 5
-"""Lines that are no rows: three above the heads, the heads, and one below the rows."""
+"""Lines other than rows: three above the headings, the headings, and one below the rows."""
 
 SORTED_BY: Final = {Sort.REQUESTS: "requests/s", Sort.ERRORS: "errors/s", Sort.TIME: "mean time", Sort.NAME: "name"}
 
@@ -34,7 +34,7 @@ HELP: Final = (
     ("n", "sort by name"),
     ("R", "reverse the order"),
     ("l, Enter", "show instances, or endpoints, or both, or services alone"),
-    ("space", "pause, and go on"),
+    ("space", "pause, and continue"),
     ("?", "this help, and back"),
 )
 
@@ -43,19 +43,19 @@ KEYS: Final = ("q quit", "r e t n sort", "R reverse", "l level", "space pause", 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class State:
-    """All that a screen depends on, besides its size.
+class ScreenState:
+    """Everything that a screen depends on, except its size.
 
     Attributes:
-        server: where the connection goes.
-        services: what they do.
-        view: what is to be seen of it.
+        server: the servers of the connection.
+        services: the figures to show.
+        view: the part of the figures to show.
         interval: seconds between two rounds.
-        now: the time of day.
-        message: what is to be told besides, such as that the server is away.
-        is_away: the figures are the last ones from before the server went.
-        malformed: answers of the last round that could not be read.
-        nobody: what is told when there are no services.
+        now: the current time.
+        message: a message, such as that the server is disconnected.
+        is_disconnected: whether the server is disconnected, and the figures are old.
+        malformed: the number of replies of the last round that could not be read.
+        empty_text: the text without services.
         has_keys: whether keys can be read.
     """
 
@@ -65,21 +65,21 @@ class State:
     interval: float
     now: datetime
     message: str = ""
-    is_away: bool = False
+    is_disconnected: bool = False
     malformed: int = 0
-    nobody: str = "No services answer."
+    empty_text: str = "No services answer."
     has_keys: bool = True
 
 
 @final
 @dataclass(frozen=True)
 class Screen:
-    """Lines, none wider than the screen.
+    """The lines of a screen, none wider than it.
 
     Attributes:
         lines: as many as the screen has.
-        rows: how many rows there are, shown or not.
-        page: how many of them have room.
+        rows: the number of rows, shown or not.
+        page: the number of rows that fit.
     """
 
     lines: list[Text]
@@ -87,21 +87,21 @@ class Screen:
     page: int
 
 
-def draw(state: State, width: int, height: int, cells: Cells) -> Screen:
-    """The screen for a state."""
+def draw(state: ScreenState, width: int, height: int, cells: Cells) -> Screen:
+    """Draw the screen for a state."""
     page = max(1, height - MARGIN)
     rows = rows_of(state.services, state.view, cells, state.now)
-    # Rows that have gone meanwhile must not leave the screen empty.
+    # The screen must not be empty after rows have disappeared.
     offset = max(0, min(state.view.offset, len(rows) - page))
     shown = rows[offset : offset + page]
     lines = [*_header(state, width, cells)]
     if state.view.shows_help:
         lines += [Text(cells.fit(f"  {key:<18}{meaning}", width)) for key, meaning in HELP]
     elif not rows:
-        lines += [Text(), Text(cells.shorten(state.nobody, width))]
+        lines += [Text(), Text(cells.shorten(state.empty_text, width))]
     else:
         layout = lay_out(rows, columns_of(state.view.level), width)
-        lines += table(shown, layout, state.view, cells, is_dim=state.is_away)
+        lines += table(shown, layout, state.view, cells, is_dim=state.is_disconnected)
     del lines[max(0, height - 1) :]
     lines += [Text()] * (height - 1 - len(lines))
     lines.append(_footer(state, len(rows), offset, len(shown), width, cells))
@@ -111,17 +111,17 @@ def draw(state: State, width: int, height: int, cells: Cells) -> Screen:
 def table(
     rows: Sequence[Row], layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells, *, is_dim: bool = False
 ) -> list[Text]:
-    """The heads of columns, and rows below them."""
-    return [_heads(layout, view, cells), *(_line(row, layout, cells, is_dim=is_dim or row.is_stale) for row in rows)]
+    """Return the headings of columns, and the rows below them."""
+    return [_headings(layout, view, cells), *(_line(row, layout, cells, is_dim=is_dim or row.is_stale) for row in rows)]
 
 
-def _header(state: State, width: int, cells: Cells) -> list[Text]:
+def _header(state: ScreenState, width: int, cells: Cells) -> list[Text]:
     view, glyphs = state.view, cells.glyphs
     order = f"by {SORTED_BY[view.sort]}{', reversed' if view.is_reversed else ''}"
     settings = [f"every {state.interval:g} s", order, *(["paused"] if view.is_paused else [])]
     right = glyphs.separator.join(settings)
     title = "natsery top"
-    # The server gives way: the rest is what keys change.
+    # The server is shortened rather than the rest, which keys change.
     room = width - cell_len(title) - cell_len(right) - 2 * len(GAP)
     server = cells.shorten(cells.printable(state.server), max(0, room))
     first = Text(title, style="bold")
@@ -132,16 +132,16 @@ def _header(state: State, width: int, cells: Cells) -> list[Text]:
     instances = [each for service in state.services for each in service.instances]
     answering = sum(not each.is_stale for each in instances)
     total = sum_rates(each.rates for each in state.services)
-    texts = measured(total, cells)
-    missing = f"{answering} of " if answering != len(instances) else ""
-    parts = [counted(len(state.services), "service"), f"{missing}{counted(len(instances), 'instance')}"]
+    texts = rate_texts(total, cells)
+    answering_text = f"{answering} of " if answering != len(instances) else ""
+    parts = [pluralize(len(state.services), "service"), f"{answering_text}{pluralize(len(instances), 'instance')}"]
     if total is not None:
         share = f" ({texts['error_share']})" if total.requests else ""
         parts += [f"{texts['rate']} req/s", f"{texts['error_rate']} err/s{share}"]
         parts += [f"mean {texts['mean']}"] if total.requests else []
     notices = [cells.printable(state.message)] if state.message else []
     if state.malformed:
-        notices.append(f"{counted(state.malformed, 'answer')} could not be read")
+        notices.append(f"{pluralize(state.malformed, 'answer')} could not be read")
     return [
         first,
         Text(_join(parts, glyphs.separator, width)),
@@ -149,7 +149,7 @@ def _header(state: State, width: int, cells: Cells) -> list[Text]:
     ]
 
 
-def _heads(layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells) -> Text:
+def _headings(layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells) -> Text:
     line = Text(style="reverse")
     for index, (column, width) in enumerate(layout):
         mark = ""
@@ -178,7 +178,7 @@ def _style(key: str, row: Row) -> str:
     return {HISTORY: "cyan", "last_error": "red", "metadata": "dim", "subject": "dim"}.get(key, "")
 
 
-def _footer(state: State, rows: int, offset: int, shown: int, width: int, cells: Cells) -> Text:
+def _footer(state: ScreenState, rows: int, offset: int, shown: int, width: int, cells: Cells) -> Text:
     right = f"{offset + 1} to {offset + shown} of {rows}" if shown < rows and not state.view.shows_help else ""
     if len(right) + len(GAP) > width:
         right = ""
@@ -189,7 +189,7 @@ def _footer(state: State, rows: int, offset: int, shown: int, width: int, cells:
 
 
 def _join(parts: Sequence[str], separator: str, width: int) -> str:
-    """As many parts as have room."""
+    """Join as many parts as fit."""
     joined = ""
     for part in parts:
         longer = f"{joined}{separator}{part}" if joined else part

@@ -1,4 +1,4 @@
-"""What ``natsery top`` prints where nobody looks on: a table or a line of JSON for each interval."""
+"""The output of ``natsery top`` without a live screen: a table or a line of JSON for each interval."""
 
 from __future__ import annotations
 
@@ -10,85 +10,85 @@ from typing import Any
 import anyio
 from rich.console import Console
 
-from ... import abc
-from ..._responses import format_time
+import natsery
+
 from .._exit_codes import Exit
-from .._format import counted, now
-from .._output import Column, complain, say, show_table
+from .._format import format_time, now, pluralize
+from .._output import Column, print_error, print_line, show_table
 from ._cells import Cells
 from ._columns import columns_of, lay_out
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
-from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Link, Poller, Watch
+from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Poller, ServerStatus, WatchOptions
 from ._rates import Meter
 from ._rows import rows_of
 from ._screen import table
 
 
-async def print_snapshots(nc: abc.Connection, watch: Watch, *, as_json: bool) -> Exit:
-    """Print how things are after each interval, until enough has been printed.
+async def print_snapshots(nc: natsery.abc.Connection, options: WatchOptions, *, as_json: bool) -> Exit:
+    """Print the figures after each interval, until the count is reached.
 
     Raises:
-        NatseryError: as for `Poller.ask`.
+        NatseryError: as for `Poller.poll`.
     """
     meter = Meter()
     printed = 0
     services: tuple[ServiceFigures, ...] = ()
-    with Link.watch(nc, lambda: None) as link:
-        poller = Poller(nc, link, meter, name=watch.name, prefix=watch.prefix)
+    with ServerStatus.watch(nc, lambda: None) as status:
+        poller = Poller(nc, status, meter, name=options.name, prefix=options.prefix)
         rounds = 0
-        while watch.count is None or printed < watch.count:
-            if link.is_away:
-                complain(link.message)
-            begun = anyio.current_time()
-            first = max(watch.interval, FIRST_ROUND_SECONDS)
-            if not await poller.ask(min(watch.interval, LAST_ROUND_SECONDS) if rounds else first):
+        while options.count is None or printed < options.count:
+            if status.is_disconnected:
+                print_error(status.message)
+            start = anyio.current_time()
+            first = max(options.interval, FIRST_ROUND_SECONDS)
+            if not await poller.poll(min(options.interval, LAST_ROUND_SECONDS) if rounds else first):
                 continue
             rounds += 1
             if rounds == 1:
                 continue
             services = meter.figures()
             if as_json:
-                _print_json(services, watch, poller.malformed)
+                _print_json(services, options, poller.malformed)
             else:
-                _print_table(services, watch, is_first=printed == 0)
+                _print_table(services, options, is_first=printed == 0)
             if poller.malformed and not as_json:
-                complain(f"Warning: {counted(poller.malformed, 'answer')} could not be read")
+                print_error(f"Warning: {pluralize(poller.malformed, 'answer')} could not be read")
             printed += 1
-            if printed != watch.count:
-                await anyio.sleep(max(0.0, begun + watch.interval - anyio.current_time()))
+            if printed != options.count:
+                await anyio.sleep(max(0.0, start + options.interval - anyio.current_time()))
     if services:
         return Exit.OK
     if not as_json:
-        complain(f"Error: {watch.nobody.lower().removesuffix('.')}")
-    return Exit.NOBODY
+        print_error(f"Error: {options.empty_text.lower().removesuffix('.')}")
+    return Exit.NOT_FOUND
 
 
-def _print_table(services: tuple[ServiceFigures, ...], watch: Watch, *, is_first: bool) -> None:
+def _print_table(services: tuple[ServiceFigures, ...], options: WatchOptions, *, is_first: bool) -> None:
     if not services:
         return
     if not is_first:
-        say()
-    columns = columns_of(watch.view.level, history=False)
+        print_line()
+    columns = columns_of(options.view.level, history=False)
     cells = Cells(sys.stdout.encoding)
-    rows = rows_of(services, watch.view, cells, now())
+    rows = rows_of(services, options.view, cells, now())
     console = Console(highlight=False)
     if console.is_terminal:
-        for line in table(rows, lay_out(rows, columns, console.width), watch.view, cells):
+        for line in table(rows, lay_out(rows, columns, console.width), options.view, cells):
             console.print(line, no_wrap=True)
         return
-    # An empty cell would be no field to those who split lines at blanks.
+    # An empty cell would not be a field for programs that split lines at blanks.
     texts = [[row.texts.get(column.key) or cells.glyphs.nothing for column in columns] for row in rows]
     show_table([Column(each.title, right=each.right) for each in columns], texts)
 
 
-def _print_json(services: tuple[ServiceFigures, ...], watch: Watch, malformed: int) -> None:
-    value = to_json(services, now(), watch.interval, malformed)
+def _print_json(services: tuple[ServiceFigures, ...], options: WatchOptions, malformed: int) -> None:
+    value = to_json(services, now(), options.interval, malformed)
     sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n")
     sys.stdout.flush()
 
 
 def to_json(services: tuple[ServiceFigures, ...], moment: datetime, interval: float, malformed: int) -> dict[str, Any]:
-    """The object that ``--json`` prints; rates per second, times in nanoseconds, null for what is not known."""
+    """Return the object that ``--json`` prints: rates per second, times in nanoseconds, null for unknown values."""
     return {
         "time": format_time(moment),
         "interval": interval,

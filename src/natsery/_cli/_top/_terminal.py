@@ -1,4 +1,4 @@
-"""A terminal taken over for a screen of one's own, and given back as it was."""
+"""Takes the terminal over for a full screen, and restores it."""
 
 from __future__ import annotations
 
@@ -21,75 +21,78 @@ OUTPUT: Final = 1
 """The descriptor of stdout."""
 
 LOCAL_FLAGS: Final = 3
-"""Where a terminal's mode has the flags for echo and lines."""
+"""The index of the flags for echo and lines in a terminal's attributes."""
 
 CHARACTERS: Final = 6
-"""Where it has the special characters."""
+"""The index of the special characters."""
 
 FALLBACK_SIZE: Final = (80, 24)
-"""Columns and lines of a terminal that does not know its size."""
+"""Columns and lines for a terminal of unknown size."""
 
-GIVE_BACK_SECONDS: Final = 1.0
-"""How long a terminal that takes nothing more holds up the end."""
+RESTORE_SECONDS: Final = 1.0
+"""How long a terminal that does not accept output may delay the end."""
 
-# The alternate screen; no cursor; what is too long for a line is cut off there, even where this program and the terminal
-# do not agree on the width of a character.
-TAKE: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J"
-GIVE_BACK: Final = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+# The alternate screen, no cursor, and no line wrapping, for the case that this program and the terminal do not agree on the
+# width of a character.
+TAKE_OVER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J"
+RESTORE: Final = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
 @final
 class Terminal:
-    """The terminal of stdin and stdout, between `take` and `give_back`.
+    """The terminal of stdin and stdout.
 
-    Nothing here blocks the event loop: what is written waits for a terminal that is slow, or is stopped with Ctrl-S.
+    Nothing here blocks the event loop: only the writing task waits for a terminal that is slow, or stopped with Ctrl-S.
     """
 
     def __init__(self, output: int) -> None:
         self._output = output
         self._lock = anyio.Lock()
-        self._is_taken = False
+        self._is_taken_over = False
         self._mode: list[Any] | None = None
         self.has_keys: bool = sys.platform != "win32" and os.isatty(INPUT)
         """Whether keys can be read."""
 
     def size(self) -> tuple[int, int]:
-        """Its columns and lines."""
+        """Return its columns and lines."""
         columns, lines = os.get_terminal_size(OUTPUT)
         return columns or FALLBACK_SIZE[0], lines or FALLBACK_SIZE[1]
 
-    async def take(self) -> None:
-        """Take it over: an empty screen, no cursor, and keys that come at once and unseen. Safe when it is taken.
+    async def take_over(self) -> None:
+        """Show an empty screen without a cursor, and read keys at once and without echo. Safe twice.
 
-        **Cancellation:** it may be taken; `give_back` knows. A checkpoint.
+        **Cancellation:** it may have been taken over; `restore` is safe either way. A checkpoint.
         """
         async with self._lock:
             self._set_mode()
-            self._is_taken = True
-            await self._write(TAKE)
+            self._is_taken_over = True
+            await self._write(TAKE_OVER)
 
-    async def give_back(self) -> None:
-        """Leave it as it was, as far as it lets one, within `GIVE_BACK_SECONDS` even if cancelled. Safe twice. A checkpoint."""
+    async def restore(self) -> None:
+        """Restore it as far as possible, within `RESTORE_SECONDS` even if cancelled. Safe twice. A checkpoint."""
         try:
-            # Protects the user's shell from a terminal that shows neither a cursor nor what is typed.
-            with anyio.move_on_after(GIVE_BACK_SECONDS, shield=True):
+            # Protects the user's shell from a terminal without cursor and echo.
+            with anyio.move_on_after(RESTORE_SECONDS, shield=True):
                 async with self._lock:
-                    if self._is_taken:
-                        await self._write(GIVE_BACK)
+                    if self._is_taken_over:
+                        await self._write(RESTORE)
         except OSError:
-            pass  # it is closed, and nobody sees it any more
+            pass  # it is closed
         finally:
             self._restore_mode()
-            self._is_taken = False
+            self._is_taken_over = False
 
     async def show(self, text: str) -> None:
-        """Write a text if it is taken. **Cancellation:** a part of it may have been written. A checkpoint."""
+        """Write a text if it is taken over.
+
+        **Cancellation:** a part of it may have been written. A checkpoint.
+        """
         async with self._lock:
-            if self._is_taken:
+            if self._is_taken_over:
                 await self._write(text)
 
     async def read(self) -> bytes:
-        """What keys send; ``b""`` when the terminal is closed. A checkpoint."""
+        """Read the bytes of keys; ``b""`` if the terminal is closed. A checkpoint."""
         await anyio.wait_readable(INPUT)
         try:
             return os.read(INPUT, 1024)
@@ -109,18 +112,18 @@ class Terminal:
         if sys.platform == "win32" or not self.has_keys:
             return
         mode = termios.tcgetattr(INPUT)
-        if not self._is_taken:
+        if not self._is_taken_over:
             self._mode = termios.tcgetattr(INPUT)
-        # Ctrl-C and Ctrl-Z remain signals: they are meant for all programs of the same job.
+        # Ctrl-C and Ctrl-Z remain signals, which go to all programs of the same job.
         mode[LOCAL_FLAGS] &= ~(termios.ECHO | termios.ICANON)
         mode[CHARACTERS][termios.VMIN], mode[CHARACTERS][termios.VTIME] = 1, 0
         termios.tcsetattr(INPUT, termios.TCSANOW, mode)
 
     def _restore_mode(self) -> None:
-        if sys.platform == "win32" or self._mode is None or not self._is_taken:
+        if sys.platform == "win32" or self._mode is None or not self._is_taken_over:
             return
         with suppress(termios.error):  # it is closed
-            # Without waiting for what is written: a stopped terminal would not take it.
+            # TCSANOW does not wait for output, which a stopped terminal would not accept.
             termios.tcsetattr(INPUT, termios.TCSANOW, self._mode)
 
 
@@ -131,19 +134,19 @@ async def open_terminal() -> AsyncIterator[Terminal]:
     try:
         terminal = Terminal(output)
         try:
-            await terminal.take()
+            await terminal.take_over()
             yield terminal
         finally:
-            await terminal.give_back()  # noqa: ASYNC102  # shielded and bounded in there
+            await terminal.restore()  # noqa: ASYNC102  # shielded and bounded in there
     finally:
         os.close(output)
 
 
 def _open_output() -> int:
-    """A descriptor of stdout's terminal that does not block; that of stdout itself is the shell's too, and must stay as it is."""
+    """Open stdout's terminal without blocking. stdout itself must stay blocking, because the shell shares it."""
     if sys.platform == "win32":
         return os.dup(OUTPUT)
     try:
         return os.open(os.ttyname(OUTPUT), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # another user's, after su for example; then writing may block
+    except OSError:  # it belongs to another user, after su for example; then writing may block
         return os.dup(OUTPUT)

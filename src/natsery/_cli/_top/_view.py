@@ -1,4 +1,4 @@
-"""What a person has chosen to see of the services, and what each key does to that."""
+"""The view of the services that the user has chosen, and how keys change it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, final
 
 @final
 class Sort(StrEnum):
-    """What rows are sorted by."""
+    """The order of rows."""
 
     REQUESTS = "requests"
     ERRORS = "errors"
@@ -19,31 +19,31 @@ class Sort(StrEnum):
 
 @final
 class Level(StrEnum):
-    """What has a row of its own."""
+    """The kinds of rows."""
 
     SERVICES = "services"
-    """Each service."""
+    """Services."""
     INSTANCES = "instances"
-    """Each service, and below it its instances."""
+    """Services, and below each its instances."""
     ENDPOINTS = "endpoints"
-    """Each service, and below it its endpoints, each over all instances."""
+    """Services, and below each its endpoints, summed over all instances."""
     ALL = "all"
-    """Each service, below it its instances, and below each of them its endpoints."""
+    """Services, below each its instances, and below each of those its endpoints."""
 
 
 @final
 @dataclass(frozen=True)
 class View:
-    """What is to be seen.
+    """The part of the figures to show, and how.
 
     Attributes:
-        sort: what rows are sorted by; figures with the largest first, names from A to Z.
-        is_reversed: sorted the other way round.
-        level: what has a row.
-        offset: rows that are scrolled off the top.
-        is_paused: the figures stay as they are.
-        shows_help: the keys are explained instead.
-        is_done: it is time to leave.
+        sort: the order of rows: largest values first, names from A to Z.
+        is_reversed: whether the order is reversed.
+        level: the kinds of rows.
+        offset: the number of rows above the first one that is shown.
+        is_paused: whether the figures are not updated.
+        shows_help: whether the help is shown instead.
+        is_done: whether the user has quit.
     """
 
     sort: Sort = Sort.REQUESTS
@@ -56,7 +56,7 @@ class View:
 
     @property
     def largest_first(self) -> bool:
-        """Which way the rows are sorted."""
+        """Whether the rows are sorted with the largest, or the last in the alphabet, first."""
         return (self.sort is not Sort.NAME) != self.is_reversed
 
 
@@ -64,14 +64,14 @@ _SORTS: Final = {"r": Sort.REQUESTS, "e": Sort.ERRORS, "t": Sort.TIME, "n": Sort
 _LEVELS: Final = tuple(Level)
 
 
-def press(view: View, key: str, *, rows: int, page: int) -> View:
-    """The view after a key was pressed.
+def apply_key(view: View, key: str, *, rows: int, page: int) -> View:
+    """Return the view after a key was pressed.
 
     Args:
         view: the view before.
-        key: a character, or the name of a key as `KeyReader` gives it.
-        rows: how many rows there are.
-        page: how many of them fit on the screen.
+        key: a character, or the name of a key from `KeyReader`.
+        rows: the number of rows.
+        page: the number of rows that fit on the screen.
     """
     if key in ("q", "Q", "interrupt"):
         return replace(view, is_done=True)

@@ -1,4 +1,4 @@
-"""The ``nats`` command's contexts: files with settings, one of which may be selected."""
+"""Reads contexts of the ``nats`` command: files with settings, one of which may be selected."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from ._sources import Source, context_source
 
 
 def contexts_folder(environment: Mapping[str, str]) -> Path:
-    """Where the ``nats`` command keeps its contexts: ``nats`` in ``$XDG_CONFIG_HOME`` or ``~/.config``."""
+    """Return the folder of the ``nats`` command's contexts: ``nats`` in ``$XDG_CONFIG_HOME`` or ``~/.config``."""
     given = environment.get("XDG_CONFIG_HOME")
     return (Path(given) if given else Path("~/.config").expanduser()) / "nats"
 
 
 def read_context(name: str | None, folder: Path) -> Source | None:
-    """What a context says.
+    """Read a context; return ``None`` if none is named and none is selected.
 
     Args:
-        name: its name, or the path of a file that ends in ``.json``; the one that is selected if left out.
-        folder: where contexts are, with ``context.txt`` that names the selected one.
-
-    Returns:
-        ``None`` if none is named and none is selected.
+        name: its name, or the path of a file that ends in ``.json``; the selected context if left out.
+        folder: the folder of the contexts, with a file ``context.txt`` that names the selected one.
 
     Raises:
-        CommandError: it cannot be read, or is no context; one line that names the file.
+        CommandError: it cannot be read, or is not a context; one line that names the file.
         ConfigError: something in it breaks a rule.
     """
     selection = folder / "context.txt"
@@ -58,7 +55,7 @@ def _read_file(path: Path, what: str) -> Mapping[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        # Its own text would be enough for a person to find the place, and shows nothing of what is there.
+        # The text of this error tells line and column, and nothing of the content, which may be secret.
         raise CommandError(f"{what} is broken: {path} is not JSON ({error})", Exit.USAGE) from None
     except FileNotFoundError:
         raise CommandError(f"{what} does not exist: there is no {path}", Exit.USAGE) from None
@@ -66,7 +63,7 @@ def _read_file(path: Path, what: str) -> Mapping[str, object]:
         raise CommandError(f"{what} cannot be read from {path}: {_reason(error)}", Exit.USAGE) from None
     if not isinstance(value, dict):
         raise CommandError(f"{what} is broken: {path} holds no JSON object", Exit.USAGE)
-    # The ``nats`` command takes names in either case, which matters for files that were written by hand.
+    # The ``nats`` command accepts names in either case, which matters for files that were written by hand.
     return {key.lower(): each for key, each in value.items()}
 
 

@@ -1,59 +1,68 @@
-"""The pytest plugin: fixtures for services in memory and on a real server, under pytest-trio and under anyio's plugin."""
+"""The pytest plugin: fixtures for services in memory and on a real server, under pytest-trio and under anyio's plugin.
+
+pytest imports it in every environment that has natsery, so it imports natsery only when a fixture is used.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .._native._connect import connect
-from .._native._native_connection import NativeConnection
-from ._memory_broker import MemoryBroker
-from ._nats_server import NatsServer
-
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from _pytest.fixtures import FixtureDef, SubRequest
 
-_HOW = {
+    from natsery import NativeConnection
+    from natsery.testing import MemoryBroker, NatsServer
+
+_REPLACEMENTS = {
     "memory_broker": "async with MemoryBroker() as broker",
     "nats_connection": "async with natsery.connect(nats_server.url) as nc",
 }
+"""What to write in a test instead of each async fixture."""
 
 
 @pytest.fixture
 async def memory_broker() -> AsyncIterator[MemoryBroker]:
-    """A broker in memory, entered; for async tests."""
+    """A `natsery.testing.MemoryBroker` that has been entered; for async tests."""
+    from natsery.testing import MemoryBroker
+
     async with MemoryBroker() as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
 def _natsery_server() -> Iterator[NatsServer]:
+    from natsery.testing import NatsServer
+
     with NatsServer() as server:
         yield server
 
 
 @pytest.fixture
 def nats_server(_natsery_server: NatsServer) -> Iterator[NatsServer]:
-    """A real nats-server, the same for the whole session. A test may kill, freeze or configure it; the next finds it well."""
+    """A real nats-server, shared by the whole session; restored after a test that kills, freezes or configures it."""
     yield _natsery_server
     _natsery_server.recover()
 
 
 @pytest.fixture
 async def nats_connection(nats_server: NatsServer) -> AsyncIterator[NativeConnection]:
-    """A connection of ``natsery.connect`` to ``nats_server``; for async tests."""
-    async with connect(nats_server.url) as nc:
+    """A connection of `natsery.connect` to ``nats_server``; for async tests."""
+    import natsery
+
+    async with natsery.connect(nats_server.url) as nc:
         yield nc
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: FixtureDef[Any], request: SubRequest) -> None:
-    """Say what to write instead where one of the async fixtures cannot work."""
-    how = _HOW.get(fixturedef.argname)
-    if how is None or fixturedef.func.__module__ != __name__:
+    """Fail with a hint where one of the async fixtures cannot work."""
+    replacement = _REPLACEMENTS.get(fixturedef.argname)
+    if replacement is None or fixturedef.func.__module__ != __name__:
         return
     if request.node.get_closest_marker("trio") is not None or "anyio_backend" in request.fixturenames:
         return
@@ -63,6 +72,6 @@ def pytest_fixture_setup(fixturedef: FixtureDef[Any], request: SubRequest) -> No
         pytest.fail(f"the fixture {name!r} is for async tests: make this one 'async def', and mark it", pytrace=False)
     pytest.fail(
         f"the fixture {name!r} works under pytest-trio and under anyio's plugin: mark the test with @pytest.mark.trio "
-        f"(pip install pytest-trio) or @pytest.mark.anyio; under another plugin write '{how}' in the test",
+        f"(pip install pytest-trio) or @pytest.mark.anyio; under another plugin write '{replacement}' in the test",
         pytrace=False,
     )

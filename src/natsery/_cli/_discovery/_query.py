@@ -1,0 +1,122 @@
+"""What the discovery commands share: their arguments, the request, and what they print about failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import wraps
+from typing import Any, TypeVar, final
+
+import click
+
+import natsery
+
+from .._argument_checks import check_id, check_name
+from .._connection_options._server_check import check_server
+from .._connection_options._settings import Settings
+from .._exit_codes import Exit
+from .._output import print_error, show_json
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+MAX_WARNINGS = 3
+"""How many malformed replies get a warning each."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """The arguments of ``ping``, ``info`` and ``stats`` of `natsery.ServiceClient`; see there."""
+
+    name: str | None
+    id: str | None
+    wait: float
+    stall: float
+    count: int | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as keyword arguments."""
+        return asdict(self)
+
+
+def query_options(command: Command) -> Command:
+    """Add the arguments and options of a query to a command, which gets them as one argument, ``query``."""
+
+    @wraps(command)
+    def with_query(**arguments: Any) -> Any:
+        query = Query(**{each.name: arguments.pop(each.name) for each in fields(Query)})
+        if query.name is not None:
+            check_name("NAME", query.name)
+        if query.id is not None:
+            check_id("ID", query.id)
+        return command(query=query, **arguments)
+
+    result: Any = with_query
+    for decorate in reversed(
+        (
+            click.argument("name", required=False),
+            click.argument("id", required=False),
+            click.option(
+                "--wait",
+                type=click.FloatRange(min=0, min_open=True),
+                default=2.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to wait for answers at most.",
+            ),
+            click.option(
+                "--stall",
+                type=click.FloatRange(min=0, min_open=True),
+                default=0.5,
+                show_default=True,
+                metavar="SECONDS",
+                help="Stop when no answer has come for this long since the last one.",
+            ),
+            click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N answers."),
+        )
+    ):
+        result = decorate(result)
+    return result  # type: ignore[no-any-return]  # click's decorators return what they decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+async def run_query(settings: Settings, verb: str, query: Query) -> natsery.Replies[Any]:
+    """Connect, send the query, and return the replies, sorted by name, version and id."""
+    async with settings.connect(f"natsery {verb.lower()}") as nc:
+        client = natsery.ServiceClient(nc, prefix=settings.prefix)
+        call: Any = {"PING": client.ping, "INFO": client.info, "STATS": client.stats}[verb]
+        replies: natsery.Replies[Any] = await call(**query.arguments())
+        if not replies and replies.ended is not natsery.EndReason.NO_RESPONDERS:
+            await check_server(nc)
+    return replies.sorted(key=lambda each: (each.name, each.version, each.id))
+
+
+def warn_about(malformed: Sequence[natsery.MalformedReplyError]) -> None:
+    """Print warnings about replies that could not be read."""
+    for error in malformed[:MAX_WARNINGS]:
+        print_error(f"Warning: a reply was skipped: {error}")
+    if len(malformed) > MAX_WARNINGS:
+        print_error(f"Warning: {len(malformed) - MAX_WARNINGS} more replies were skipped")
+
+
+def finish(replies: natsery.Replies[Any] | natsery.ReplyStream[Any], found: int, query: Query) -> Exit:
+    """Print warnings and errors about the replies, and return the exit status."""
+    warn_about(replies.malformed)
+    if found:
+        return Exit.OK
+    print_error(f"Error: {_no_service(query)} answered")
+    return Exit.NOT_FOUND
+
+
+def _no_service(query: Query) -> str:
+    """Return the beginning of the error that nothing answered."""
+    if query.id is not None:
+        return f"no instance {query.id} of {query.name}"
+    return "no service" if query.name is None else f"no service {query.name}"
+
+
+def show_replies(replies: natsery.Replies[Any]) -> None:
+    """Print replies as a JSON array."""
+    show_json([each.to_dict() for each in replies])

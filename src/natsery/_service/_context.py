@@ -1,0 +1,59 @@
+"""What the parts of one service share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+from .. import abc
+from .._config import ServiceConfig
+from .._errors import NatseryError
+from .._fast_path import fast_path
+from .._subjects import forbidden_reply_prefixes, is_answerable
+from .._turns import Turns
+from ._error_replies import Refusals
+from ._error_reporting import ErrorReporter
+
+if TYPE_CHECKING:
+    from ._endpoint import Endpoint
+
+
+@final
+class ServiceContext:
+    """The connection of a service, its configuration, and the ways to report, refuse and stop.
+
+    Args:
+        connection: what it is served over.
+        config: what is served.
+        stop: has the service end with an error; only signals.
+
+    Attributes:
+        fast_path: what replies and subscriptions go through.
+        errors: where errors are reported.
+        refusals: what answers requests that no handler will see.
+        forbidden_replies: how the reply subjects begin that are not answered.
+        clock_ns: the clock for processing times, in nanoseconds.
+        turns: the checkpoint rule for what handlers send.
+    """
+
+    def __init__(
+        self, connection: abc.Connection, config: ServiceConfig, stop: Callable[[BaseException], None]
+    ) -> None:
+        self.connection = connection
+        self.config = config
+        self.stop = stop
+        self.fast_path = fast_path(connection)
+        self.errors = ErrorReporter(config.name, config.error_handler)
+        self.refusals = Refusals(self.fast_path, self.errors)
+        self.forbidden_replies = forbidden_reply_prefixes(config.prefix)
+        self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
+        self.turns = Turns()
+
+    def may_answer(self, reply: str) -> bool:
+        """Whether a reply may be sent to a subject that a requester chose."""
+        return is_answerable(reply, self.forbidden_replies, self.fast_path._max_subjects)
+
+    def lose_subscription(self, error: NatseryError, endpoint: Endpoint | None) -> None:
+        """End the service because the server has taken a subscription away."""
+        self.errors.report(error, endpoint)
+        self.stop(error)

@@ -1,0 +1,54 @@
+"""A request that is answered after its handler has returned."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, final
+
+from .._errors import ServiceStoppedError
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._request_queue import RequestQueue
+
+
+@final
+class DetachedRequest:
+    """A request that stays open after its handler has returned; made by `Request.detach`. An async context manager::
+
+        @natsery.endpoint
+        async def order(request: natsery.Request) -> None:
+            nursery.start_soon(deliver, request.detach())
+
+
+        async def deliver(detached: natsery.DetachedRequest) -> None:
+            async with detached as request:
+                await courier.wait_delivered(request.data)
+                await request.respond(b"delivered")
+
+    The request ends, and is counted, when the block is left. Until then it is pending: it counts against the endpoint's limits,
+    a stop waits for it within the grace, and cuts it off with 503 then. An ``Exception`` that leaves the block is answered,
+    counted and logged as one that leaves a handler, and goes no further; any other exception ends the request with 503.
+
+    The endpoint's ``timeout`` and ``concurrency`` are for its handler, and do not concern a detached request.
+    """
+
+    def __init__(self, queue: RequestQueue, request: Request, begun: int) -> None:
+        self._queue = queue
+        self._request = request
+        self._begun = begun
+
+    async def __aenter__(self) -> Request:
+        """Return the request.
+
+        Raises:
+            ServiceStoppedError: it has been cut off, or has ended.
+        """
+        if self._request._has_ended:
+            raise ServiceStoppedError("the request has ended: it was cut off, or its block was left before")
+        return self._request
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return await self._queue.end_detached(self._request, error, self._begun)

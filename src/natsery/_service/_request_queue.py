@@ -1,0 +1,308 @@
+"""The requests that an endpoint has accepted, and the workers that handle them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from .._adr32 import OVERLOADED
+from .._condition_event import ConditionEvent
+from .._config import PlacedEndpoint
+from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
+from .._statistics import Counters, Failure, FailureCause
+from .._subjects import LONG_SUBJECT
+from .._wakeup import Wakeup, wakeup_class
+from ._detached_request import DetachedRequest
+from ._error_replies import ErrorReplies
+from ._invoke import compose, reply_from, within
+from ._request import Request
+
+if TYPE_CHECKING:
+    from ._context import ServiceContext
+    from ._endpoint import Endpoint
+
+RECENT_REPLIES = 1_024
+"""Good replies that are remembered in case the server denies publishing them; a denial that comes later is not counted."""
+
+REQUESTS_BETWEEN_YIELDS = 256
+"""Requests that a worker handles without waiting before it lets other tasks run."""
+
+
+@final
+class Worker:
+    """One task of an endpoint, and the request that it is handling."""
+
+    __slots__ = ("begun", "request", "wakeup")
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self.wakeup = wakeup
+        self.request: Request | None = None
+        self.begun = 0
+
+
+@final
+class RequestQueue:
+    """A bounded queue with up to ``concurrency`` workers, each started when it is first needed.
+
+    Args:
+        context: what the service's parts share.
+        endpoint: whose requests these are.
+        placed: how they are handled.
+        counters: where they are counted.
+    """
+
+    def __init__(self, context: ServiceContext, endpoint: Endpoint, placed: PlacedEndpoint, counters: Counters) -> None:
+        config, service_config = placed.config, context.config
+        self._context = context
+        self._endpoint = endpoint
+        self._counters = counters
+        self._error_replies = ErrorReplies(context, endpoint, counters)
+        self._handler = compose(config.handler, (*service_config.middlewares, *config.middlewares))
+        self._timeout = config.timeout
+        self._concurrency = config.concurrency
+        self._max_messages = config.pending_messages or service_config.pending_messages
+        self._max_bytes = config.pending_bytes or service_config.pending_bytes
+        self._suspicious = {".", *(prefix[0] for prefix in context.forbidden_replies)}
+        self._pending: deque[Request] = deque()
+        self._pending_bytes = 0
+        self._workers: list[Worker] = []
+        self._idle: list[Worker] = []
+        self._waking = 0
+        self._is_retired = False
+        self._is_cut_off = False
+        self._is_congested = False
+        self._recent_replies: deque[str] = deque(maxlen=RECENT_REPLIES)
+        self._detached: dict[Request, int] = {}
+        self._drained = ConditionEvent(
+            lambda: not self._pending and len(self._idle) >= len(self._workers) and not self._detached
+        )
+
+    @property
+    def pending(self) -> int:
+        """Requests that are waiting, being handled or detached."""
+        in_hand = [worker.request for worker in self._workers if worker.request is not None]
+        return len(self._pending) + sum(not request._is_released for request in in_hand) + len(self._detached)
+
+    def open(self, tasks: TaskGroup) -> None:
+        """Run workers in this task group from now on."""
+        self._tasks = tasks
+        # Chosen here, for `deliver` may be called where anyio does not know its event loop.
+        self._new_wakeup = wakeup_class()
+
+    async def wait_drained(self) -> None:
+        """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
+        await self._drained.wait()
+
+    def cut_off(self) -> None:
+        """Answer everything that is not finished with 503, and accept nothing more."""
+        self._is_cut_off = True
+        for worker in self._workers:
+            if worker.request is not None and not worker.request._is_released:
+                self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.begun)
+        for request, begun in self._detached.items():
+            self._error_replies.cut_off(request, self._context.clock_ns() - begun)
+        self._detached.clear()
+        while self._pending:
+            self._error_replies.cut_off(self._pending.popleft())
+        self._pending_bytes = 0
+
+    def retire(self) -> None:
+        """Let the idle workers end."""
+        self._is_retired = True
+        while self._idle:
+            self._waking += 1
+            self._idle.pop().wakeup.set()
+
+    def take_denial(self, subject: str, failure: Failure) -> bool:
+        """Count the request as failed whose reply to ``subject`` the server did not let through, if there is one here."""
+        subject = subject.lower()  # nats-py passes the server's text on in lower case
+        for reply in self._recent_replies:
+            if reply.lower() == subject:
+                self._recent_replies.remove(reply)
+                self._counters.turn_into_failure(failure)
+                return True
+        in_hand = [worker.request for worker in self._workers if worker.request is not None]
+        for request in (*in_hand, *self._detached):
+            if request._has_responded and request.reply.lower() == subject:
+                request._failure = request._failure or failure
+                return True
+        return False
+
+    # Requests in
+
+    def deliver(self, request: Request) -> None:
+        """Accept a request, or refuse it. Called by the connection."""
+        reply = request.reply
+        if self._is_cut_off:
+            self._error_replies.cut_off(request)
+            return
+        # The first condition is `is_answerable`'s, but quicker: it lets nothing pass that that one refuses.
+        if (
+            reply
+            and (
+                reply[0] in self._suspicious
+                or reply[-1] == "."
+                or "*" in reply
+                or ">" in reply
+                or ".." in reply
+                or len(reply) > LONG_SUBJECT
+            )
+            and not self._context.may_answer(reply)
+        ):
+            self._counters.malformed += 1
+            reason = f"its reply subject {reply!r:.200} may not be answered"
+            self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint)
+            return
+        pending = self._pending
+        size = len(request.data)
+        # A worker that has been woken is about to take a request, so that one does not wait any more.
+        waiting = len(pending) - self._waking
+        if waiting >= self._max_messages or (waiting > 0 and self._pending_bytes + size > self._max_bytes):
+            self._overload(request)
+            return
+        pending.append(request)
+        self._pending_bytes += size
+        if self._idle:
+            self._waking += 1
+            self._idle.pop().wakeup.set()
+        elif len(self._workers) < self._concurrency:
+            self._start_worker()
+
+    def _overload(self, request: Request) -> None:
+        if not self._is_congested:
+            self._is_congested = True
+            full = f"{len(self._pending)} requests of {self._pending_bytes} bytes are waiting"
+            self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint)
+        self._error_replies.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
+
+    # Detached requests
+
+    def detach(self, request: Request) -> DetachedRequest:
+        """Keep a request that is being handled open after its handler has returned."""
+        begun = next((worker.begun for worker in self._workers if worker.request is request), None)
+        if begun is None or request._has_ended:
+            raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
+        if request in self._detached:
+            raise RuntimeError("the request is detached already")
+        request._is_released = True
+        self._detached[request] = begun
+        self._max_messages -= 1  # it goes on counting as one that waits
+        return DetachedRequest(self, request, begun)
+
+    async def end_detached(self, request: Request, error: BaseException | None, begun: int) -> bool:
+        """End a detached request; returns whether that has dealt with the error that left its block."""
+        elapsed = self._context.clock_ns() - begun
+        self._forget_detached(request)
+        if isinstance(error, Exception):
+            await self._error_replies.answer(request, error, elapsed)
+        elif request._has_ended:
+            pass  # cut off, and answered then
+        elif error is not None:
+            self._error_replies.cut_off(request, elapsed)
+        elif request._failure is not None:
+            self._error_replies.end(request, request._failure, elapsed)
+        else:
+            request._has_ended = True
+            self._counters.count_good(elapsed)
+        return isinstance(error, Exception)
+
+    def _forget_detached(self, request: Request) -> None:
+        if self._detached.pop(request, None) is not None:
+            self._max_messages += 1
+            self._drained.check()
+
+    # Workers
+
+    def _start_worker(self) -> None:
+        worker = Worker(self._new_wakeup())
+        self._workers.append(worker)
+        self._waking += 1
+        self._tasks.start_soon(self._work, worker, name=f"natsery endpoint {self._endpoint.name}")
+
+    async def _work(self, worker: Worker) -> None:
+        """Handle requests until the queue is retired, or until cancelled."""
+        endpoint = self._endpoint
+        pending = self._pending
+        counters = self._counters
+        fast_path = self._context.fast_path
+        answer_nowait = fast_path._answer_nowait
+        handler = self._handler
+        clock_ns = self._context.clock_ns
+        timeout = self._timeout
+        recent_replies = self._recent_replies
+        error_replies = self._error_replies
+        unyielded = 0
+        now = 0  # the end of the last request, if it is the beginning of the next
+        self._waking -= 1
+        try:
+            while True:
+                if not pending:
+                    if self._is_retired:
+                        return
+                    self._is_congested = False
+                    await self._rest(worker)
+                    unyielded = now = 0
+                    continue
+                request = pending.popleft()
+                self._pending_bytes -= len(request.data)
+                request.endpoint = endpoint
+                reply = request.reply  # a handler may change the request's
+                worker.request = request
+                worker.begun = begun = now or clock_ns()
+                now = 0
+                is_replying = False
+                try:
+                    if timeout is None:
+                        result = await handler(request)
+                    else:
+                        result = await within(timeout, handler, request)
+                    if request._has_ended:
+                        pass  # cut off while it shielded itself, and answered then
+                    elif type(result) is bytes and reply and request._failure is None:
+                        # `Request._send`, written out: this is how nearly every request ends.
+                        is_replying = request._has_responded = True
+                        if not answer_nowait(reply, result):
+                            await fast_path._send(reply, result)
+                    elif result is not None:
+                        await request._send(reply_from(result), None)
+                    elif not request._has_responded:
+                        error_replies.report_silence_by_mistake(request)
+                except Exception as error:
+                    if is_replying:
+                        request._has_responded = False
+                        request._note_undelivered(error)
+                    self._forget_detached(request)
+                    await error_replies.answer(request, error, clock_ns() - begun)
+                except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
+                    await error_replies.end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
+                else:
+                    if not request._is_released:
+                        now = clock_ns()
+                        if request._failure is None:
+                            # `Counters.count_good`, written out.
+                            request._has_ended = True
+                            counters.num_requests += 1
+                            counters.processing_time += now - begun
+                            recent_replies.append(reply)
+                        else:
+                            error_replies.end(request, request._failure, now - begun)
+                worker.request = None
+                unyielded += 1
+                if unyielded >= REQUESTS_BETWEEN_YIELDS:
+                    unyielded = now = 0
+                    await checkpoint()
+        finally:
+            self._workers.remove(worker)
+            if worker in self._idle:
+                self._idle.remove(worker)
+            self._drained.check()
+
+    async def _rest(self, worker: Worker) -> None:
+        """Wait for a request."""
+        self._idle.append(worker)
+        self._drained.check()
+        await worker.wakeup.wait()
+        self._waking -= 1

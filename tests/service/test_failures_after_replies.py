@@ -1,0 +1,146 @@
+"""Failures after a first reply, in exception groups, and with headers that cannot be sent: the requester is told."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+
+from ..test_serve import bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def all_replies(nc: Connection, subject: str) -> list[str]:
+    """The payloads and errors that come in answer to a request, up to the first error."""
+    async with nc.subscribe("replies") as replies:
+        await nc.publish(subject, reply="replies")
+        found: list[str] = []
+        async for reply in replies:
+            error = error_of(reply)
+            found.append(error or reply.data.decode())
+            if error is not None:
+                return found
+    raise AssertionError
+
+
+async def fails(request: natsery.Request) -> None:
+    await request.respond(b"part")
+    raise LookupError("a secret")
+
+
+async def refuses(request: natsery.Request) -> None:
+    await request.respond(b"part")
+    raise natsery.ServiceError(404, "no more")
+
+
+@natsery.endpoint(timeout=0.01)
+async def hangs(request: natsery.Request) -> None:
+    await request.respond(b"part")
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [(fails, "500:Internal Server Error"), (refuses, "404:no more"), (hangs, "504:Deadline Exceeded")],
+)
+async def test_a_failure_after_a_first_reply_is_sent(nc: Connection, handler: natsery.Handler, error: str) -> None:
+    """The requester heard nothing until its own deadline."""
+    async with bounded(), natsery.serve(nc, config(handler)) as service:
+        assert await all_replies(nc, handler.__name__) == ["part", error]
+        assert service.stats().endpoints[0].last_error == error
+
+
+async def test_a_cut_off_after_a_first_reply_is_sent(nc: Connection) -> None:
+    async def stuck(request: natsery.Request) -> None:
+        await request.respond(b"part")
+        service.stop(grace=0)
+        await anyio.sleep_forever()
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(stuck)) as service:
+            await nc.publish("stuck", reply="replies")
+            await service.wait_stopped()
+        assert (await replies.receive()).data == b"part"
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+
+
+async def test_the_error_that_was_sent_is_the_one_that_is_counted(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The requester got 400, and ``last_error`` said 500."""
+
+    async def confused(request: natsery.Request) -> None:
+        await request.respond_error(400, "bad input")
+        raise LookupError("and then this")
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(confused)) as service:
+            await nc.publish("confused", reply="replies")
+            assert error_of(await replies.receive()) == "400:bad input"
+        assert service.stats().endpoints[0].last_error == "400:bad input"
+        assert service.stats().endpoints[0].failures == {"service_error": 1}
+        await nc.publish("replies", b"the next")
+        assert (await replies.receive()).data == b"the next"
+    assert "and then this" in caplog.text
+
+
+def grouped(*errors: Exception) -> natsery.Handler:
+    async def group(request: natsery.Request) -> None:
+        raise ExceptionGroup("a nursery", list(errors))
+
+    return group
+
+
+NOT_FOUND = natsery.ServiceError(404, "no such item")
+
+
+@pytest.mark.parametrize(
+    ("errors", "answer"),
+    [
+        ([NOT_FOUND], "404:no such item"),
+        ([ExceptionGroup("inner", [NOT_FOUND])], "404:no such item"),
+        ([NOT_FOUND, natsery.ServiceError(404, "no such item")], "404:no such item"),
+        ([NOT_FOUND, natsery.ServiceError(400, "bad")], "500:Internal Server Error"),
+        ([NOT_FOUND, LookupError("a secret")], "500:Internal Server Error"),
+    ],
+)
+async def test_a_service_error_out_of_a_nursery(
+    nc: Connection, errors: list[Exception], answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was answered with 500."""
+    async with bounded(), natsery.serve(nc, config(grouped(*errors))):
+        assert error_of(await nc.request("group")) == answer
+    assert ("a nursery" in caplog.text) is (answer[:3] == "500")
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"a b": "c"}, {"X": 5}, [("X",)], "X: y", {"X": "é"}])
+async def test_an_error_arrives_without_the_headers_that_cannot_be_sent(
+    nc: Connection, headers: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The requester got nothing at all."""
+
+    async def refuse(request: natsery.Request) -> None:
+        raise natsery.ServiceError(404, "gone", data=b"x", headers=headers)  # type: ignore[arg-type]
+
+    async def respond(request: natsery.Request) -> None:
+        await request.respond_error(404, "gone", b"x", headers=headers)  # type: ignore[arg-type]
+
+    async with bounded(), natsery.serve(nc, config(refuse, respond)) as service:
+        for subject in ("refuse", "respond"):
+            reply = await nc.request(subject)
+            assert (error_of(reply), reply.data) == ("404:gone", b"x")
+        assert [each.last_error for each in service.stats().endpoints] == ["404:gone", "404:gone"]
+    assert caplog.text.count("header") >= 2
+
+
+async def test_a_description_travels_as_ascii(nc: Connection) -> None:
+    async def refuse(request: natsery.Request) -> None:
+        raise natsery.ServiceError(404, "café 😀 \ud800")
+
+    async with bounded(), natsery.serve(nc, config(refuse)) as service:
+        reply = await nc.request("refuse")
+        assert reply.headers["Nats-Service-Error"] == r"caf\xe9 \U0001f600 \ud800"
+        assert service.stats().endpoints[0].last_error == "404:café 😀 ?"
