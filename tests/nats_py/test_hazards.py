@@ -62,6 +62,44 @@ async def test_cancelling_a_task_that_waits_in_publish_ends_it() -> None:
             await nc.flush()
 
 
+async def test_a_subscription_that_is_cancelled_while_the_buffer_is_full_leaves_nothing() -> None:
+    """H13: nats-py swallows a cancellation there too, and has subscribed then."""
+    with NatsServer() as server:
+        async with bounded(), open_connection("adapted", server.url) as nc:
+            client = nc.client
+            heard: list[object] = []
+            server.freeze()
+            with anyio.move_on_after(0.2):
+                while True:
+                    await nc.publish("x", bytes(100_000))
+            with anyio.move_on_after(0.05) as scope:
+                await nc.add_subscription("y", heard.append)
+            assert scope.cancelled_caught
+            server.thaw()
+            while client._subs or client.pending_data_size:
+                await asyncio.sleep(0)
+            await nc.publish("y")
+            await nc.flush()
+            assert not heard
+            (connection,) = server.monitor("connz?subs=1")["connections"]
+            assert not connection.get("subscriptions_list")
+
+
+async def test_what_nats_py_raises_while_it_closes_stays_there(nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H14: ``Client.close`` raises ``ConnectionResetError``, with its socket still open, when the server has died."""
+
+    async def close() -> None:
+        raise ConnectionResetError
+
+    client = nc.client
+    async with bounded():
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "close", close)
+            await nc.aclose()
+        assert nc.is_closed
+        assert client._transport._io_writer.transport.is_closing()
+
+
 async def test_a_client_made_deaf_by_its_owner_reconnects(nats_server: NatsServer) -> None:
     """H1, done by the application to its own client: the service hears again without anybody's help."""
     client = await nats.connect(nats_server.url, reconnect_time_wait=0.01)

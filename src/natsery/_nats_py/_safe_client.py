@@ -1,7 +1,7 @@
 """A nats-py client as a safe foundation: everything here runs in the client's own asyncio loop.
 
 nats-py 2.16 breaks or ignores a cancellation that reaches one of its coroutines while that waits, and its own fence lets
-messages through. So a coroutine of nats-py's that may have to wait runs in a task of its own, and every message comes in
+messages through. So a coroutine of nats-py's that may have to wait runs in a separate task, and every message comes in
 through one synchronous call.
 """
 

@@ -33,10 +33,10 @@ MAX_CROSSING_BYTES = 64 * 1024 * 1024
 """Bytes of messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
 
 Inbound: TypeAlias = "tuple[BridgedSubscription, Message] | Callable[[], None]"
-"""What goes to the caller's loop: a message, or what is to be called there."""
+"""What goes to the caller's loop: a message, or a function to call there."""
 
 Outbound: TypeAlias = "bytes | Callable[[], Awaitable[None]]"
-"""What comes from there: a frame to send, or what is to be awaited here."""
+"""What comes from there: a frame to send, or a coroutine function to await here."""
 
 
 @final
