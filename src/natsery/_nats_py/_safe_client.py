@@ -404,7 +404,10 @@ class SafeClient:
         if not kicks.empty():  # the client's flusher is about to look
             client._pending.append(frame)
             client._pending_data_size += len(frame)
-            self._count_sent(1, size)
+            # `_count_sent`, written out: a call less for every request.
+            stats = client.stats
+            stats["out_msgs"] += 1
+            stats["out_bytes"] += size
             return True
         is_lone, self.unanswered = self.unanswered == 1, 0
         return is_lone and self.write_nowait(frame, 1, size)
