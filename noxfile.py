@@ -80,6 +80,15 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def latest(session: nox.Session) -> None:
+    """Run the tests of the nats-py adapter with the newest nats-py that there is."""
+    session.install(".", *_groups("test"))
+    session.install("--upgrade", "nats-py")
+    session.run("python", "-m", "pip", "show", "nats-py")
+    session.run("pytest", "tests/nats_py", "tests/test_contract.py", "tests/test_drain.py", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure natsery beside other implementations of NATS services."""
     session.install(".", *_groups("benchmark"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +174,11 @@ def test_the_service_reaches_backends_only_through_the_asyncio_one(path):
 )
 def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
     assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers
+
+
+@pytest.mark.parametrize("module", ["nats", "asyncio"])
+def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module):
+    """nats-py took two thirds of the time; who does not use it does not wait for it."""
+    program = f"import sys, natsery; natsery.adapt, natsery.bridge, natsery.BridgedConnection; print({module!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

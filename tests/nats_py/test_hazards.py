@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import natsery
-from natsery._nats_py._safe_client import PRIVATE_NAMES
+from natsery._nats_py._private_names import PRIVATE_NAMES
 from natsery.abc import Connection
 
 from ..conftest import open_connection
@@ -27,12 +27,6 @@ def setting(request: pytest.FixtureRequest) -> object:
     return ("asyncio", {"debug": True}), "adapted"
 
 
-async def test_the_private_names_are_still_there() -> None:
-    client = nats.aio.client.Client()
-    for name in PRIVATE_NAMES:
-        assert hasattr(client, name)
-
-
 async def test_a_cancelled_flush_leaves_a_connection_that_hears(nc: Connection) -> None:
     """H1: a cancelled ``Client.flush()`` makes the client deaf with the next PONG."""
     async with bounded(), natsery.serve(nc, config(add)):
@@ -45,6 +39,27 @@ async def test_a_cancelled_flush_leaves_a_connection_that_hears(nc: Connection) 
                     scope.cancel()
             await nc.flush()
         assert (await nc.request("add", b"1+1")).data == b"2"
+
+
+async def test_cancelling_a_task_that_waits_in_publish_ends_it() -> None:
+    """H13: nats-py swallows a cancellation while it waits for its buffer to be flushed, and the task went on publishing."""
+    with NatsServer() as server:
+        async with bounded(), open_connection("adapted", server.url) as nc:
+            client = nc.client
+            server.freeze()
+
+            async def publish() -> None:
+                while True:
+                    await nc.publish("x", bytes(100_000))
+
+            task = asyncio.ensure_future(publish())
+            while client.pending_data_size <= client._max_pending_size:
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait((task,))
+            server.thaw()
+            assert task.cancelled()
+            await nc.flush()
 
 
 async def test_a_client_made_deaf_by_its_owner_reconnects(nats_server: NatsServer) -> None:
@@ -111,7 +126,7 @@ async def test_the_client_stays_open_and_its_own(nats_server: NatsServer) -> Non
         calls.append("closed")
 
     client = await nats.connect(nats_server.url, error_cb=on_error, closed_cb=on_closed)
-    slots = {name: getattr(client, name) for name in PRIVATE_NAMES if name.endswith("_cb")}
+    slots = {name: getattr(client, name) for name in PRIVATE_NAMES["Client"] if name.endswith("_cb")}
     async with bounded():
         async with anyio.create_task_group() as tasks:
             first = await tasks.start(natsery.serve_forever, client, config(add))

@@ -1,8 +1,23 @@
 """The few things that anyio does not offer, implemented for each event loop."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from anyio.lowlevel import current_token
 
 
 def is_trio() -> bool:
     """Return whether trio is the running event loop."""
     return "trio" in current_token().backend_class.__module__
+
+
+def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
+    if is_trio():
+        from . import _trio
+
+        return _trio.caller_into_this_loop(function)
+    from . import _asyncio
+
+    return _asyncio.caller_into_this_loop(function)

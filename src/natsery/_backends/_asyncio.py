@@ -1,4 +1,4 @@
-"""For asyncio: a reusable wake-up, and a check from other threads whether the loop still runs."""
+"""For asyncio: a reusable wake-up, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from asyncio import CancelledError as AsyncioCancelledError
 from collections.abc import Callable
 from typing import final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "liveness")
+__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop")
 
 
 @final
@@ -41,7 +41,15 @@ class AsyncioWakeup:
             future.set_result(None)
 
 
-def liveness() -> Callable[[], bool]:
-    """Return a function for other threads that returns whether this event loop may still run."""
+def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
     loop = asyncio.get_running_loop()
-    return lambda: not loop.is_closed()
+
+    def call() -> bool:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
+
+    return call

@@ -1,4 +1,4 @@
-"""For trio: a reusable wake-up, protection from Ctrl-C, and a check from other threads whether the loop still runs."""
+"""For trio: a reusable wake-up, protection from Ctrl-C, and calls from other threads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, final
 
 import trio
-
-wait_readable = trio.lowlevel.wait_readable
 
 
 @final
@@ -47,15 +45,15 @@ def protect_from_interrupt(function: Callable[..., Any]) -> None:
     trio.lowlevel.enable_ki_protection(function)
 
 
-def liveness() -> Callable[[], bool]:
-    """Return a function for other threads that returns whether this event loop still runs; it wakes the loop to find out."""
+def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
+    """Return a function that lets other threads call ``function`` in this loop; it returns false if the loop has ended."""
     token = trio.lowlevel.current_trio_token()
 
-    def runs() -> bool:
+    def call() -> bool:
         try:
-            token.run_sync_soon(lambda: None)
+            token.run_sync_soon(function)
         except (trio.RunFinishedError, OSError):  # an OSError if trio itself has crashed
             return False
         return True
 
-    return runs
+    return call

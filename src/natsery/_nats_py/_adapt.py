@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
-from nats.aio.client import Client
 
 from .._backends import is_trio
 from .._connection_base import ConnectionBase, SubscriptionBase
@@ -19,7 +17,13 @@ from .._interrupts import start_task
 from .._message import HeadersInput
 from .._protocol import _commands
 from .._tasks import background_tasks
-from ._safe_client import CLOSE_SECONDS, ClientSubscription, SafeClient
+from ._bounds import ACLOSE_SECONDS
+from ._private_names import check_private_names
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from ._safe_client import ClientSubscription, SafeClient
 
 
 @asynccontextmanager
@@ -36,24 +40,31 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     Headers that a received message repeats keep their last value: nats-py holds headers in a plain ``dict``.
 
     Raises:
-        BackendMismatchError: this is not asyncio, or not the loop that the client was connected in.
+        BackendMismatchError: this is not asyncio, or not the loop that the client was connected in, or natsery does not
+            support the installed version of nats-py.
         ConnectionClosedError: the client is closed or was never connected.
     """
-    _check_loop(client)
+    _check_client(client)
+    from ._safe_client import SafeClient
+
+    safe_client = SafeClient(client)
+    connection = AdaptedConnection(safe_client)
     async with background_tasks() as tasks:
-        connection = AdaptedConnection(client)
-        connection._side.attach()
+        safe_client.attach(connection._emit)
         try:
-            start_task(tasks, connection._side.heal, name="natsery nats-py watch")
+            start_task(tasks, safe_client.heal, name="natsery nats-py watch")
             yield connection
         finally:
             # Protects the UNSUBs of what was not unsubscribed by its owner, such as the inbox for replies.
             with move_on_after(1, shield=True):
-                await connection._side.unsubscribe_all()
-            connection._side.detach()
+                await safe_client.unsubscribe_all()
+            safe_client.detach()
 
 
-def _check_loop(client: Client) -> None:
+def _check_client(client: Client) -> None:
+    """Check that this is a nats-py client as natsery knows it, connected in this asyncio loop."""
+    from nats.aio.client import Client
+
     if not isinstance(client, Client):
         raise BackendMismatchError(f"adapt needs a nats-py client, not {type(client).__name__}")
     if is_trio():
@@ -61,11 +72,14 @@ def _check_loop(client: Client) -> None:
             "a nats-py client needs asyncio and this is trio; "
             "write 'async with natsery.bridge(\"nats://...\") as nc' and give it the options of nats.connect"
         )
+    check_private_names(client)
     reader = client._reading_task
     if client.is_closed or reader is None:
         raise ConnectionClosedError(
             "the nats-py client is not connected; write 'client = await nats.connect(...)' first"
         )
+    import asyncio
+
     if reader.get_loop() is not asyncio.get_running_loop():
         raise BackendMismatchError(
             "this nats-py client was connected in another event loop; connect it in the loop that serves, "
@@ -77,29 +91,27 @@ def _check_loop(client: Client) -> None:
 class AdaptedSubscription(SubscriptionBase):
     """A subscription of a client of this loop."""
 
-    def __init__(
-        self,
-        side: SafeClient,
-        interest: Interest,
-    ) -> None:
+    def __init__(self, safe_client: SafeClient, interest: Interest) -> None:
         super().__init__(interest)
-        self._inner = ClientSubscription(interest._replace(deliver=self._take, on_error=self._fail))
-        self._side = side
+        self._safe_client = safe_client
+        self._inner: ClientSubscription | None = None
 
-    async def _begin(self) -> None:
-        await self._side.subscribe(self._inner)
+    async def _begin(self, interest: Interest) -> None:
+        self._inner = await self._safe_client.subscribe(interest._replace(deliver=self._take, on_error=self._fail))
 
     async def _unsubscribe(self) -> None:
-        await self._side.unsubscribe(self._inner)
+        if self._inner is not None:
+            await self._safe_client.unsubscribe(self._inner)
 
 
 @final
 class AdaptedConnection(ConnectionBase):
     """A nats-py client of this asyncio loop; made by ``adapt``."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, safe_client: SafeClient) -> None:
+        client = safe_client.client
         super().__init__(client.new_inbox())
-        self._side = SafeClient(client, self._emit)
+        self._safe_client = safe_client
         self._client = client
 
     @property
@@ -121,25 +133,25 @@ class AdaptedConnection(ConnectionBase):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
-        await self._side.publish(frame, 1, len(data))
+        await self._safe_client.publish(frame, 1, len(data))
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
-        return self._side.answer_nowait(reply, data)
+        return self._safe_client.answer_nowait(reply, data)
 
     async def _subscribe(self, interest: Interest) -> AdaptedSubscription:
         self._raise_if_closed()
-        subscription = AdaptedSubscription(self._side, interest)
-        await subscription._begin()
+        subscription = AdaptedSubscription(self._safe_client, interest)
+        await subscription._begin(interest)
         return subscription
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
         await checkpoint()
-        await self._side.fence()
+        await self._safe_client.fence()
 
     async def aclose(self) -> None:
         """See `abc.Connection`; this closes the nats-py client too."""
-        # Protects the connection from staying half closed; bounded by the closing's own limit.
-        with move_on_after(2 * CLOSE_SECONDS, shield=True):
-            await self._side.close()
+        # Protects the connection from staying half closed.
+        with move_on_after(ACLOSE_SECONDS, shield=True):
+            await self._safe_client.close()
         await checkpoint()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, final
 
 import anyio
 import anyio.to_thread
 from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
-from nats.aio.client import Client
 
+from .._backends import caller_into_this_loop
+from .._condition_event import ConditionEvent
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind
@@ -23,10 +24,15 @@ from .._message import HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
 from .._tasks import background_tasks
-from ._outlet import Outlet
-from ._safe_client import CLOSE_SECONDS
-from ._thread_queue import ThreadQueue, Waker, liveness_of_this_loop
-from ._worker_thread import AioSubscription, Inbound, Outcome, WorkerThread
+from .._wakeup import new_wakeup
+from ._bounds import ACLOSE_SECONDS, CALL_CANCEL_SECONDS
+from ._remote_call import RemoteCall
+from ._thread_queue import MESSAGE_BYTES, ThreadQueue
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from ._worker_thread import WorkerThread
 
 logger = logging.getLogger("natsery")
 
@@ -36,8 +42,8 @@ ArgsT = TypeVarTuple("ArgsT")
 ITEMS_BETWEEN_YIELDS = 256
 """Items that are handed over here before other tasks get their turn."""
 
-CALL_CANCEL_SECONDS = 5.0
-"""How long a cancelled ``call`` is given to end over there."""
+HIGH_WATER_BYTES = 8 * 1024 * 1024
+"""Bytes of messages on their way to nats-py over which senders wait."""
 
 
 @asynccontextmanager
@@ -55,6 +61,7 @@ async def bridge(
 
     Raises:
         TypeError: nats-py has no such option.
+        BackendMismatchError: natsery does not support the installed version of nats-py.
         nats.errors.Error, OSError: what nats-py raises when it cannot connect.
 
     Leaving the block closes the connection and ends the thread, within a few seconds whatever the server does.
@@ -62,45 +69,41 @@ async def bridge(
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
-    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._run_thread, Outlet.run)
-    with closing(Waker()) as waker:
-        connection = BridgedConnection(urls, options, waker)
-        async with background_tasks() as tasks:
-            start_task(tasks, connection._receive, name="natsery bridge intake")
-            start_task(tasks, connection._outlet.run, name="natsery bridge outlet")
-            start_task(tasks, connection._run_thread, name="natsery bridge thread")
-            try:
-                await connection._wait_ready()
-                yield connection
-            finally:
-                connection._end()
+    protect_from_interrupt(BridgedConnection._receive, BridgedConnection._send_batches, BridgedConnection._run_thread)
+    async with background_tasks() as tasks:
+        connection = BridgedConnection(options.get("inbox_prefix", "_INBOX"))
+        start_task(tasks, connection._receive, name="natsery bridge receiver")
+        start_task(tasks, connection._send_batches, name="natsery bridge sender")
+        start_task(tasks, connection._run_thread, name="natsery bridge thread")
+        try:
+            await connection._connect(urls, options)
+            yield connection
+        finally:
+            connection._end()
 
 
 @final
 class BridgedSubscription(SubscriptionBase):
-    """A subscription of a client in the other loop."""
+    """A subscription of a client in nats-py's thread."""
 
-    def __init__(
-        self,
-        side: WorkerThread,
-        outlet: Outlet,
-        interest: Interest,
-    ) -> None:
+    def __init__(self, thread: WorkerThread, interest: Interest) -> None:
+        from ._worker_thread import AioSubscription
+
         super().__init__(interest)
-        self._outlet = outlet
-        self._far = AioSubscription(side, self)
-        outlet.put(self._far.aio_subscribe)
+        self._thread = thread
+        self._far = AioSubscription(thread, self)
+        thread.outbound.put(self._far.aio_subscribe)
 
     async def _unsubscribe(self) -> None:
-        self._outlet.put(self._far.aio_unsubscribe)
+        self._thread.outbound.put(self._far.aio_unsubscribe)
 
     def take_error(self, error: NatseryError) -> None:
-        """Hear of what went wrong in the other thread."""
+        """Tell of what went wrong in nats-py's thread."""
         self._fail(error)
 
     def take_dropped(self) -> None:
-        """Hear of messages that were dropped in the other thread."""
-        self._far.has_told = False  # before the look: what is dropped after it is told anew
+        """Tell of messages that were dropped in nats-py's thread."""
+        self._far.has_told = False  # before the look: what is dropped after it is told again
         count = self._far.dropped - self.dropped
         if count > 0:
             self._lose(count)
@@ -110,25 +113,23 @@ class BridgedSubscription(SubscriptionBase):
 class BridgedConnection(ConnectionBase):
     """A nats-py client in an asyncio loop in a worker thread; made by ``bridge``."""
 
-    def __init__(self, servers: str | list[str], options: dict[str, Any], waker: Waker) -> None:
-        prefix = options.get("inbox_prefix", "_INBOX")
-        super().__init__(f"{prefix.decode() if isinstance(prefix, bytes) else prefix}.{new_nuid()}")
-        self._waker = waker
-        self._ready: Outcome[None] = Outcome()
-        self._outcomes: set[Outcome[Any]] = set()
-        self._low_water: anyio.Event | None = None
-        self._side = WorkerThread(
-            servers,
-            options,
+    def __init__(self, inbox_prefix: str | bytes) -> None:
+        from ._worker_thread import WorkerThread
+
+        prefix = inbox_prefix.decode() if isinstance(inbox_prefix, bytes) else inbox_prefix
+        super().__init__(f"{prefix}.{new_nuid()}")
+        self._received = new_wakeup()
+        self._sent = new_wakeup()
+        self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full)
+        self._calls: set[RemoteCall[Any]] = set()
+        self._thread = WorkerThread(
+            ThreadQueue(self._sent.set),
             emit=self._emit,
-            ready=self._ready,
-            outbound=ThreadQueue(self._wake_there),
-            wake_near=waker.wake,
-            near_lives=liveness_of_this_loop(),
+            on_taken=self._on_taken,
+            wake_caller=caller_into_this_loop(self._received.set),
         )
-        self._client = self._side.client
-        self._inbound: ThreadQueue[Inbound] = self._side.inbound
-        self._outlet = Outlet(self._client, self._side.outbound)
+        self._client = self._thread.client
+        self._outbound = self._thread.outbound
 
     @property
     def client(self) -> Client:
@@ -151,24 +152,42 @@ class BridgedConnection(ConnectionBase):
         if self._is_closed:
             self._raise_if_closed()
         frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
-        self._outlet.send(frame, len(data))
-        if self._outlet.is_full:
-            await self._wait_low_water()
+        outbound = self._outbound
+        outbound.put_bytes += len(data) + MESSAGE_BYTES
+        outbound.put(frame)
+        if self._is_full:
+            outbound.is_awaited = True
+            await self._low_water.wait()
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
+        outbound = self._outbound
         size = len(data)
-        if self._is_closed or size > self._client._max_payload or self._outlet.is_full:
+        # `_is_full`, written out: a call less for every request.
+        if (
+            self._is_closed
+            or size > self._client._max_payload
+            or outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES
+        ):
             return False
-        self._outlet.answer(_commands.publish_reply(reply, data), size)
+        outbound.put_bytes += size + MESSAGE_BYTES
+        outbound.put(_commands.publish_reply(reply, data))
         return True
+
+    @property
+    def _is_full(self) -> bool:
+        return self._outbound.put_bytes - self._outbound.taken_bytes > HIGH_WATER_BYTES
+
+    def _on_taken(self) -> None:
+        self._outbound.is_awaited = self._is_full
+        self._low_water.check()
 
     async def _subscribe(self, interest: Interest) -> BridgedSubscription:
         self._raise_if_closed()
-        return BridgedSubscription(self._side, self._outlet, interest)
+        return BridgedSubscription(self._thread, interest)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
-        await self._run_over_there(self._side.aio_fence)
+        await self._call_remotely(self._thread.aio_fence)
 
     async def call(self, fn: Callable[[Client, *ArgsT], Awaitable[ResultT]], *args: *ArgsT) -> ResultT:
         """Run ``fn(client, *args)`` in the client's own loop and return what it returns, or raise what it raises::
@@ -179,74 +198,64 @@ class BridgedConnection(ConnectionBase):
 
         Raises:
             ConnectionClosedError: the bridge is closed or closes meanwhile.
-            RuntimeError: ``fn`` was cancelled over there, by nobody here.
+            RuntimeError: ``fn`` was cancelled in the client's loop, not from here.
 
-        **Cancellation:** ``fn`` is cancelled over there and has ended before this raises. A checkpoint.
+        **Cancellation:** ``fn`` is cancelled in the client's loop and has ended before this raises. A checkpoint.
         """
 
         async def aio_call() -> ResultT:
             return await fn(self._client, *args)
 
-        return await self._run_over_there(aio_call)
+        return await self._call_remotely(aio_call)
 
     async def aclose(self) -> None:
         """See `abc.Connection`; the thread ends soon after."""
         self._end()
-        # Protects nothing that could hang: the other side bounds its own closing.
-        with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
+        # Protects nothing that could hang: the thread bounds its own end.
+        with anyio.move_on_after(ACLOSE_SECONDS, shield=True):
             await self.wait_closed()
         await checkpoint()
 
-    async def _run_over_there(self, aio_function: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _connect(self, servers: str | list[str], options: dict[str, Any]) -> None:
+        call = RemoteCall(partial(self._thread.aio_connect, servers, options))
+        self._send_call(call)
+        await call.done.wait()  # cancelled here, the end of the thread ends it
+        call.result()
+
+    async def _call_remotely(self, aio_function: Callable[[], Awaitable[ResultT]]) -> ResultT:
         await checkpoint()
         self._raise_if_closed()
-        side = self._side
-        outcome: Outcome[ResultT] = Outcome()
-
-        async def aio_start() -> None:
-            side.aio_start_call(outcome, aio_function)
-
-        self._outcomes.add(outcome)
-        self._outlet.put(aio_start)
+        call = RemoteCall(aio_function)
+        self._send_call(call)
         try:
-            await outcome.done.wait()
+            await call.done.wait()
         except get_cancelled_exc_class():
-            self._outlet.put(partial(side.aio_cancel_call, outcome))
-            # Protects the far side from being abandoned half way; it is bounded because its code may refuse to end.
+            self._thread.call_soon(partial(self._thread.aio_cancel_call, call))
+            # Protects the call from being abandoned half way; bounded because its code may refuse to end.
             with anyio.move_on_after(CALL_CANCEL_SECONDS, shield=True):
-                await outcome.done.wait()
+                await call.done.wait()
             raise
         finally:
-            self._outcomes.discard(outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value  # type: ignore[return-value]  # set whenever there is no error
+            self._calls.discard(call)
+        return call.result()
 
-    async def _wait_low_water(self) -> None:
-        while self._outlet.is_full and not self._is_closed:
-            if self._low_water is None:
-                self._low_water = anyio.Event()
-                self._outlet.put(partial(self._side.aio_tell, self._low_water.set))
-            low_water = self._low_water
-            await low_water.wait()
-            if self._low_water is low_water:
-                self._low_water = None
+    def _send_call(self, call: RemoteCall[Any]) -> None:
+        self._calls.add(call)
+        self._outbound.put(partial(self._thread.aio_start_call, call))
 
     async def _receive(self) -> None:
-        """Hand over what comes from the other thread, until cancelled."""
-        inbound = self._inbound
+        """Hand over what comes from nats-py's thread, until cancelled."""
+        inbound = self._thread.inbound
         while True:
-            await self._waker.wait()
+            await self._received.wait()
             items = inbound.gathered()
             while items:
-                count = min(len(items), ITEMS_BETWEEN_YIELDS)
-                self._outlet.expect_answers(count)
-                for _ in range(count):
+                for _ in range(min(len(items), ITEMS_BETWEEN_YIELDS)):
                     item = items.popleft()
                     try:
                         if isinstance(item, tuple):
                             subscription, message = item
-                            inbound.taken_bytes += len(message.data)
+                            inbound.taken_bytes += len(message.data) + MESSAGE_BYTES
                             subscription.delivered += 1
                             subscription._deliver(message)
                         else:
@@ -256,33 +265,24 @@ class BridgedConnection(ConnectionBase):
                 if items:
                     await checkpoint()
 
-    async def _wait_ready(self) -> None:
-        await self._ready.done.wait()
-        if self._ready.error is not None:
-            raise self._ready.error
+    async def _send_batches(self) -> None:
+        """Wake nats-py's thread once for all that tasks have sent in one turn of this loop, until cancelled."""
+        while True:
+            await self._sent.wait()
+            self._thread.wake()
 
     async def _run_thread(self) -> None:
         try:
-            await anyio.to_thread.run_sync(self._side.aio_thread, limiter=anyio.CapacityLimiter(1))
+            # Protects the thread from never being started: only there its loop is closed. It bounds its own end.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._thread.aio_thread, limiter=anyio.CapacityLimiter(1))
         finally:
             self._emit(ConnectionEvent(EventKind.CLOSED))
-            for outcome in self._outcomes:
-                if not outcome.done.is_set():
-                    outcome.error = ConnectionClosedError()
-                    outcome.finish()
-            if self._low_water is not None:
-                self._low_water.set()
-
-    def _wake_there(self) -> None:
-        loop, wakeup = self._side.loop, self._side.wakeup
-        if loop is not None and wakeup is not None:  # else it has not begun to look
-            with suppress(RuntimeError):  # it has ended, and `_run_thread` is about to tell
-                loop.call_soon_threadsafe(wakeup.set)
+            for call in self._calls:
+                if not call.done.is_set():
+                    call.error = ConnectionClosedError()
+                    call.done.set()
+            self._low_water.check()
 
     def _end(self) -> None:
-        self._outlet.push()
-        side = self._side
-        side.must_end = True
-        if side.loop is not None:
-            with suppress(RuntimeError):  # it has ended by itself
-                side.loop.call_soon_threadsafe(side.aio_end)
+        self._thread.call_soon(self._thread.aio_end)

@@ -1,20 +1,20 @@
 """A nats-py client as a safe foundation: everything here runs in the client's own asyncio loop.
 
-nats-py 2.16 breaks when its coroutines are cancelled at the wrong place, and its own fence lets messages through. So
-nothing here hands it a future or a coroutine that may be cancelled, and every message comes in through one synchronous call.
-The private names of nats-py that this needs are listed in `PRIVATE_NAMES`; a test looks whether they are still there.
+nats-py 2.16 breaks or ignores a cancellation that reaches one of its coroutines while that waits, and its own fence lets
+messages through. So a coroutine of nats-py's that may have to wait runs in a task of its own, and every message comes in
+through one synchronous call.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, final
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar, final
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport, Transport
 
 from .._errors import (
@@ -31,52 +31,35 @@ from .._fast_path import Interest
 from .._message import Deliver, Headers, Message
 from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
+from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
 
-PRIVATE_NAMES = (
-    "_closed_cb",
-    "_disconnected_cb",
-    "_error_cb",
-    "_flush_pending",
-    "_flush_queue",
-    "_max_pending_size",
-    "_pending",
-    "_pending_data_size",
-    "_reading_task",
-    "_reconnected_cb",
-    "_remove_sub",
-    "_send_ping",
-    "_send_unsubscribe",
-    "_status",
-    "_subs",
-    "_transport",
-)
+ResultT = TypeVar("ResultT")
 
-CLOSE_SECONDS = 2.0
-"""How long closing a client may take before its socket is dropped."""
+CONTROL_LINE_BYTES = 4096
+"""Room for a command without a payload."""
+
+
+async def cancel_until_done(find_tasks: Callable[[], set[asyncio.Task[Any]]], seconds: float) -> None:
+    """Cancel tasks, repeatedly because nats-py swallows cancellations, until all are done or the time is up."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (tasks := find_tasks()) and loop.time() < deadline:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CANCEL_INTERVAL_SECONDS)
 
 
 @final
 class ClientSubscription:
-    """A subscription as nats-py's client keeps it.
+    """A subscription that nats-py's client has made."""
 
-    Args:
-        interest: its ``deliver`` must not raise: that would end nats-py's reader.
-    """
-
-    def __init__(self, interest: Interest) -> None:
-        self.subject = interest.subject
-        self.queue_group = interest.queue_group
-        self.take = interest.deliver
-        self.on_error = interest.on_error
-        self.message_type = interest.message_type
-        self.inner: NatsSubscription | None = None
+    def __init__(self, interest: Interest, sid: int) -> None:
+        self.interest = interest
+        self.sid = sid
         self.is_ending = False
 
 
-def _converted(msg: Msg, message_type: type[Message]) -> Message:
-    headers = msg.headers
-    if headers is None:
-        return message_type(msg.subject, msg.data, msg.reply)
+def _with_headers(msg: Msg, headers: dict[str, str], message_type: type[Message]) -> Message:
     pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
     status = headers.get("Status", "") if not msg.data else ""
     return message_type(
@@ -86,6 +69,10 @@ def _converted(msg: Msg, message_type: type[Message]) -> Message:
         headers=Headers.from_wire(pairs),
         status=int(status) if status.isascii() and status.isdigit() else 0,
     )
+
+
+def _ignore(event: ConnectionEvent) -> None:
+    """Stand in for the listener of a client that is not attached."""
 
 
 def _is_clear(transport: Transport) -> bool:
@@ -102,15 +89,20 @@ class Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, take: Deliver, message_type: type[Message], side: SafeClient) -> None:
-        super().__init__(loop=side.loop)
-        self.take = take
+    def __init__(self, deliver: Deliver, message_type: type[Message], safe_client: SafeClient) -> None:
+        super().__init__(loop=safe_client.loop)
+        self.deliver = deliver
         self.message_type = message_type
-        self._side = side
+        self._safe_client = safe_client
 
     def set_result(self, result: Msg, /) -> None:
-        self._side.unanswered += 1
-        self.take(_converted(result, self.message_type))
+        self._safe_client.unanswered += 1
+        headers = result.headers
+        if headers is None:
+            message = self.message_type(result.subject, result.data, result.reply)
+        else:
+            message = _with_headers(result, headers, self.message_type)
+        self.deliver(message)
 
 
 @final
@@ -133,30 +125,31 @@ class SafeClient:
     """A connected nats-py client, with a fence that holds and subscriptions that lose nothing.
 
     Args:
-        client: a connected client of the running loop.
-        emit: hears of everything that happens to the connection; must not raise.
+        client: a client of the running loop; connected, for all but ``close`` and ``abort``.
 
     Attributes:
         unanswered: messages since the last answer that did not follow another at once.
     """
 
-    def __init__(self, client: Client, emit: Listener) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
-        self._emit = emit
+        self._emit: Listener = _ignore
         self.loop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
         self._fences: set[asyncio.Future[bool]] = set()
         self._changed: asyncio.Future[None] = self.loop.create_future()
         self._reader: asyncio.Task[Any] | None = None
         self._deaf = asyncio.Event()
+        self._writing: set[asyncio.Task[Any]] = set()
         self._is_attached = False
         self._is_closed = False
         self.unanswered = 0
 
     # The slots of the client
 
-    def attach(self) -> None:
-        """Listen in on the client's callbacks."""
+    def attach(self, emit: Listener) -> None:
+        """Have ``emit`` called with everything that happens to the connection; it must not raise."""
+        self._emit = emit
         self._is_attached = True
         self._hook("_error_cb").append(self._on_error)
         self._hook("_disconnected_cb").append(self._on_disconnected)
@@ -180,7 +173,7 @@ class SafeClient:
                     setattr(self.client, slot, hook.previous)
         if self._reader is not None:
             self._reader.remove_done_callback(self._on_reader_done)
-        self._wake_waiters()
+        self._end_waiting()
 
     def _hook(self, slot: str) -> list[Callable[..., None]]:
         current = getattr(self.client, slot)
@@ -200,10 +193,10 @@ class SafeClient:
 
     def _deny(self, denied: DeniedSubscription) -> None:
         for sid, subscription in list(self._subscriptions.items()):
-            subject, queue_group = subscription.subject, subscription.queue_group
+            subject, queue_group = subscription.interest.subject, subscription.interest.queue_group
             # nats-py hands the server's text on in lower case.
             if denied.concerns(b"%d" % sid, subject.lower(), queue_group.lower()):
-                subscription.on_error(SubscriptionDeniedError(subject, queue_group))
+                subscription.interest.on_error(SubscriptionDeniedError(subject, queue_group))
 
     def _on_disconnected(self) -> None:
         # Nothing more comes from the old connection, and nats-py would make these subscriptions again on the next.
@@ -222,7 +215,7 @@ class SafeClient:
     def _on_closed(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._wake_waiters()
+            self._end_waiting()
             self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
 
     # A reader that ends without a word
@@ -262,56 +255,79 @@ class SafeClient:
         if self._is_closed or self.client.is_closed:
             raise ConnectionClosedError
 
-    async def subscribe(self, subscription: ClientSubscription) -> None:
-        """Subscribe; nothing is left if it raises or is cancelled."""
+    async def subscribe(self, interest: Interest) -> ClientSubscription:
+        """Subscribe; nothing is left if it raises or is cancelled.
+
+        Args:
+            interest: its ``deliver`` must not raise: that would end nats-py's reader.
+        """
         self.raise_if_closed()
-        intake = Intake(subscription.take, subscription.message_type, self)
+        subscribing = self._subscribe(interest)
+        if self._takes_at_once(CONTROL_LINE_BYTES):
+            return await subscribing
+        task = self._start_writing(subscribing)
         try:
-            inner = await self.client.subscribe(subscription.subject, queue=subscription.queue_group, future=intake)
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.add_done_callback(self._undo_late)
+            raise
+        return task.result()
+
+    async def _subscribe(self, interest: Interest) -> ClientSubscription:
+        intake = Intake(interest.deliver, interest.message_type, self)
+        try:
+            inner = await self.client.subscribe(interest.subject, queue=interest.queue_group, future=intake)
         except nats.errors.BadSubjectError:
-            raise ConfigError("subject", subscription.subject, "is no subject that can be subscribed to") from None
+            raise ConfigError("subject", interest.subject, "is no subject that can be subscribed to") from None
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
-        except BaseException:
-            for sid, each in list(self.client._subs.items()):
-                if each._future is intake:
-                    self.client._remove_sub(sid)
-            raise
-        subscription.inner = inner
-        self._subscriptions[inner._id] = subscription
+        subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)
+        return subscription
 
     async def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Tell the server to send nothing more; what is on the way still arrives until the next fence."""
-        inner = subscription.inner
-        if inner is None or subscription.is_ending or inner._id not in self._subscriptions:
+        sid = subscription.sid
+        if subscription.is_ending or sid not in self._subscriptions:
             return
         subscription.is_ending = True
-        was_connected = self.client.is_connected
-        if not was_connected:
-            self._forget(inner._id)
+        if not self.client.is_connected:
+            self._forget(sid)
         if not self.client.is_closed:
             # Also while it is away: a SUB may be waiting in its buffer.
-            await self.client._send_unsubscribe(inner._id)
+            await self._write(self.client._send_unsubscribe(sid))
 
     async def unsubscribe_all(self) -> None:
         """End every subscription at once; what is on the way is dropped."""
-        for sid, subscription in list(self._subscriptions.items()):
-            await self.unsubscribe(subscription)
-            self._forget(sid)
+        for subscription in list(self._subscriptions.values()):
+            await self._undo(subscription)
+
+    async def _undo(self, subscription: ClientSubscription) -> None:
+        await self.unsubscribe(subscription)
+        self._forget(subscription.sid)
+
+    def _undo_late(self, task: asyncio.Task[ClientSubscription]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._start_writing(self._undo(task.result()))
 
     async def close(self) -> None:
-        """Close the client for good, within `CLOSE_SECONDS` whatever the server does. Safe twice."""
-        transport = self.client._transport
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.client.close()
-        except TimeoutError:
-            # It waits for a server that takes nothing any more.
-            writer = getattr(transport, "_io_writer", None)
-            if transport is not None and writer is not None:
-                writer.transport.abort()
-                transport.close()  # type: ignore[no-untyped-call]
+        """Close the client for good, within a bound whatever nats-py and the server do. Safe twice."""
+        closing = self.loop.create_task(self._close())
+        await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
+        self.abort()
+        await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
         self._on_closed()
+
+    async def _close(self) -> None:
+        with suppress(Exception):  # when the server has died nats-py raises before it has closed its transport
+            await self.client.close()
+
+    def abort(self) -> None:
+        """Drop the client's socket, with what has not been written to it."""
+        transport = self.client._transport
+        if type(transport) is not TcpTransport:
+            return  # none yet, or a WebSocket, which has no way to abort
+        if transport._io_writer is not None:
+            transport._io_writer.transport.abort()
 
     async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
         """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.
@@ -330,16 +346,47 @@ class SafeClient:
                 raise OutboundBufferError
         client._pending.append(frames)
         client._pending_data_size += len(frames)
-        stats = client.stats
-        stats["out_msgs"] += messages
-        stats["out_bytes"] += payload_bytes
+        self._count_sent(messages, payload_bytes)
         is_too_full = 0 < limit < client._pending_data_size
         kicks = client._flush_queue
-        try:
-            if is_too_full or (kicks is not None and kicks.empty()):
-                await client._flush_pending(force_flush=is_too_full)
-        except (nats.errors.Error, OSError) as error:
-            raise PublishError(f"nats-py could not publish: {error}") from error
+        if is_too_full or (kicks is not None and kicks.empty()):
+            try:
+                await self._write(client._flush_pending(force_flush=is_too_full), 0)
+            except (nats.errors.Error, OSError) as error:
+                raise PublishError(f"nats-py could not publish: {error}") from error
+
+    # What nats-py writes, out of the reach of cancellations
+
+    def _takes_at_once(self, size: int) -> bool:
+        """Whether nats-py takes so many bytes without waiting; a cancellation can only reach a coroutine that waits."""
+        client = self.client
+        kicks, flusher = client._flush_queue, client._flusher_task
+        return (
+            kicks is not None
+            and not kicks.full()
+            and not 0 < client._max_pending_size < client._pending_data_size + size
+            and flusher is not None
+            and not flusher.done()
+        )
+
+    async def _write(self, writing: Coroutine[Any, Any, ResultT], size: int = CONTROL_LINE_BYTES) -> ResultT:
+        """Await a coroutine of nats-py's; cancelled meanwhile, it goes on without this task."""
+        if self._takes_at_once(size):
+            return await writing
+        task = self._start_writing(writing)
+        await asyncio.wait((task,))
+        return task.result()
+
+    def _start_writing(self, writing: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
+        task = self.loop.create_task(writing)
+        self._writing.add(task)
+        task.add_done_callback(self._on_written)
+        return task
+
+    def _on_written(self, task: asyncio.Task[Any]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # or asyncio complains when the task that waited was cancelled
 
     def answer_nowait(self, reply: str, data: bytes) -> bool:
         """Publish to a reply subject off the wire, if that needs no waiting; false if it does, with nothing done."""
@@ -357,16 +404,32 @@ class SafeClient:
         if not kicks.empty():  # the client's flusher is about to look
             client._pending.append(frame)
             client._pending_data_size += len(frame)
-        else:
-            is_lone, self.unanswered = self.unanswered == 1, 0
-            transport = client._transport if is_lone and not client._pending_data_size else None
-            if transport is None or not _is_clear(transport):
-                return False
-            transport.write(frame)  # what the flusher would do, a turn of the loop later
-        stats = client.stats
-        stats["out_msgs"] += 1
-        stats["out_bytes"] += size
+            self._count_sent(1, size)
+            return True
+        is_lone, self.unanswered = self.unanswered == 1, 0
+        return is_lone and self.write_nowait(frame, 1, size)
+
+    def write_nowait(self, frames: bytes, messages: int, payload_bytes: int) -> bool:
+        """Write whole frames to the socket, a turn of the loop before nats-py's flusher would; false, with nothing done, if
+        something waits to be sent before them.
+        """
+        client = self.client
+        transport = client._transport
+        if (
+            client._status != Client.CONNECTED
+            or client._pending_data_size
+            or transport is None
+            or not _is_clear(transport)
+        ):
+            return False
+        transport.write(frames)
+        self._count_sent(messages, payload_bytes)
         return True
+
+    def _count_sent(self, messages: int, payload_bytes: int) -> None:
+        stats = self.client.stats
+        stats["out_msgs"] += messages
+        stats["out_bytes"] += payload_bytes
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)
@@ -378,30 +441,33 @@ class SafeClient:
             self.raise_if_closed()
             ending = [sid for sid, each in self._subscriptions.items() if each.is_ending]
             if not self.client.is_connected:
-                await self._wait_changed()
-            # nats-py's PING overtakes commands that wait in its buffer. They have left it by the time of the first PONG,
-            # so the second PING follows them.
-            elif await self._ping() and await self._ping():
+                await asyncio.shield(self._changed)
+            elif await self.reach_server():
                 for sid in ending:
                     self._forget(sid)
                 return
 
+    async def reach_server(self) -> bool:
+        """Wait until the server has processed all that was sent before; false if the connection is away or goes away."""
+        # nats-py's PING overtakes commands that wait in its buffer. They have left it by the time of the first PONG, so the
+        # second PING follows them.
+        return await self._ping() and await self._ping()
+
     async def _ping(self) -> bool:
-        """One round trip; false if the connection went away meanwhile."""
-        # nats-py sets the result of `pong` unasked, and its reader dies if somebody has cancelled it. So nobody waits for
+        """One round trip; false if there is no connection or it went away meanwhile."""
+        if not self.client.is_connected:
+            return False
+        # nats-py sets the result of `pong` unasked, and its reader dies if that future was cancelled. So no task waits for
         # `pong` itself, and `passed` is the one that a cancellation reaches.
         pong: asyncio.Future[bool] = self.loop.create_future()
         passed: asyncio.Future[bool] = self.loop.create_future()
         pong.add_done_callback(lambda _: None if passed.done() else passed.set_result(True))
         self._fences.add(passed)
         try:
-            await self.client._send_ping(pong)
+            await self._write(self.client._send_ping(pong))
             return await passed
         finally:
             self._fences.discard(passed)
-
-    async def _wait_changed(self) -> None:
-        await asyncio.shield(self._changed)
 
     def _wake_waiters(self) -> None:
         for passed in self._fences:
@@ -409,3 +475,8 @@ class SafeClient:
                 passed.set_result(False)
         changed, self._changed = self._changed, self.loop.create_future()
         changed.set_result(None)
+
+    def _end_waiting(self) -> None:
+        self._wake_waiters()
+        for task in self._writing:
+            task.cancel()

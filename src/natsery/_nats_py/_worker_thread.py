@@ -1,4 +1,4 @@
-"""The other side of a bridge: the thread with the asyncio loop that nats-py's client lives in.
+"""nats-py's side of a bridge: a thread with an asyncio loop and the client in it.
 
 Functions named ``aio_…`` run in that thread, and nothing else does.
 """
@@ -6,85 +6,66 @@ Functions named ``aio_…`` run in that thread, and nothing else does.
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-import anyio
-from nats.aio.client import Client
-
-from .._backends._asyncio import AsyncioWakeup
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
 from .._message import Message
-from ._own_client import OwnClient
-from ._safe_client import CLOSE_SECONDS, ClientSubscription, SafeClient
-from ._thread_queue import ThreadQueue
+from ._bounds import CANCEL_SECONDS, CLOSE_SECONDS, SILENCE_SECONDS
+from ._bridge_client import BridgeClient
+from ._private_names import check_private_names
+from ._remote_call import RemoteCall
+from ._safe_client import ClientSubscription, SafeClient, cancel_until_done
+from ._thread_queue import MESSAGE_BYTES, ThreadQueue
 
 if TYPE_CHECKING:
     from ._bridge import BridgedSubscription
 
-ResultT = TypeVar("ResultT")
-
-MAX_CROSSING_MESSAGES = 65_536
-"""Messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
+logger = logging.getLogger("natsery")
 
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
-"""Bytes of payload that may wait on their way to the caller's loop; more are dropped, counted and reported."""
-
-DEAF_SECONDS = 1.0
-"""How long the caller's loop may leave a call unheard before this side looks whether it still runs."""
+"""Bytes of messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
 
 Inbound: TypeAlias = "tuple[BridgedSubscription, Message] | Callable[[], None]"
 """What goes to the caller's loop: a message, or what is to be called there."""
 
-Outbound: TypeAlias = "bytes | Callable[[], Coroutine[Any, Any, None]]"
+Outbound: TypeAlias = "bytes | Callable[[], Awaitable[None]]"
 """What comes from there: a frame to send, or what is to be awaited here."""
 
 
 @final
-class Outcome(Generic[ResultT]):
-    """What a call over there came to, once ``done``."""
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.value: ResultT | None = None
-        self.error: BaseException | None = None
-        self.aio_task: asyncio.Task[None] | None = None
-
-    def finish(self) -> None:
-        """Let the caller go on; in the caller's loop."""
-        self.done.set()
-
-
-@final
 class AioSubscription:
-    """The half of a `BridgedSubscription` that is over there."""
+    """The half of a `BridgedSubscription` that is in nats-py's thread."""
 
-    def __init__(self, side: WorkerThread, near: BridgedSubscription) -> None:
+    def __init__(self, thread: WorkerThread, near: BridgedSubscription) -> None:
         self.dropped = 0
         self.has_told = False
-        self._side = side
+        self._thread = thread
         self._near = near
-        self._inner = ClientSubscription(
-            Interest(near.subject, near.queue_group, self.aio_take, self.aio_on_error, near._message_type)
-        )
+        self._inner: ClientSubscription | None = None
 
     async def aio_subscribe(self) -> None:
+        near = self._near
+        interest = Interest(near.subject, near.queue_group, self.aio_take, self.aio_on_error, near._message_type)
         try:
-            await self._side.client_side.subscribe(self._inner)
+            self._inner = await self._thread.aio_client.subscribe(interest)
         except NatseryError as error:
             self.aio_on_error(error)
 
     async def aio_unsubscribe(self) -> None:
-        await self._side.client_side.unsubscribe(self._inner)
+        if self._inner is not None:
+            await self._thread.aio_client.unsubscribe(self._inner)
 
     def aio_take(self, message: Message) -> None:
-        inbound = self._side.inbound
-        put_bytes = inbound.put_bytes + len(message.data)
-        if len(inbound) < MAX_CROSSING_MESSAGES and put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
+        inbound = self._thread.inbound
+        put_bytes = inbound.put_bytes + len(message.data) + MESSAGE_BYTES
+        if put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
             inbound.put_bytes = put_bytes
             inbound.put((self._near, message))
             return
@@ -94,7 +75,7 @@ class AioSubscription:
             inbound.put(self._near.take_dropped)
 
     def aio_on_error(self, error: NatseryError) -> None:
-        self._side.inbound.put(lambda: self._near.take_error(error))
+        self._thread.inbound.put(lambda: self._near.take_error(error))
 
 
 @final
@@ -102,74 +83,171 @@ class WorkerThread:
     """The thread, its loop and the client in it.
 
     Args:
-        servers: for nats-py.
-        options: for nats-py.
-        emit: hears of what happens to the connection, in the caller's loop.
-        ready: finished, in the caller's loop, when the client is connected or cannot be.
         outbound: what the caller's loop sends.
-        wake_near: has the caller's loop look at ``inbound``.
-        near_lives: whether the caller's loop still runs.
+        emit: told of what happens to the connection, in the caller's loop.
+        on_taken: called in the caller's loop when more of ``outbound`` was taken while that is awaited.
+        wake_caller: has the caller's loop look at ``inbound``; false if that loop has ended.
 
     Attributes:
         client: the client, connected or not.
         inbound: what the caller's loop is to take.
-        loop: the loop, once it runs.
-        wakeup: to be set, in this loop, when there is something in ``outbound``; once the client is connected.
-        must_end: set by the caller's loop before it has `aio_end` called, for a thread that has no loop yet.
+        loop: this thread's event loop.
+
+    Raises:
+        BackendMismatchError: natsery does not support the installed version of nats-py.
     """
+
+    aio_client: SafeClient
 
     def __init__(
         self,
-        servers: str | list[str],
-        options: dict[str, Any],
+        outbound: ThreadQueue[Outbound],
         *,
         emit: Listener,
-        ready: Outcome[None],
-        outbound: ThreadQueue[Outbound],
-        wake_near: Callable[[], None],
-        near_lives: Callable[[], bool],
+        on_taken: Callable[[], None],
+        wake_caller: Callable[[], bool],
     ) -> None:
-        self.client = OwnClient()
-        self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_near)
+        self.client = BridgeClient()
+        check_private_names(self.client)
+        self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_caller_soon)
         self.outbound = outbound
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.wakeup: AsyncioWakeup | None = None
-        self.must_end = False
-        self._servers = servers
-        self._options = options
+        self.loop = asyncio.new_event_loop()
         self._emit = emit
-        self._ready = ready
-        self._wake_near = wake_near
-        self._near_lives = near_lives
+        self._on_taken = on_taken
+        self._wake_caller = wake_caller
+        self._wakeup = asyncio.Event()
+        self._end = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
         self._look: asyncio.TimerHandle | None = None
-        self._is_ending = False
-        self._main_task: asyncio.Task[None] | None = None
+
+    # In the caller's thread
+
+    def wake(self) -> None:
+        """Have this thread look at ``outbound``."""
+        self.call_soon(self._wakeup.set)
+
+    def call_soon(self, aio_function: Callable[[], object]) -> None:
+        """Have something called in this thread, before what waits in ``outbound``."""
+        try:
+            self.loop.call_soon_threadsafe(aio_function)
+        except RuntimeError:
+            pass  # the loop is closed, and the end of the thread tells the caller's loop
+
+    # The life of the thread
 
     def aio_thread(self) -> None:
         """Run the loop, and the client in it, until `aio_end`."""
-        with asyncio.Runner() as runner:
-            runner.run(self.aio_main())
+        loop = self.loop
+        executor = ThreadPoolExecutor(thread_name_prefix="natsery bridge")
+        loop.set_default_executor(executor)
+        try:
+            loop.run_until_complete(self.aio_live())
+        finally:
+            try:
+                loop.run_until_complete(self.aio_wind_up())
+            finally:
+                loop.close()
+                # In a thread, to have a bound: a resolver that hangs cannot be interrupted.
+                joiner = threading.Thread(target=executor.shutdown, name="natsery bridge end", daemon=True)
+                joiner.start()
+                joiner.join(CANCEL_SECONDS)
 
     def aio_end(self) -> None:
         """Close the client and let the thread end."""
-        if self._main_task is not None and not self._is_ending:
-            self._is_ending = True
-            self._main_task.cancel()
+        self._end.set()
 
-    def aio_wake_near(self) -> None:
-        self._wake_near()
-        if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(DEAF_SECONDS, self.aio_look)
+    async def aio_live(self) -> None:
+        self.aio_client = SafeClient(self.client)
+        self._work = self.loop.create_task(self.aio_work())
+        end = self.loop.create_task(self._end.wait())
+        await asyncio.wait((self._work, end), return_when=asyncio.FIRST_COMPLETED)
+        if self._work.done():
+            self._work.result()
 
-    def aio_look(self) -> None:
-        """See to it that the client goes too when the caller's loop has died without a word."""
-        self._look = None
-        if not self.inbound.is_woken:
+    async def aio_wind_up(self) -> None:
+        """Send what was sent before the end, close the client, and end every task, within a bound whatever nats-py does.
+
+        `asyncio.Runner` has no such bound: it waits for tasks that nats-py has let swallow their cancellation.
+        """
+        self.loop.set_exception_handler(aio_log)
+        finishing = self.loop.create_task(self.aio_finish())
+        await asyncio.wait((finishing,), timeout=CLOSE_SECONDS)
+        self.aio_client.abort()
+        await cancel_until_done(aio_other_tasks, CANCEL_SECONDS)
+        generators = self.loop.create_task(self.loop.shutdown_asyncgens())
+        await asyncio.wait((generators,), timeout=CANCEL_SECONDS)
+        await cancel_until_done(aio_other_tasks, CANCEL_SECONDS)
+        await asyncio.sleep(0)  # the aborted transport closes its socket
+        for task in aio_other_tasks():
+            logger.warning("a task in nats-py's event loop does not end when it is cancelled: %r", task)
+
+    async def aio_finish(self) -> None:
+        tasks = (self._work, *self._calls)
+        for task in tasks:
+            task.cancel()
+        # Also for the call that connects: nats-py would go on connecting after it was closed.
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        if self.client.is_connected:
+            await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
+            await self.aio_client.reach_server()
+        self.aio_client.detach()
+        await self.aio_client.close()
+
+    # What the caller's loop sends
+
+    async def aio_work(self) -> None:
+        while True:
+            await self.aio_handle(self.outbound.gathered())
+            await self._wakeup.wait()
+            self._wakeup.clear()
+
+    async def aio_handle(self, items: deque[Outbound]) -> None:
+        frames: list[bytes] = []
+        while items:
+            item = items.popleft()
+            if isinstance(item, bytes):
+                frames.append(item)
+                continue
+            await self.aio_publish(frames)
+            try:
+                await item()
+            except Exception as error:
+                self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
+        await self.aio_publish(frames)
+
+    async def aio_publish(self, frames: list[bytes]) -> None:
+        """Hand the frames to nats-py in one piece, and empty the list."""
+        if not frames:
             return
-        if self._near_lives():
-            self._look = asyncio.get_running_loop().call_later(DEAF_SECONDS, self.aio_look)
-        else:
-            self.aio_end()
+        outbound = self.outbound
+        # A message that comes at this moment may be counted although it is not among the frames: a little early, never late.
+        put_bytes = outbound.put_bytes
+        payload_bytes = put_bytes - outbound.taken_bytes - len(frames) * MESSAGE_BYTES
+        # While the server is away, any of them may be the one that is too many for nats-py's buffer.
+        batches = [frames] if self.client.is_connected else [[frame] for frame in frames]
+        for batch in batches:
+            joined = b"".join(batch)
+            try:
+                if not self.aio_client.write_nowait(joined, len(batch), payload_bytes):
+                    await self.aio_client.publish(joined, len(batch), payload_bytes)
+            except Exception as error:
+                self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
+            payload_bytes = 0
+        outbound.taken_bytes = put_bytes
+        frames.clear()
+        if outbound.is_awaited:
+            self.inbound.put(self._on_taken)
+
+    async def aio_connect(self, servers: str | list[str], options: dict[str, Any]) -> None:
+        await self.client.connect(servers, **options)
+        self.aio_client.attach(self.aio_emit)
+        self._heal = self.loop.create_task(self.aio_client.heal())
+
+    async def aio_fence(self) -> None:
+        """See `SafeClient.fence`."""
+        await self.aio_client.fence()
+
+    # What it receives
 
     def aio_emit(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
@@ -177,113 +255,63 @@ class WorkerThread:
             self.aio_end()
         self.inbound.put(lambda: self._emit(event))
 
-    async def aio_fence(self) -> None:
-        """See `SafeClient.fence`."""
-        await self.client_side.fence()
+    def aio_wake_caller_soon(self) -> None:
+        """Wake the caller's loop when nats-py has read all that came together."""
+        self.loop.call_soon(self.aio_wake_caller)
 
-    async def aio_tell(self, function: Callable[[], None]) -> None:
-        """Have something called in the caller's loop when all that was sent before has been taken."""
-        self.inbound.put(function)
+    def aio_wake_caller(self) -> None:
+        if not self._wake_caller():
+            self.aio_end()
+        elif self._look is None:
+            self._look = self.loop.call_later(SILENCE_SECONDS, self.aio_look)
 
-    # The life of the client
-
-    async def aio_main(self) -> None:
-        self._main_task = asyncio.current_task()
-        self.loop = asyncio.get_running_loop()
-        with suppress(asyncio.CancelledError):  # `aio_end` is how the caller's side ends this thread
-            if self.must_end:
-                return
-            try:
-                await self.client.connect(self._servers, **self._options)
-            except BaseException as error:  # noqa: ASYNC103  # raised by `bridge`, on the other side
-                self._ready.error = ConnectionClosedError() if isinstance(error, asyncio.CancelledError) else error
-                self.inbound.put(self._ready.finish)
-                await aio_close_quietly(self.client)  # noqa: ASYNC102  # bounded by itself
-                return  # noqa: ASYNC104
-            await self.aio_serve()
-
-    async def aio_serve(self) -> None:
-        self.client_side = SafeClient(self.client, self.aio_emit)
-        self.client_side.attach()
-        try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self.client_side.heal())
-                self.wakeup = AsyncioWakeup()
-                self.inbound.put(self._ready.finish)
-                while True:
-                    await self.aio_work(self.outbound.gathered())
-                    self.outbound.is_at_work = False
-                    await self.wakeup.wait()
-        finally:
-            await self.aio_finish()  # noqa: ASYNC102  # bounded by itself
-
-    async def aio_finish(self) -> None:
-        """Send what was sent before the end; what was called for is cancelled. Then close the client."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.aio_publish([item for item in self.outbound.gathered() if isinstance(item, bytes)])
-        self.client_side.detach()
-        await self.client_side.close()
-
-    async def aio_work(self, items: deque[Outbound]) -> None:
-        frames: list[bytes] = []
-        while items:
-            item = items.popleft()
-            if isinstance(item, bytes):
-                frames.append(item)
-            else:
-                await self.aio_publish(frames)
-                await item()
-        await self.aio_publish(frames)
-
-    async def aio_publish(self, frames: list[bytes]) -> None:
-        """Hand the frames to nats-py at one go, and forget them here."""
-        if not frames:
-            return
-        outbound = self.outbound
-        # A message that comes at this moment may be counted although it is not among the frames: a little early, never late.
-        put_bytes = outbound.put_bytes
-        payload_bytes = put_bytes - outbound.taken_bytes
-        # While the server is away, any of them may be the one that is too many for nats-py's buffer.
-        batches = [frames] if self.client.is_connected else [[frame] for frame in frames]
-        for batch in batches:
-            try:
-                await self.client_side.publish(b"".join(batch), len(batch), payload_bytes)
-            except Exception as error:
-                self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
-            payload_bytes = 0
-        outbound.taken_bytes = put_bytes
-        frames.clear()
+    def aio_look(self) -> None:
+        """Close the client when the caller's loop has died, which closes nothing itself then."""
+        self._look = None
+        if self.inbound.is_woken:
+            self.aio_wake_caller()
 
     # Calls
 
-    def aio_start_call(self, outcome: Outcome[ResultT], function: Callable[[], Awaitable[ResultT]]) -> None:
-        """Begin a call; ``outcome`` is finished when it has ended."""
-        task = self._tasks.create_task(self.aio_call(outcome, function))
-        outcome.aio_task = task
+    async def aio_start_call(self, call: RemoteCall[Any]) -> None:
+        """Begin a call, unless it was cancelled before."""
+        if call.is_cancelled:
+            return
+        task = call.aio_task = self.loop.create_task(self.aio_call(call))
+        self._calls.add(task)
         # A callback, for a task that is cancelled before its first step never runs a `finally`.
-        task.add_done_callback(lambda _: self.inbound.put(outcome.finish))
+        task.add_done_callback(lambda task: self.aio_end_call(call, task))
 
-    async def aio_cancel_call(self, outcome: Outcome[Any]) -> None:
-        """Cancel a call; ``outcome`` is finished when it has ended."""
-        if outcome.aio_task is not None:
-            outcome.aio_task.cancel()
+    def aio_end_call(self, call: RemoteCall[Any], task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self.inbound.put(call.done.set)
 
-    async def aio_call(self, outcome: Outcome[ResultT], function: Callable[[], Awaitable[ResultT]]) -> None:
+    def aio_cancel_call(self, call: RemoteCall[Any]) -> None:
+        """Cancel a call, begun or not."""
+        if call.aio_task is not None:
+            call.aio_task.cancel()
+        else:
+            call.is_cancelled = True
+            self.inbound.put(call.done.set)
+
+    async def aio_call(self, call: RemoteCall[Any]) -> None:
         try:
-            outcome.value = await function()
+            call.value = await call.aio_function()
         except asyncio.CancelledError as error:  # noqa: ASYNC103
             # asyncio's own cancellation must not reach a task of another event loop.
-            if self._is_ending:
-                outcome.error = ConnectionClosedError("the bridge closed while the call was running")
+            if self._end.is_set():
+                call.error = ConnectionClosedError("the bridge closed while the call was running")
             else:
-                outcome.error = RuntimeError("the call was cancelled in nats-py's event loop")
-                outcome.error.__cause__ = error
-        except BaseException as error:  # raised by the caller, on the other side
-            outcome.error = error
+                call.error = RuntimeError("the call was cancelled in nats-py's event loop")
+                call.error.__cause__ = error
+        except BaseException as error:  # raised by the caller, in its own loop
+            call.error = error
 
 
-async def aio_close_quietly(client: Client) -> None:
-    with suppress(Exception):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await client.close()
+def aio_other_tasks() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task is not None}
+
+
+def aio_log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001  # asyncio's parameters
+    """What asyncio would complain of at the end: that nats-py leaves tasks and exceptions to themselves."""
+    logger.debug("after the end of a bridge: %s", context.get("message"), exc_info=context.get("exception"))

@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 import anyio
 from anyio import get_cancelled_exc_class
 
-from .._backends._asyncio import AsyncioCancelledError
 from .._config import Handler, Middleware
 from ._request import Request
 
@@ -56,7 +55,10 @@ def reply_from(result: object) -> bytes:
 
 def is_only_cancellations(error: BaseException) -> bool:
     """Whether an error is a cancellation, or a group of nothing else."""
-    # asyncio's class counts where trio runs too: a thread's or another loop's cancellation may get out.
+    # Local: this is rare, and asyncio takes long to import. Its class counts where trio runs too: a thread's or another
+    # loop's cancellation may get out.
+    from .._backends._asyncio import AsyncioCancelledError
+
     classes = (get_cancelled_exc_class(), AsyncioCancelledError)
     if isinstance(error, BaseExceptionGroup):
         return error.split(classes)[1] is None
