@@ -318,3 +318,113 @@ def test_a_callable_without_a_name_needs_a_configuration():
     with pytest.raises(ConfigError, match=r"EndpointConfig\(name, handler\)"):
         as_config(handler)
     assert as_config(EndpointConfig("add", handler)).handler is handler
+
+
+class Handlers:
+    @endpoint
+    async def add(self, request):
+        return b""
+
+    async def __call__(self, request):
+        return b""
+
+    def plain(self, request):
+        return b""
+
+
+class PlainCall:
+    def __call__(self, request):
+        return b""
+
+
+async def takes_nothing():
+    return b""
+
+
+async def takes_two(request, other):
+    return b""
+
+
+async def takes_an_option(request, other=None, *, more=0):
+    return b""
+
+
+@pytest.mark.parametrize(
+    "handler", [Handlers().add, Handlers(), takes_an_option, functools.partial(takes_two, other=1)]
+)
+def test_what_can_be_called_with_a_request_is_a_handler(handler):
+    config = ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
+    assert config.placed_endpoints()[0].config.handler == handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (Handlers, "not a class"),
+        (Handlers.add, r"must take \(request\), and takes \(self, request\); pass a bound method"),
+        (Handlers().plain, "write 'async def'"),
+        (PlainCall(), "write 'async def'"),
+        (functools.partial(plain), "write 'async def'"),
+        (takes_nothing, r"must take \(request\), and takes \(\)"),
+        (takes_two, r"must take \(request\), and takes \(request, other\)"),
+        (lambda request: b"", "write 'async def'"),
+    ],
+)
+def test_what_can_never_answer_is_no_handler(handler, reason):
+    """It was found out at the first request, or never."""
+    with pytest.raises(ConfigError, match=reason):
+        ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
+
+
+async def around(request, handler):
+    return await handler(request)
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ({"middlewares": [add]}, r"\(request, handler\)"),
+        ({"middlewares": [lambda: None]}, r"\(request, handler\)"),
+        ({"stats_handler": around}, r"\(stats\)"),
+        ({"error_handler": lambda error: None}, r"\(error, endpoint\)"),
+    ],
+)
+def test_hooks_that_can_never_be_called_are_refused(options, taken):
+    (name,) = options
+    with pytest.raises(ConfigError, match=rf"^ServiceConfig\.{name}: must take {taken}, and takes "):
+        ServiceConfig("calc", "1.0.0", **options)
+
+
+def test_hooks_that_can_be_called_are_taken():
+    ServiceConfig(
+        "calc",
+        "1.0.0",
+        middlewares=[around, lambda *both: around(*both)],
+        stats_handler=print,
+        error_handler=lambda error, endpoint=None: None,
+    )
+
+
+def test_a_function_is_declared_once():
+    """The first declaration was lost without a word."""
+
+    @endpoint("first", concurrency=4)
+    async def work(request):
+        return b""
+
+    with pytest.raises(ConfigError, match="is declared already, as the endpoint 'first'; write EndpointConfig"):
+        endpoint("second")(work)
+    config = ServiceConfig("calc", "1.0.0", endpoints=[work, EndpointConfig("second", work)])
+    assert [placed.config.concurrency for placed in config.placed_endpoints()] == [4, 1]
+
+
+def test_the_same_endpoint_twice_is_told():
+    with pytest.raises(
+        ConfigError, match=r"ServiceConfig\.endpoints: must hold it once; 'math\.add' is there twice; got 'add'"
+    ):
+        ServiceConfig("calc", "1.0.0", endpoints=[group("math", [add]), group("math", [add])])
+
+
+def test_endpoints_of_one_name_are_allowed():
+    config = ServiceConfig("calc", "1.0.0", endpoints=[add, EndpointConfig("add", takes_an_option)])
+    assert [placed.config.handler for placed in config.placed_endpoints()] == [add, takes_an_option]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, final, overload
 
 from . import _adr32, _subjects
@@ -57,11 +58,43 @@ DEFAULT_PENDING_BYTES: Final = 64 * 1024 * 1024
 def _check_handler(where: str, handler: Any) -> None:
     if not callable(handler):
         raise ConfigError(where, handler, "must be an async function")
-    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+    if inspect.isclass(handler):
+        raise ConfigError(where, handler, "must be an async function, not a class; write an instance's bound method")
+    called = handler
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not inspect.isroutine(called):
+        called = type(called).__call__
+    if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
         raise ConfigError(where, handler, "must be an async function without yield")
-    is_plain = isinstance(handler, FunctionType) and not inspect.iscoroutinefunction(handler)
-    if is_plain and not hasattr(handler, "__wrapped__"):
+    is_plain = isinstance(called, FunctionType | MethodType) and not inspect.iscoroutinefunction(called)
+    if is_plain and not hasattr(called, "__wrapped__"):
         raise ConfigError(where, handler, "must be an async function; write 'async def'")
+    # In a class's body the function is declared before there is an instance; `as_config` sees what is served.
+    if "." not in getattr(handler, "__qualname__", "").rpartition("<locals>.")[2]:
+        _check_parameters(where, handler, "request")
+
+
+def _check_parameters(where: str, function: Any, *names: str) -> None:
+    """Refuse a function that cannot be called with so many positional arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # it has none that can be found out, as some functions written in C
+    try:
+        signature.bind(*names)
+    except TypeError:
+        parameters = list(signature.parameters)
+        is_method = parameters[:1] == ["self"] and len(parameters) == len(names) + 1
+        hint = "; pass a bound method, as instance.method" if is_method else ""
+        taken = f"({', '.join(names)})"
+        raise ConfigError(where, function, f"must take {taken}, and takes {signature}{hint}") from None
+
+
+def _check_hook(where: str, function: object, *names: str) -> None:
+    """Refuse what is not a function, or cannot be called with so many positional arguments."""
+    check_config(where, function, function_rule)
+    _check_parameters(where, function, *names)
 
 
 def check_queue_group_choice(where: str, value: object) -> None:
@@ -75,7 +108,7 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
         raise ConfigError(where, value, "must be a sequence of middlewares")
     middlewares = tuple(value)
     for middleware in middlewares:
-        check_config(where, middleware, function_rule)
+        _check_hook(where, middleware, "request", "handler")
     return middlewares
 
 
@@ -196,6 +229,10 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 
 def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     _check_handler("endpoint", handler)
+    declared = getattr(handler, _ATTRIBUTE, None)
+    if isinstance(declared, EndpointConfig):
+        again = "write EndpointConfig(name, handler) in the list of endpoints to declare it a second time"
+        raise ConfigError("endpoint", handler, f"is declared already, as the endpoint {declared.name!r}; {again}")
     given = {key: value for key, value in options.items() if value is not None}
     config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
     try:
@@ -234,15 +271,20 @@ def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupCo
 
 def as_config(value: Any) -> EndpointConfig | GroupConfig:
     """Return the configuration that a value in a list of endpoints stands for."""
-    if isinstance(value, (EndpointConfig, GroupConfig)):
+    if isinstance(value, GroupConfig):
         return value
     declared = getattr(value, _ATTRIBUTE, None)
-    if isinstance(declared, EndpointConfig):
+    if isinstance(value, EndpointConfig):
+        config = value
+    elif isinstance(declared, EndpointConfig):
         # A bound method is another object than the function that was decorated.
-        return declared if declared.handler is value else replace(declared, handler=value)
-    if not callable(value):
+        config = declared if declared.handler is value else replace(declared, handler=value)
+    elif callable(value):
+        config = EndpointConfig(_name_of(value), cast("Handler", value))
+    else:
         raise ConfigError("endpoints", value, "must hold async functions, EndpointConfig and group(...)")
-    return EndpointConfig(_name_of(value), cast("Handler", value))
+    _check_parameters(f"EndpointConfig({config.name!r}).handler", config.handler, "request")
+    return config
 
 
 @final
@@ -340,9 +382,10 @@ class ServiceConfig:
             object.__setattr__(self, "description", "")
         check_config(f"{where}.description", self.description, text_rule)
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        for name in ("stats_handler", "error_handler"):
-            if getattr(self, name) is not None:
-                check_config(f"{where}.{name}", getattr(self, name), function_rule)
+        if self.stats_handler is not None:
+            _check_hook(f"{where}.stats_handler", self.stats_handler, "stats")
+        if self.error_handler is not None:
+            _check_hook(f"{where}.error_handler", self.error_handler, "error", "endpoint")
         check_config(f"{where}.prefix", self.prefix, _subjects.literal_subject_rule)
         if self.id is not None:
             check_config(f"{where}.id", self.id, _adr32.instance_id_rule)
@@ -357,8 +400,13 @@ class ServiceConfig:
 
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
         """Return the endpoints in order, with full subjects and final queue groups."""
-        return tuple(
-            place(
-                _as_configs("ServiceConfig", self.endpoints), control_prefix=self.prefix, queue_group=self.queue_group
-            )
-        )
+        items = _as_configs("ServiceConfig", self.endpoints)
+        placed = tuple(place(items, control_prefix=self.prefix, queue_group=self.queue_group))
+        seen: list[PlacedEndpoint] = []
+        for each in placed:
+            if each in seen:
+                raise ConfigError(
+                    "ServiceConfig.endpoints", each.config.name, f"must hold it once; {each.subject!r} is there twice"
+                )
+            seen.append(each)
+        return placed

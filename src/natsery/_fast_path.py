@@ -65,9 +65,11 @@ class FastPath(Protocol):
         Returns:
             False if nothing was sent; ``_send`` then sends it, or raises what is in the way.
         """
+        ...
 
     async def _subscribe(self, interest: Interest) -> FastSubscription:
         """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
+        ...
 
 
 def fast_path(connection: abc.Connection) -> FastPath:

@@ -78,11 +78,11 @@ class Counters:
 
     def reset(self) -> None:
         """Set everything to zero; a request under way is counted whole when it ends."""
-        self.num_requests = 0
-        self.num_errors = 0
-        self.last_error = ""
-        self.processing_time = 0
-        self.malformed = 0
+        self.num_requests: int = 0
+        self.num_errors: int = 0
+        self.last_error: str = ""
+        self.processing_time: int = 0
+        self.malformed: int = 0
         self.failures: dict[FailureCause, int] = {}
 
     def count_good(self, elapsed_ns: int) -> None:

@@ -48,8 +48,10 @@ def test_an_error_for_the_user_leaves_its_groups() -> None:
 
 
 def test_several_exceptions_stay_together() -> None:
-    with pytest.RaisesGroup(pytest.RaisesExc(KeyError), pytest.RaisesExc(IndexError), flatten_subgroups=True):
-        run_async(fail, KeyError(), IndexError())
+    errors = KeyError(), IndexError()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run_async(fail, *errors)
+    assert all(caught.value.subgroup(lambda each, error=error: each is error) for error in errors)
 
 
 def test_an_interrupt_comes_before_an_error() -> None:

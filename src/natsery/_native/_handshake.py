@@ -58,7 +58,8 @@ async def open_link(address: Address, options: Options) -> Link:
 
     Raises:
         OSError: the server cannot be reached.
-        SecureConnectionError: TLS is required and the handshake failed, or the server does not offer it; CONNECT was not sent.
+        SecureConnectionError: TLS is required and the server does not offer it, or the handshake has failed; no credentials
+            were sent in clear.
         AuthorizationError: the server refuses the credentials.
         ConfigError: the credentials cannot be read.
         TimeoutError: it took longer than ``connect_timeout``.

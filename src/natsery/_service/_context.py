@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from .. import abc
 from .._config import ServiceConfig
 from .._errors import NatseryError
-from .._fast_path import fast_path
+from .._fast_path import FastPath, fast_path
 from .._subjects import forbidden_reply_prefixes, is_answerable
 from .._turns import Turns
 from ._error_replies import Refusals
@@ -42,12 +42,12 @@ class ServiceContext:
         self.connection = connection
         self.config = config
         self.stop = stop
-        self.fast_path = fast_path(connection)
-        self.errors = ErrorReporter(config.name, config.error_handler)
-        self.refusals = Refusals(self.fast_path, self.errors)
-        self.forbidden_replies = forbidden_reply_prefixes(config.prefix)
+        self.fast_path: FastPath = fast_path(connection)
+        self.errors: ErrorReporter = ErrorReporter(config.name, config.error_handler)
+        self.refusals: Refusals = Refusals(self.fast_path, self.errors)
+        self.forbidden_replies: tuple[str, ...] = forbidden_reply_prefixes(config.prefix)
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
-        self.turns = Turns()
+        self.turns: Turns = Turns()
 
     def may_answer(self, reply: str) -> bool:
         """Whether a reply may be sent to a subject that a requester chose."""

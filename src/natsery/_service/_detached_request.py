@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from .._errors import ServiceStoppedError
 
 if TYPE_CHECKING:
     from ._request import Request
-    from ._request_queue import RequestQueue
 
 
 @final
@@ -33,10 +33,11 @@ class DetachedRequest:
     The endpoint's ``timeout`` and ``concurrency`` are for its handler, and do not concern a detached request.
     """
 
-    def __init__(self, queue: RequestQueue, request: Request, begun: int) -> None:
-        self._queue = queue
+    def __init__(
+        self, request: Request, end: Callable[[Request, BaseException | None], Coroutine[Any, Any, bool]]
+    ) -> None:
         self._request = request
-        self._begun = begun
+        self._end = end
 
     async def __aenter__(self) -> Request:
         """Return the request.
@@ -51,4 +52,4 @@ class DetachedRequest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        return await self._queue.end_detached(self._request, error, self._begun)
+        return await self._end(self._request, error)  # noqa: ASYNC102  # sends without waiting where it is cancelled

@@ -36,8 +36,14 @@ class Refusals:
         self._fast_path = fast_path
         self._errors = errors
         self._queue: WorkQueue[tuple[str, int, str]] = WorkQueue(self._send, MAX_WAITING_REFUSALS)
-        self.run = self._queue.run
-        self.wait_sent = self._queue.wait_empty
+
+    async def run(self) -> None:
+        """Send answers until cancelled."""
+        await self._queue.run()
+
+    async def wait_sent(self) -> None:
+        """Wait until every answer so far has been sent. Not a checkpoint if there is none."""
+        await self._queue.wait_empty()
 
     def refuse(self, reply: str, failure: Failure) -> None:
         """Have a request answered with an error soon. Called from synchronous code."""

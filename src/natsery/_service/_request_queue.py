@@ -190,11 +190,12 @@ class RequestQueue:
         request._is_released = True
         self._detached[request] = begun
         self._max_messages -= 1  # it goes on counting as one that waits
-        return DetachedRequest(self, request, begun)
+        return DetachedRequest(request, self._end_detached)
 
-    async def end_detached(self, request: Request, error: BaseException | None, begun: int) -> bool:
-        """End a detached request; returns whether that has dealt with the error that left its block."""
-        elapsed = self._context.clock_ns() - begun
+    async def _end_detached(self, request: Request, error: BaseException | None) -> bool:
+        """End a detached request; return whether that has dealt with the error that left its block."""
+        now = self._context.clock_ns()
+        elapsed = now - self._detached.get(request, now)
         self._forget_detached(request)
         if isinstance(error, Exception):
             await self._error_replies.answer(request, error, elapsed)
