@@ -51,6 +51,7 @@ from ._errors import PermissionDeniedError as PermissionDeniedError
 from ._errors import ProtocolError as ProtocolError
 from ._errors import PublishDeniedError as PublishDeniedError
 from ._errors import PublishError as PublishError
+from ._errors import ReportsDroppedError as ReportsDroppedError
 from ._errors import SecureConnectionError as SecureConnectionError
 from ._errors import ServerError as ServerError
 from ._errors import ServiceStoppedError as ServiceStoppedError
@@ -143,6 +144,7 @@ __all__ = (
     "QueueGroup",
     "Replies",
     "ReplyStream",
+    "ReportsDroppedError",
     "Request",
     "SecureConnectionError",
     "ServerError",

@@ -22,7 +22,7 @@ from ._errors import (
 )
 from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest
-from ._message import Deliver, HeadersInput, Message
+from ._message import Deliver, Headers, HeadersInput, Message
 from ._protocol._commands import as_bytes
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
@@ -154,6 +154,10 @@ class ConnectionBase(abc.Connection):
         """See `FastPath`."""
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # for those that have a faster way
+        """See `FastPath`."""
+        return False
+
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # for those that have a faster way
         """See `FastPath`."""
         return False
 

@@ -320,6 +320,24 @@ class EndpointOverloadedError(NatseryError):
 
 
 @final
+class ReportsDroppedError(NatseryError):
+    """Errors were too many to be reported one by one.
+
+    Attributes:
+        count: how many were left out.
+        kind: of what kind, such as ``"MalformedRequestError"``.
+    """
+
+    def __init__(self, count: int, kind: str) -> None:
+        super().__init__(count, kind)
+        self.count = count
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"{self.count} more reports of {self.kind} were left out"
+
+
+@final
 class ServiceStoppedError(NatseryError):
     """The service is stopping or has ended, so it takes nothing new."""
 

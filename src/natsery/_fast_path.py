@@ -11,7 +11,7 @@ from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
 if TYPE_CHECKING:
     from . import abc
     from ._errors import NatseryError
-    from ._message import HeadersInput
+    from ._message import Headers, HeadersInput
 
 
 @final
@@ -67,6 +67,10 @@ class FastPath(Protocol):
         """
         ...
 
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        """Publish headers without a payload, otherwise as ``_answer_nowait``."""
+        ...
+
     async def _subscribe(self, interest: Interest) -> FastSubscription:
         """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
         ...
@@ -94,6 +98,9 @@ class _PublicPath:
         await self._connection.publish(subject, data, reply=reply, headers=headers)
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # the protocol's parameters
+        return False
+
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
 
     async def _subscribe(self, interest: Interest) -> FastSubscription:

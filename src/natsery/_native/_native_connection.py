@@ -15,7 +15,7 @@ from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, OutboundBufferError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
-from .._message import HeadersInput
+from .._message import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
 from .._protocol._addresses import Address
@@ -127,6 +127,17 @@ class NativeConnection(ConnectionBase):
         if not until_push:
             write_buffer.push()
         elif write_buffer.is_waiting:
+            write_buffer.wake()
+        return True
+
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        write_buffer = self._write_buffer
+        if write_buffer.size > write_buffer.limit:
+            return False
+        frame = _commands.publish(reply, b"", "", headers, self._max_payload, self._max_subjects)
+        write_buffer.frames.append(frame)
+        write_buffer.size += len(frame)
+        if write_buffer.is_waiting:
             write_buffer.wake()
         return True
 

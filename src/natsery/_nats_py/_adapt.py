@@ -14,7 +14,7 @@ from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError
 from .._fast_path import Interest
 from .._interrupts import start_task
-from .._message import HeadersInput
+from .._message import Headers, HeadersInput
 from .._protocol import _commands
 from .._tasks import background_tasks
 from ._bounds import ACLOSE_SECONDS
@@ -137,6 +137,10 @@ class AdaptedConnection(ConnectionBase):
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
         return self._safe_client.answer_nowait(reply, data)
+
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        frame = _commands.publish(reply, b"", "", headers, self._client._max_payload)
+        return self._safe_client.write_nowait(frame, 1, 0)
 
     async def _subscribe(self, interest: Interest) -> AdaptedSubscription:
         self._raise_if_closed()

@@ -20,7 +20,7 @@ from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._interrupts import protect_from_interrupt, start_task
-from .._message import HeadersInput
+from .._message import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
 from .._tasks import background_tasks
@@ -171,6 +171,13 @@ class BridgedConnection(ConnectionBase):
             return False
         outbound.put_bytes += size + MESSAGE_BYTES
         outbound.put(_commands.publish_reply(reply, data))
+        return True
+
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        if self._is_closed or self._is_full:
+            return False
+        self._outbound.put_bytes += MESSAGE_BYTES
+        self._outbound.put(_commands.publish(reply, b"", "", headers, self._client._max_payload))
         return True
 
     @property

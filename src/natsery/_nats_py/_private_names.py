@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from .._errors import BackendMismatchError
@@ -59,6 +58,8 @@ def check_private_names(client: Client) -> None:
         if not hasattr(owners[owner], name)
     ]
     if missing:
+        from importlib.metadata import version
+
         raise BackendMismatchError(
             f"natsery supports nats-py {SUPPORTED_VERSIONS}; the installed version, {version('nats-py')}, "
             f"has no {', '.join(missing)}; write 'pip install \"nats-py=={SUPPORTED_VERSIONS}.*\"'"

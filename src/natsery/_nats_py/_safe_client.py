@@ -18,7 +18,6 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport, Transport
 
 from .._errors import (
-    ConfigError,
     ConnectionClosedError,
     NatseryError,
     OutboundBufferError,
@@ -278,7 +277,7 @@ class SafeClient:
         try:
             inner = await self.client.subscribe(interest.subject, queue=interest.queue_group, future=intake)
         except nats.errors.BadSubjectError:
-            raise ConfigError("subject", interest.subject, "is no subject that can be subscribed to") from None
+            raise ValueError(f"subject: nats-py cannot subscribe to it; got {interest.subject!r}") from None
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)

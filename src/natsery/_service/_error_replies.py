@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
 from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError
 from .._fast_path import FastPath
-from .._message import HeadersInput
+from .._message import Headers, HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
 from ._error_reporting import ErrorReporter
@@ -24,21 +24,30 @@ if TYPE_CHECKING:
     from ._context import ServiceContext
     from ._endpoint import Endpoint
 
-MAX_WAITING_REFUSALS = 65_536
-"""Refusals that may wait for the connection to take them; beyond that requesters see a time-out."""
+MAX_WAITING_REFUSALS: Final = 262_144
+"""Refusals that may wait for the connection to take them; of those beyond, the number is reported."""
+
+REFUSALS_BETWEEN_YIELDS: Final = 64
 
 
 @final
 class Refusals:
-    """Answers, sent by a separate task, to requests that no handler will see: overload and shutdown."""
+    """Answers to requests that no handler will see, because of overload or shutdown.
+
+    They are written at once, from synchronous code, as long as the connection takes them; the others wait for a task.
+    """
 
     def __init__(self, fast_path: FastPath, errors: ErrorReporter) -> None:
         self._fast_path = fast_path
         self._errors = errors
-        self._queue: WorkQueue[tuple[str, int, str]] = WorkQueue(self._send, MAX_WAITING_REFUSALS)
+        self._queue: WorkQueue[tuple[str, Failure]] = WorkQueue(
+            self._send, MAX_WAITING_REFUSALS, turn=REFUSALS_BETWEEN_YIELDS
+        )
+        self._headers: dict[Failure, Headers] = {}
+        self._unsent = 0
 
     async def run(self) -> None:
-        """Send answers until cancelled."""
+        """Send what waits until cancelled."""
         await self._queue.run()
 
     async def wait_sent(self) -> None:
@@ -46,16 +55,35 @@ class Refusals:
         await self._queue.wait_empty()
 
     def refuse(self, reply: str, failure: Failure) -> None:
-        """Have a request answered with an error soon. Called from synchronous code."""
-        if reply and not self._queue.put((reply, failure.code, failure.description)):
-            self._errors.report(NatseryError(f"too many refusals are waiting; {reply!r} gets none"))
+        """Have a request answered with an error. Called from synchronous code."""
+        if not reply:
+            return
+        headers = self._headers.get(failure)
+        if headers is None:
+            headers = self._headers[failure] = error_headers(failure.code, failure.description)
+        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, failure)):
+            self._unsent += 1
 
-    async def _send(self, item: tuple[str, int, str]) -> None:
-        reply, code, description = item
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         try:
-            await self._fast_path._send(reply, b"", headers=error_headers(code, description))
-        except NatseryError as error:
-            self._errors.report(error)
+            return not self._queue.is_waiting and self._fast_path._refuse_nowait(reply, headers)
+        except (NatseryError, ValueError):
+            return False
+
+    def report_unsent(self) -> None:
+        """Report how many could not be sent, those that still wait included."""
+        count, self._unsent = self._unsent + len(self._queue.clear()), 0
+        if count:
+            self._errors.report(
+                NatseryError(f"{count} requests were refused without an answer: the connection was too slow")
+            )
+
+    async def _send(self, item: tuple[str, Failure]) -> None:
+        reply, failure = item
+        try:
+            await self._fast_path._send(reply, b"", headers=self._headers[failure])
+        except (NatseryError, ValueError):
+            self._unsent += 1
 
 
 @final

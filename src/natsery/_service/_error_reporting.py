@@ -1,16 +1,16 @@
-"""Where errors go that no caller gets: the log, and the service's error handler."""
+"""Where errors go that no caller gets: the log, and the service's error handler; both bounded."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import anyio
-from anyio.abc import TaskGroup
 
-from .._condition_event import ConditionEvent
+from .._errors import MalformedRequestError, PublishDeniedError, ReportsDroppedError
+from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
     from .._config import ErrorHandler
@@ -18,40 +18,106 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("natsery")
 
-ERROR_HANDLER_SECONDS = 5.0
+ERROR_HANDLER_SECONDS: Final = 5.0
 """How long an async error handler may take over one error before it is cancelled."""
+
+MAX_WAITING_REPORTS: Final = 1_000
+"""Errors that may wait for an async error handler; of those beyond, it is given the number."""
+
+MAX_REPORTS: Final = 20
+"""Errors of one kind that are reported in an interval if any peer can cause them; of those beyond, the number is."""
+
+INTERVAL_SECONDS: Final = 1.0
+
+CAUSED_BY_PEERS: Final = (MalformedRequestError, PublishDeniedError)
+
+_Key: TypeAlias = "tuple[type[Exception], Endpoint | None]"
+
+
+@final
+class _Interval:
+    """What was reported of one kind, and what was left out."""
+
+    __slots__ = ("begun", "dropped", "reported")
+
+    def __init__(self, now: int) -> None:
+        self.begun = now
+        self.reported = 0
+        self.dropped = 0
 
 
 @final
 class ErrorReporter:
-    """Reports to the log and to the error handler; never raises an ``Exception``."""
+    """Reports to the log and to the error handler; never raises an ``Exception``.
 
-    def __init__(self, service_name: str, error_handler: ErrorHandler | None) -> None:
+    Args:
+        service_name: for the log.
+        error_handler: the service's, if it has one.
+        clock_ns: a monotonic clock, in nanoseconds.
+    """
+
+    def __init__(self, service_name: str, error_handler: ErrorHandler | None, clock_ns: Callable[[], int]) -> None:
         self._service_name = service_name
         self._error_handler = error_handler
-        self._tasks: TaskGroup | None = None
-        self._running = 0
-        self._all_returned = ConditionEvent(lambda: not self._running)
-
-    def open(self, tasks: TaskGroup) -> None:
-        """Run async error handlers in this task group from now on."""
-        self._tasks = tasks
-
-    def close(self) -> None:
-        """Run no more async error handlers."""
-        self._tasks = None
-
-    async def wait_returned(self) -> None:
-        """Wait until every async error handler so far has returned."""
-        await self._all_returned.wait()
+        self._clock_ns = clock_ns
+        self._intervals: dict[_Key, _Interval] = {}
+        self._handling: WorkQueue[tuple[Awaitable[None], str]] = WorkQueue(self._finish, MAX_WAITING_REPORTS)
+        self._unhandled = 0
+        self._is_open = True
 
     def report(self, error: Exception, endpoint: Endpoint | None = None, *, traceback: bool = False) -> None:
         """Log an error, with its traceback if it was not expected, and call the error handler."""
-        where = f"service {self._service_name}" + (f", endpoint {endpoint.name}" if endpoint is not None else "")
+        if isinstance(error, CAUSED_BY_PEERS) and not self._is_within_bounds((type(error), endpoint)):
+            return
+        where = self._where(endpoint)
         if traceback:
             logger.error("%s: the handler raised", where, exc_info=error)
         else:
             logger.warning("%s: %s", where, error)
+        self._call_handler(error, endpoint, where)
+
+    async def run(self) -> None:
+        """Finish the calls of an async error handler, one after another, until cancelled."""
+        await self._handling.run()
+
+    async def wait_returned(self) -> None:
+        """Wait until every async error handler so far has returned. Not a checkpoint if all have."""
+        await self._handling.wait_empty()
+
+    def report_dropped(self) -> None:
+        """Report how many errors were left out so far."""
+        for (kind, endpoint), interval in self._intervals.items():
+            self._report_sum(kind, endpoint, interval)
+
+    def close(self) -> None:
+        """Call no more async error handlers."""
+        self._is_open = False
+        for result, _ in self._handling.clear():
+            _discard(result)
+
+    def _where(self, endpoint: Endpoint | None) -> str:
+        return f"service {self._service_name}" + (f", endpoint {endpoint.name}" if endpoint is not None else "")
+
+    def _is_within_bounds(self, key: _Key) -> bool:
+        now = self._clock_ns()
+        interval = self._intervals.get(key)
+        if interval is None or now - interval.begun > INTERVAL_SECONDS * 1e9:
+            if interval is not None:
+                self._report_sum(*key, interval)
+            interval = self._intervals[key] = _Interval(now)
+        if interval.reported < MAX_REPORTS:
+            interval.reported += 1
+            return True
+        interval.dropped += 1
+        return False
+
+    def _report_sum(self, kind: type[Exception], endpoint: Endpoint | None, interval: _Interval) -> None:
+        if interval.dropped:
+            error = ReportsDroppedError(interval.dropped, kind.__name__)
+            interval.dropped = 0
+            self.report(error, endpoint)
+
+    def _call_handler(self, error: Exception, endpoint: Endpoint | None, where: str) -> None:
         if self._error_handler is None:
             return
         try:
@@ -59,23 +125,25 @@ class ErrorReporter:
         except Exception:
             logger.exception("%s: the error handler raised", where)
             return
-        if inspect.isawaitable(result):
-            if self._tasks is None:
-                logger.warning("%s: the service has ended, its async error handler is not run", where)
-                _discard(result)
-            else:
-                self._running += 1
-                self._tasks.start_soon(self._finish, result, where, name="natsery error handler")
+        if not inspect.isawaitable(result):
+            return
+        if not self._is_open:
+            logger.warning("%s: the service has ended, its async error handler is not run", where)
+            _discard(result)
+        elif not self._handling.put((result, where)):
+            self._unhandled += 1
+            _discard(result)
 
-    async def _finish(self, result: Awaitable[None], where: str) -> None:
+    async def _finish(self, item: tuple[Awaitable[None], str]) -> None:
+        result, where = item
         try:
             with anyio.fail_after(ERROR_HANDLER_SECONDS):
                 await result
         except Exception:
             logger.exception("%s: the error handler raised", where)
-        finally:
-            self._running -= 1
-            self._all_returned.check()
+        if self._unhandled and not self._handling.is_waiting:
+            count, self._unhandled = self._unhandled, 0
+            self._call_handler(ReportsDroppedError(count, "errors"), None, where)
 
 
 def _discard(result: Awaitable[None]) -> None:

@@ -118,15 +118,17 @@ class RequestQueue:
 
     def take_denial(self, subject: str, failure: Failure) -> bool:
         """Count the request as failed whose reply to ``subject`` the server did not let through, if there is one here."""
-        subject = subject.lower()  # nats-py passes the server's text on in lower case
-        for reply in self._recent_replies:
-            if reply.lower() == subject:
-                self._recent_replies.remove(reply)
-                self._counters.turn_into_failure(failure)
-                return True
+        # nats-py passes the server's text on in lower case, where the exact text is not found.
+        lowered = subject.lower()
+        recent = self._recent_replies
+        reply = subject if subject in recent else next((each for each in recent if each.lower() == lowered), None)
+        if reply is not None:
+            recent.remove(reply)
+            self._counters.turn_into_failure(failure)
+            return True
         in_hand = [worker.request for worker in self._workers if worker.request is not None]
         for request in (*in_hand, *self._detached):
-            if request._has_responded and request.reply.lower() == subject:
+            if request._has_responded and request.reply.lower() == lowered:
                 request._failure = request._failure or failure
                 return True
         return False

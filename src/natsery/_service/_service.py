@@ -195,8 +195,8 @@ class Service:
     def _set_deadline(self, deadline: float) -> None:
         """Give accepted requests until then."""
         self._draining.deadline = deadline
-        # The backstop of a bounded exit: the grace, then two fences, the control plane and the last flush.
-        self._shield.deadline = deadline + 5 * FENCE_SECONDS
+        # The backstop of a bounded exit: the grace, then two fences, the control plane, error handlers and the last flush.
+        self._shield.deadline = deadline + 6 * FENCE_SECONDS
 
     def _forget(self, endpoint: Endpoint) -> None:
         for endpoints in (self._endpoints, self._joining):
@@ -262,11 +262,11 @@ class Service:
         with self._shield:
             async with anyio.create_task_group() as plumbing:
                 self._plumbing = plumbing
-                self._context.errors.open(plumbing)
                 stop_listening = self._connection.add_listener(self._on_connection_event)
                 is_responsive = False
                 try:
                     plumbing.start_soon(self._context.refusals.run, name="natsery refusals")
+                    plumbing.start_soon(self._context.errors.run, name="natsery error handler")
                     plumbing.start_soon(self._watch_connection, name="natsery connection watch")
                     async with anyio.create_task_group() as workers:
                         self._workers = workers
@@ -318,6 +318,9 @@ class Service:
         with anyio.move_on_after(FENCE_SECONDS):
             await self._control.wait_answered()
             await self._context.refusals.wait_sent()
+        self._context.refusals.report_unsent()
+        self._context.errors.report_dropped()
+        with anyio.move_on_after(FENCE_SECONDS):
             await self._context.errors.wait_returned()
         if is_responsive:
             await self._fence()

@@ -21,10 +21,12 @@ class WorkQueue(Generic[ItemT]):
     Args:
         consume: what is done with each item; must not raise an ``Exception``.
         limit: items that may wait.
+        turn: items after which other tasks get their turn, if ``consume`` does not wait.
     """
 
-    def __init__(self, consume: Callable[[ItemT], Awaitable[None]], limit: int) -> None:
+    def __init__(self, consume: Callable[[ItemT], Awaitable[None]], limit: int, *, turn: int = 1) -> None:
         self._consume = consume
+        self._turn = turn
         self._limit = limit
         self._items: deque[ItemT] = deque()
         self._wakeup: Wakeup | None = None
@@ -40,17 +42,32 @@ class WorkQueue(Generic[ItemT]):
             self._wakeup.set()
         return True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether items are waiting, besides the one that is being worked off."""
+        return bool(self._items)
+
+    def clear(self) -> list[ItemT]:
+        """Remove and return the items that are waiting."""
+        items = list(self._items)
+        self._items.clear()
+        self._empty.check()
+        return items
+
     async def run(self) -> None:
         """Work off the items until cancelled."""
         self._wakeup = new_wakeup()
         items = self._items
+        done = 0
         while True:
             while items:
                 self._is_busy = True
                 await self._consume(items.popleft())
                 self._is_busy = False
-                # A consumer that never waits must not keep other tasks from their turn.
-                await checkpoint()
+                done += 1
+                if done % self._turn == 0:
+                    # A consumer that never waits must not keep other tasks from their turn.
+                    await checkpoint()
             self._empty.check()
             await self._wakeup.wait()
 
