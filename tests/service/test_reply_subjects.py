@@ -44,3 +44,19 @@ async def test_nor_are_those_that_aim_at_control_subjects_of_its_own_prefix(nc: 
         await nc.request("add", b"1+1")
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.malformed) == (2, 1)
+
+
+async def test_nor_after_a_cut_off(nc: Connection) -> None:
+    """What came after a cut-off was answered with 503, wherever its reply subject aimed."""
+    seen: list[str] = []
+    async with bounded():
+        await nc.add_subscription(">", lambda message: seen.append(message.subject))
+        async with natsery.serve(nc, config(add)) as service:
+            endpoint = service.endpoints[0]
+            endpoint._queue.cut_off()
+            await nc._send("add", b"1+1", reply="$SRV.PING.x")
+            await nc._send("add", b"1+1", reply="answers")
+            await nc.flush()
+        await nc.flush()
+    assert [subject for subject in seen if subject != "add"] == ["answers"]
+    assert (endpoint.stats().malformed, endpoint.stats().failures) == (1, {"stopping": 1})

@@ -138,9 +138,6 @@ class RequestQueue:
     def deliver(self, request: Request) -> None:
         """Accept a request, or refuse it. Called by the connection."""
         reply = request.reply
-        if self._is_cut_off:
-            self._error_replies.cut_off(request)
-            return
         # The first condition is `is_answerable`'s, but quicker: it lets nothing pass that that one refuses.
         if (
             reply
@@ -157,6 +154,9 @@ class RequestQueue:
             self._counters.malformed += 1
             reason = f"its reply subject {reply!r:.200} may not be answered"
             self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint)
+            return
+        if self._is_cut_off:
+            self._error_replies.cut_off(request)
             return
         pending = self._pending
         size = len(request.data)
