@@ -90,3 +90,14 @@ async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> 
                 return (await bucket.get("colour")).value
 
             assert await nc.call(read) == b"green"
+
+
+async def test_the_detached_request_in_the_readme_is_answered(nats_server: NatsServer) -> None:
+    main = functions_of(ROOT / "README.md", "async def deliver")["main"]
+    async with bounded(), natsery.connect(nats_server.url) as nc, anyio.create_task_group() as tasks:
+        tasks.start_soon(main, nc)
+        client = natsery.ServiceClient(nc)
+        while not await client.ping("shop", count=1):
+            pass
+        assert (await nc.request("order", b"7")).data == b"delivered 7"
+        tasks.cancel_scope.cancel()
