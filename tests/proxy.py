@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that writes down what the client sends."""
+"""A TCP proxy in front of a server that writes down what the client sends, and can be dead in one direction."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from anyio.abc import ByteStream
 
 
 class Proxy:
-    """What went through, and the port that it listens on."""
+    """What went through, and the port that it listens on.
+
+    Attributes:
+        sent: what the client has sent, passed on or not.
+        port: where it listens.
+        dead: the directions in which nothing is passed on any more, ``"to server"`` and ``"to client"``.
+    """
 
     def __init__(self) -> None:
         self.sent = bytearray()
         self.port = 0
+        self.dead: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -32,20 +39,21 @@ _VERBS = (b"SUB", b"UNSUB", b"PING")
 async def open_proxy(port: int) -> AsyncIterator[Proxy]:
     proxy = Proxy()
 
-    async def copy(source: ByteStream, target: ByteStream, record: bytearray | None, done: anyio.CancelScope) -> None:
+    async def copy(source: ByteStream, target: ByteStream, direction: str, done: anyio.CancelScope) -> None:
         try:
             while True:
                 chunk = await source.receive()
-                if record is not None:
-                    record += chunk
-                await target.send(chunk)
+                if direction == "to server":
+                    proxy.sent.extend(chunk)
+                if direction not in proxy.dead:
+                    await target.send(chunk)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             done.cancel()
 
     async def handle(client: ByteStream) -> None:
         async with client, await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
-            tasks.start_soon(copy, client, server, proxy.sent, tasks.cancel_scope)
-            tasks.start_soon(copy, server, client, None, tasks.cancel_scope)
+            tasks.start_soon(copy, client, server, "to server", tasks.cancel_scope)
+            tasks.start_soon(copy, server, client, "to client", tasks.cancel_scope)
 
     async with (
         await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,

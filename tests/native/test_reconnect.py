@@ -173,7 +173,7 @@ async def test_a_frozen_server_with_a_full_send_buffer_is_left_for_another() -> 
             assert nc.server_info.port == other.port
             await nc.flush()
             lost = next(event.error for event in heard.seen if event.kind is EventKind.DISCONNECTED)
-            assert "has sent nothing for" in str(lost)
+            assert "has not answered 2 PINGs" in str(lost)
 
 
 async def test_a_scope_is_left_while_the_server_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:

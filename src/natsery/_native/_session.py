@@ -66,6 +66,7 @@ class Session:
         self._on_info = on_info
         self._on_error = on_error
         self._unconfirmed = Unconfirmed()
+        self._unanswered_pings = 0
         self._scope = anyio.CancelScope()
         self._reason: Exception | None = None
         self._last_error: NatseryError | None = None
@@ -174,18 +175,15 @@ class Session:
             write_buffer.sent()
 
     async def _keep_alive(self) -> None:
-        # Counts received bytes rather than PONGs: a PING may be stuck behind a send buffer that a frozen server does not read.
-        counters = self._counters
-        seen = counters.in_bytes
-        outstanding = 0
+        # Counts PONGs rather than received bytes: on a link that is dead in one direction, messages may still arrive.
         while True:
             await anyio.sleep(self._ping_interval)
-            if counters.in_bytes != seen:
-                seen, outstanding = counters.in_bytes, 0
-            elif outstanding >= self._max_outstanding_pings:
+            if self._unanswered_pings >= self._max_outstanding_pings:
                 silence = self._ping_interval * self._max_outstanding_pings
-                raise ConnectionLostError(f"the server has sent nothing for {silence:g} s, although it was asked to")
-            outstanding += 1
+                raise ConnectionLostError(
+                    f"the server has not answered {self._unanswered_pings} PINGs, the first for {silence:g} s"
+                )
+            self._unanswered_pings += 1
             self.ping()
 
     # Dispatch
@@ -232,6 +230,7 @@ class Session:
         if event is Signal.PING:
             self.write_buffer.put(_commands.PONG)
         elif event is Signal.PONG:
+            self._unanswered_pings = 0
             self._subscriptions.remove(self._unconfirmed.confirm())
         elif isinstance(event, InfoEvent):
             self._handle_info(read_info(event.text))
