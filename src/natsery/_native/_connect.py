@@ -37,6 +37,7 @@ async def connect(
     shuffle: bool = True,
     connect_timeout: float = 2.0,
     retry_first_connect: bool = False,
+    ignore_discovered_servers: bool = False,
     reconnect: bool = True,
     reconnect_wait: float = 0.1,
     max_reconnect_wait: float = 10.0,
@@ -83,6 +84,7 @@ async def connect(
         shuffle: try servers in random order instead of the given one.
         connect_timeout: seconds allowed for connecting to one server, including all handshakes.
         retry_first_connect: keep trying if no server can be reached at first, instead of raising.
+        ignore_discovered_servers: use only the given servers, and not those that a server names in its INFO.
         reconnect: whether to reconnect; if false, the connection closes when it breaks.
         reconnect_wait: maximum seconds to wait before the first round through all servers. The maximum doubles with every
             round, and each wait is a random part of it.
@@ -130,6 +132,7 @@ async def connect(
         shuffle=shuffle,
         connect_timeout=connect_timeout,
         retry_first_connect=retry_first_connect,
+        ignore_discovered_servers=ignore_discovered_servers,
         reconnect=reconnect,
         reconnect_wait=reconnect_wait,
         max_reconnect_wait=max_reconnect_wait,

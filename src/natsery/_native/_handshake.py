@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import anyio
@@ -140,6 +141,9 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
         await handshake.encrypt(address, options)
+        # What was received in clear may come from another than the server: it must not say where to log in next time. The
+        # server sends its addresses again inside TLS.
+        info = replace(info, connect_urls=())
     fields: dict[str, Any] = {
         "verbose": options.verbose,
         "pedantic": options.pedantic,
@@ -149,11 +153,13 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
         "version": __version__,
         "protocol": 1,
         "echo": options.echo,
-        "headers": True,
-        "no_responders": True,
+        "headers": info.headers,
+        "no_responders": info.headers,
     }
     progress.waiting_for = "the credentials"
-    fields.update(await authenticate(options, address, info.nonce))
+    credentials = await authenticate(options, address, info.nonce)
+    handshake.secrets = tuple(credentials.values())
+    fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
     await handshake.stream.send(_commands.connect(fields) + _commands.PING)
     return await handshake.receive_pong(address, info)
@@ -161,10 +167,16 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
 
 @final
 class _HandshakeStream:
-    """The stream during the handshake, read one event at a time."""
+    """The stream during the handshake, read one event at a time.
+
+    Attributes:
+        stream: the stream.
+        secrets: what was sent as credentials; no error shows it, should the other side echo it.
+    """
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
+        self.secrets: tuple[str, ...] = ()
         self._parser = Parser()
         self._events: list[Event] = []
 
@@ -207,19 +219,29 @@ class _HandshakeStream:
             elif isinstance(event, InfoEvent):
                 info = read_info(event.text)
             elif isinstance(event, ErrorEvent):
-                error = server_error(event.text)
+                error = server_error(self._without_secrets(event.text))
                 if isinstance(error, AuthorizationError):
                     raise AuthorizationError(error.text, str(address))
             elif event is not Signal.OK:
-                raise ProtocolError("a server must answer CONNECT first", repr(event).encode())
+                raise self._protocol_error("a server must answer CONNECT first", repr(event).encode())
 
     async def _receive(self) -> Event:
         while not self._events:
             self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
         event = self._events.pop(0)
         if isinstance(event, ProtocolError):
-            raise event
+            raise self._protocol_error(event.reason, event.received)
         return event
+
+    def _protocol_error(self, reason: str, received: bytes) -> ProtocolError:
+        # Part of a secret may be in what is shown, which is cut.
+        return ProtocolError(reason, b"..." if self.secrets else received)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            for written in {secret, json.dumps(secret)[1:-1]}:
+                text = text.replace(written, "...")
+        return text
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from .._connection_base import ConnectionBase
-from .._errors import ConnectionClosedError, OutboundBufferError
+from .._errors import ConnectionClosedError, OutboundBufferError, PublishError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._message import Headers, HeadersInput
@@ -103,6 +103,8 @@ class NativeConnection(ConnectionBase):
     ) -> None:
         if self._is_closed:
             self._raise_if_closed()
+        if headers is not None and not self._info.headers:
+            raise PublishError("the server does not support headers, and the message has some; nothing was sent")
         frame = _commands.publish(subject, data, reply, headers, self._max_payload, self._max_subjects)
         write_buffer = self._write_buffer
         if write_buffer.size > write_buffer.limit:
@@ -132,7 +134,7 @@ class NativeConnection(ConnectionBase):
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         write_buffer = self._write_buffer
-        if write_buffer.size > write_buffer.limit:
+        if write_buffer.size > write_buffer.limit or not self._info.headers:
             return False
         frame = _commands.publish(reply, b"", "", headers, self._max_payload, self._max_subjects)
         write_buffer.frames.append(frame)
@@ -340,4 +342,5 @@ class NativeConnection(ConnectionBase):
     def _learn(self, info: ServerInfo, address: Address) -> None:
         self._info = info
         self._max_payload = info.max_payload
-        self._pool.learn(info.connect_urls, address)
+        if not self._options.ignore_discovered_servers:
+            self._pool.learn(info.connect_urls, address)

@@ -51,6 +51,7 @@ class Options:
     shuffle: bool = True
     connect_timeout: float = 2.0
     retry_first_connect: bool = False
+    ignore_discovered_servers: bool = False
     reconnect: bool = True
     reconnect_wait: float = 0.1
     max_reconnect_wait: float = 10.0
@@ -71,7 +72,16 @@ class Options:
             raise ConfigError("tls", self.tls, "must be an ssl.SSLContext or a bool")
         _check_text("tls_hostname", self.tls_hostname)
         check_config("inbox_prefix", self.inbox_prefix, literal_subject_rule)
-        switches = ("tls_first", "echo", "verbose", "pedantic", "shuffle", "retry_first_connect", "reconnect")
+        switches = (
+            "tls_first",
+            "echo",
+            "verbose",
+            "pedantic",
+            "shuffle",
+            "retry_first_connect",
+            "ignore_discovered_servers",
+            "reconnect",
+        )
         for where in switches:
             if not isinstance(getattr(self, where), bool):
                 raise ConfigError(where, getattr(self, where), "must be True or False")

@@ -1,0 +1,134 @@
+"""What an unauthenticated INFO may say, and what a port that echoes may show."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+
+import anyio
+import pytest
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
+
+import natsery
+
+from ..certificates import Certificates
+from ..server import NatsServer, cluster
+from .scripted import Peer, scripted_server
+from .tools import bounded
+
+pytestmark = pytest.mark.anyio
+
+PASSWORD = 'open "sesame" 4711'
+
+
+class Upgrading(Peer):
+    """A peer that continues in TLS."""
+
+    async def start_tls(self, certificates: Certificates) -> None:
+        context = certificates_context(certificates)
+        stream: ByteStream = await TLSStream.wrap(
+            self._stream, server_side=True, ssl_context=context, standard_compatible=False
+        )
+        super().__init__(stream)
+
+
+def certificates_context(certificates: Certificates) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server.chain, certificates.server.key)
+    return context
+
+
+@pytest.mark.parametrize("inside", [[], ["friend.example.com:4222"]])
+async def test_addresses_in_clear_are_not_learned_where_tls_follows(
+    certificates: Certificates, inside: list[str]
+) -> None:
+    """Somebody on the way could add a server, and got the password after the next disconnect."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send_info(tls_required=True, connect_urls=["attacker.example.com:4222"])
+        upgrading = Upgrading(peer._stream)
+        await upgrading.start_tls(certificates)
+        await upgrading.line_of(b"CONNECT")
+        await upgrading.line_of(b"PING")
+        await upgrading.send(b"PONG\r\n")
+        await upgrading.send_info(connect_urls=inside)
+        await upgrading.answer_pings()
+
+    with bounded():
+        async with scripted_server(script) as url:
+            context = certificates.client_context()
+            async with natsery.connect(url.replace("nats:", "tls:"), tls=context, user="u", password=PASSWORD) as nc:
+                await nc.flush()
+                assert [server.rpartition("/")[2] for server in nc.servers][1:] == inside
+
+
+async def test_a_cluster_is_discovered_over_tls(certificates: Certificates) -> None:
+    with cluster(certificates.server_config()) as (one, other), bounded():
+        async with natsery.connect(one.tls_url, tls=certificates.client_context()) as nc:
+            while len(nc.servers) < 2:
+                await nc.flush()
+            assert str(other.port) in nc.servers[1]
+
+
+async def test_discovered_servers_can_be_ignored() -> None:
+    with cluster() as (one, _), bounded():
+        async with natsery.connect(one.url, ignore_discovered_servers=True) as nc:
+            await nc.flush()
+            assert len(nc.servers) == 1
+
+
+@pytest.mark.parametrize(
+    "credentials", [{"user": "u", "password": PASSWORD}, {"token": PASSWORD}], ids=["user", "token"]
+)
+@pytest.mark.parametrize("how", ["echo", "error", "message", "authorization"])
+async def test_a_port_that_echoes_shows_no_secret(
+    credentials: dict[str, str], how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The beginning of what came back was in the error, with the password in it."""
+    caplog.set_level(logging.DEBUG)
+
+    async def script(peer: Peer) -> None:
+        await peer.send_info()
+        line = (await peer.line_of(b"CONNECT")) + b"\r\n"
+        secret = PASSWORD.encode()
+        if how == "echo":
+            await peer.send(secret + b"\r\n")
+        elif how == "error":
+            await peer.send(b"-ERR '" + line.strip() + b"'\r\n")
+        elif how == "authorization":
+            await peer.send(b"-ERR 'Authorization Violation: " + secret + b"'\r\n")
+        else:
+            await peer.send(b"MSG a 1 %d\r\n%b\r\n" % (len(secret), secret))
+
+    with bounded():
+        async with scripted_server(script) as url:
+            with pytest.raises((natsery.ConnectError, natsery.AuthorizationError)) as caught:
+                async with natsery.connect(url, name="n", **credentials):
+                    pass
+    shown = str(caught.value) + repr(caught.value) + repr(getattr(caught.value, "failures", "")) + caplog.text
+    for _, failure in getattr(caught.value, "failures", ()):
+        shown += repr(failure) + repr(vars(failure))
+    assert "sesame" not in shown
+
+
+async def test_a_server_without_headers() -> None:
+    """CONNECT claimed headers, and a message with some ended the connection."""
+    with NatsServer("no_header_support: true") as server, bounded():
+        async with natsery.connect(server.url) as nc, nc.subscribe("a") as messages:
+            assert not nc.server_info.headers
+            with pytest.raises(natsery.PublishError, match="does not support headers"):
+                await nc.publish("a", b"1", headers={"A": "b"})
+            await nc.publish("a", b"2")
+            assert (await messages.receive()).data == b"2"
+
+            async def fail(request: natsery.Request) -> bytes:
+                raise natsery.ServiceError(400, "no")
+
+            config = natsery.ServiceConfig("f", "1.0.0", endpoints=[fail])
+            async with natsery.serve(nc, config) as service:
+                await nc.publish("fail", reply="a")
+                await nc.flush()
+                while not service.stats().endpoints[0].num_requests:
+                    await anyio.lowlevel.checkpoint()
+            assert nc.is_connected
