@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -428,3 +429,38 @@ def test_the_same_endpoint_twice_is_told():
 def test_endpoints_of_one_name_are_allowed():
     config = ServiceConfig("calc", "1.0.0", endpoints=[add, EndpointConfig("add", takes_an_option)])
     assert [placed.config.handler for placed in config.placed_endpoints()] == [add, takes_an_option]
+
+
+def injected(function):
+    @functools.wraps(function)
+    async def with_database(request):
+        return await function(request, "database")
+
+    return with_database
+
+
+def plainly(function):
+    @functools.wraps(function)
+    def call(request):
+        return function(request)
+
+    return call
+
+
+def test_a_decorator_may_give_other_arguments():
+    """What the function inside takes was taken for what the decorator takes."""
+    for handler in (injected(takes_two), plainly(add), AsyncMock(return_value=b"")):
+        ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
+    with pytest.raises(ConfigError, match="write 'async def'"):
+        EndpointConfig("add", plainly(plain))
+
+
+def test_a_declared_static_method_keeps_its_options():
+    class Static:
+        @endpoint(concurrency=8)
+        @staticmethod
+        async def over(request):
+            return b""
+
+    config = ServiceConfig("calc", "1.0.0", endpoints=[Static.over])
+    assert config.placed_endpoints()[0].config.concurrency == 8

@@ -212,3 +212,18 @@ def test_a_delay_in_virtual_time() -> None:
             assert [time - begun for time, _ in arrived] == [pytest.approx(5), pytest.approx(10)]
 
     in_virtual_time(main)
+
+
+async def test_no_two_connections_have_one_inbox() -> None:
+    """One that was made after another had closed got the inbox of a third, and its replies."""
+    async with MemoryBroker() as broker, broker.connect() as second:
+        async with broker.connect():
+            pass
+        async with broker.connect() as third:
+            assert second.new_inbox() != third.new_inbox()
+
+
+async def test_headers_given_as_a_generator_arrive() -> None:
+    async with MemoryBroker() as broker, broker.connect() as nc, nc.subscribe("a") as messages:
+        await nc.publish("a", headers=(pair for pair in [("A", "b")]))
+        assert (await messages.receive()).headers["A"] == "b"

@@ -67,8 +67,9 @@ def _check_handler(where: str, handler: Any) -> None:
         called = type(called).__call__
     if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
         raise ConfigError(where, handler, "must be an async function without yield")
-    is_plain = isinstance(called, FunctionType | MethodType) and not inspect.iscoroutinefunction(called)
-    if is_plain and not hasattr(called, "__wrapped__"):
+    # A decorator may return a plain function that returns what the async one inside it does.
+    is_async = any(map(inspect.iscoroutinefunction, (handler, called, inspect.unwrap(called))))
+    if isinstance(called, FunctionType | MethodType) and not is_async:
         raise ConfigError(where, handler, "must be an async function; write 'async def'")
     # In a class's body the function is declared before there is an instance; `as_config` sees what is served.
     if "." not in getattr(handler, "__qualname__", "").rpartition("<locals>.")[2]:
@@ -78,7 +79,8 @@ def _check_handler(where: str, handler: Any) -> None:
 def _check_parameters(where: str, function: Any, *names: str) -> None:
     """Refuse a function that cannot be called with so many positional arguments."""
     try:
-        signature = inspect.signature(function)
+        # That of the function itself: a decorator may give the one inside it other arguments.
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # it has none that can be found out, as some functions written in C
     try:
@@ -237,6 +239,8 @@ def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
     try:
         setattr(handler, _ATTRIBUTE, config)
+        if isinstance(handler, (staticmethod, classmethod)):
+            setattr(handler.__func__, _ATTRIBUTE, config)  # which the class gives, and not this object
     except AttributeError:
         raise ConfigError("endpoint", handler, "cannot be marked; write EndpointConfig(name, handler)") from None
     return handler
@@ -402,11 +406,14 @@ class ServiceConfig:
         """Return the endpoints in order, with full subjects and final queue groups."""
         items = _as_configs("ServiceConfig", self.endpoints)
         placed = tuple(place(items, control_prefix=self.prefix, queue_group=self.queue_group))
-        seen: list[PlacedEndpoint] = []
+        seen: set[tuple[str, str, str, int]] = set()
         for each in placed:
-            if each in seen:
-                raise ConfigError(
-                    "ServiceConfig.endpoints", each.config.name, f"must hold it once; {each.subject!r} is there twice"
-                )
-            seen.append(each)
+            handler = each.config.handler
+            # A method is another object each time that it is bound.
+            what = id(getattr(handler, "__func__", handler)) ^ id(getattr(handler, "__self__", None))
+            key = (each.config.name, each.subject, each.queue_group, what)
+            if key in seen:
+                reason = f"must hold it once; {each.subject!r} is there twice"
+                raise ConfigError("ServiceConfig.endpoints", each.config.name, reason)
+            seen.add(key)
         return placed

@@ -121,7 +121,7 @@ def sendable_error_headers(
     """Return the headers of an error reply, and what is wrong with ``headers`` if they had to be left out."""
     try:
         return error_headers(code, description, headers), None
-    except (TypeError, ValueError) as problem:
+    except Exception as problem:  # of any kind, for headers may be given as a generator
         return error_headers(code, description), problem
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import anyio
 import pytest
 
@@ -144,3 +147,66 @@ async def test_a_description_travels_as_ascii(nc: Connection) -> None:
         reply = await nc.request("refuse")
         assert reply.headers["Nats-Service-Error"] == r"caf\xe9 \U0001f600 \ud800"
         assert service.stats().endpoints[0].last_error == "404:café 😀 ?"
+
+
+async def test_a_failure_after_a_reply_that_was_too_large_is_sent(nc: Connection) -> None:
+    """The requester got nothing, although the connection takes a small reply."""
+
+    async def report(request: natsery.Request) -> None:
+        try:
+            await request.respond(bytes(nc.max_payload + 1))
+        except natsery.MaxPayloadError as error:
+            raise LookupError("too big") from error
+
+    async with bounded(), natsery.serve(nc, config(report)):
+        assert error_of(await nc.request("report")) == "500:Internal Server Error"
+
+
+async def test_an_error_that_was_sent_stays_the_request_s(nc: Connection) -> None:
+    """A second error followed, or the request counted as good."""
+
+    async def caught(request: natsery.Request) -> None:
+        await request.respond_error(400, "bad")
+        with pytest.raises(natsery.MaxPayloadError):
+            await request.respond(bytes(nc.max_payload + 1))
+        await request.respond(b"ok")
+
+    async def uncaught(request: natsery.Request) -> None:
+        await request.respond_error(400, "bad")
+        await request.respond(bytes(nc.max_payload + 1))
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(caught, uncaught)) as service:
+            await nc.publish("caught", reply="replies")
+            assert [error_of(await replies.receive()) for _ in range(2)] == ["400:bad", None]
+            await nc.publish("uncaught", reply="replies")
+            assert error_of(await replies.receive()) == "400:bad"
+        await nc.publish("replies", b"the next")
+        assert (await replies.receive()).data == b"the next"
+        assert [each.last_error for each in service.stats().endpoints] == ["400:bad"] * 2
+
+
+async def test_a_group_of_a_cancellation_and_an_error_is_an_error(nc: Connection) -> None:
+    """It ended the service."""
+
+    async def both(request: natsery.Request) -> None:
+        raise BaseExceptionGroup("both", [asyncio.CancelledError(), LookupError()])
+
+    async with bounded(), natsery.serve(nc, config(both)):
+        for _ in range(2):
+            assert error_of(await nc.request("both")) == "500:Internal Server Error"
+
+
+async def test_headers_that_raise_end_no_more_than_the_request(nc: Connection) -> None:
+    """They ended the service, with its subscriptions left at the server."""
+
+    def headers() -> Iterator[tuple[str, str]]:
+        yield "A", "b"
+        raise RuntimeError
+
+    async def bad(request: natsery.Request) -> None:
+        raise natsery.ServiceError(400, "bad", headers=headers())
+
+    async with bounded(), natsery.serve(nc, config(bad)):
+        for _ in range(2):
+            assert error_of(await nc.request("bad")) == "400:bad"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 
@@ -10,7 +11,7 @@ import pytest
 
 import natsery
 from natsery.abc import Connection
-from natsery.testing import MemoryBroker
+from natsery.testing import MemoryBroker, make_request
 
 from ..test_serve import add, bounded, config, error_of
 
@@ -107,7 +108,7 @@ async def test_a_detached_request_is_answered_after_its_handler_has_returned(nc:
             assert [(await replies.receive()).data for _ in range(2)] == [b"part", b"late"]
         stats = service.stats().endpoints[0]
         assert (stats.num_requests, stats.num_errors, service.pending) == (1, 0, 0)
-        with pytest.raises(natsery.ServiceStoppedError):
+        with pytest.raises(RuntimeError, match="entered once"):
             async with detached[0]:
                 pass
 
@@ -200,3 +201,87 @@ async def test_a_request_is_detached_once_and_while_it_is_handled(nc: Connection
         with pytest.raises(natsery.ServiceStoppedError):
             kept[0].detach()
         assert service.stats().endpoints[0].num_requests == 1
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), LookupError()], ids=["stray cancellation", "error"])
+async def test_a_handler_that_fails_after_detaching_ends_the_request_once(nc: Connection, error: BaseException) -> None:
+    """It was answered and counted twice, and held a stop for the whole grace."""
+    detached: list[natsery.DetachedRequest] = []
+
+    async def later(request: natsery.Request) -> None:
+        detached.append(request.detach())
+        raise error
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(later)) as service:
+            await nc.publish("later", reply="replies")
+            assert error_of(await replies.receive()) == "500:Internal Server Error"
+            assert service.pending == 0
+            with pytest.raises(natsery.ServiceStoppedError):
+                async with detached[0]:
+                    pass
+        await nc.publish("replies", b"the next")
+        assert (await replies.receive()).data == b"the next"
+        assert service.stats().endpoints[0].num_requests == 1
+
+
+async def test_a_cancelled_task_ends_its_detached_request(nc: Connection) -> None:
+    async def later(request: natsery.Request) -> None:
+        tasks.start_soon(answer, request.detach())
+
+    async def answer(detached: natsery.DetachedRequest) -> None:
+        async with detached:
+            entered.set()
+            await anyio.sleep_forever()
+
+    entered = anyio.Event()
+    async with bounded(), natsery.serve(nc, config(later)) as service, nc.subscribe("replies") as replies:
+        async with anyio.create_task_group() as tasks:
+            await nc.publish("later", reply="replies")
+            await entered.wait()
+            tasks.cancel_scope.cancel()
+        assert error_of(await replies.receive()) == "500:Internal Server Error"
+        assert (service.pending, service.stats().endpoints[0].failures) == (0, {"exception": 1})
+
+
+async def test_detached_requests_count_against_the_limit_in_bytes(nc: Connection) -> None:
+    detached: list[natsery.DetachedRequest] = []
+
+    async def later(request: natsery.Request) -> None:
+        detached.append(request.detach())
+
+    endpoint = natsery.EndpointConfig("later", later, pending_bytes=1_000)
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(endpoint), grace=0):
+            for _ in range(3):
+                await nc.publish("later", bytes(500), reply="replies")
+                await nc.flush()
+                await anyio.wait_all_tasks_blocked()
+            assert error_of(await replies.receive()) == "503:Service Overloaded"
+            assert len(detached) == 2
+
+
+async def test_a_respond_that_a_task_is_about_to_run_is_left_alone(nc: Connection) -> None:
+    """It was closed, and the task failed with it."""
+
+    async def later(request: natsery.Request) -> None:
+        detached = request.detach()
+        tasks.start_soon(request.respond, b"part")
+        tasks.start_soon(finish, detached)
+
+    async def finish(detached: natsery.DetachedRequest) -> None:
+        async with detached as request:
+            await request.respond(b"end")
+
+    async with bounded(), natsery.serve(nc, config(later)), nc.subscribe("replies") as replies:
+        async with anyio.create_task_group() as tasks:
+            await nc.publish("later", reply="replies")
+            assert {(await replies.receive()).data for _ in range(2)} == {b"part", b"end"}
+
+
+async def test_a_handler_that_detaches_can_be_tested_alone() -> None:
+    request, answers = make_request(b"1")
+    async with request.detach() as detached:
+        await detached.respond(detached.data)
+    assert [answer.data for answer in answers] == [b"1"]
+    assert request.endpoint.stats().num_requests == 1

@@ -43,7 +43,7 @@ class ServiceContext:
         self.config = config
         self.stop = stop
         self.fast_path: FastPath = fast_path(connection)
-        self.errors: ErrorReporter = ErrorReporter(config.name, config.error_handler, config.clock.monotonic_ns)
+        self.errors: ErrorReporter = ErrorReporter(config.name, config.error_handler, config.clock.monotonic_ns, stop)
         self.refusals: Refusals = Refusals(self.fast_path, self.errors)
         self.forbidden_replies: tuple[str, ...] = forbidden_reply_prefixes(config.prefix)
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns

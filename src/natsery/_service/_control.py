@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
+from anyio import get_cancelled_exc_class
 
 from .._adr32 import INTERNAL_ERROR, TOO_LARGE, Verb, control_subject
 from .._errors import MalformedRequestError, MaxPayloadError, NatseryError
@@ -14,6 +15,7 @@ from .._fast_path import FastSubscription, Interest
 from .._message import Message
 from .._responses import check_json
 from .._service_error import error_headers
+from ._invoke import error_of_hook
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class ControlPlane:
             except (TypeError, ValueError) as error:
                 self._errors.report(error, traceback=True)
                 await self._fast_path._send(reply, headers=error_headers(*INTERNAL_ERROR))
-        except NatseryError as error:
+        except Exception as error:  # whatever a connection raises ends no more than this answer
             self._errors.report(error)
 
     async def _payload(self, verb: Verb) -> bytes:
@@ -126,8 +128,13 @@ class ControlPlane:
                     with anyio.fail_after(STATS_HANDLER_SECONDS):
                         result = await result
                 check_json(result)
-            except Exception as error:
-                self._errors.report(error, endpoint, traceback=True)
+            except BaseException as error:  # noqa: ASYNC103  # its own cancellation is raised again in there
+                try:
+                    self._errors.report(error_of_hook("the stats handler", error), endpoint, traceback=True)
+                except get_cancelled_exc_class():
+                    raise
+                except BaseException as fatal:  # noqa: ASYNC103  # such as SystemExit
+                    self._context.stop(fatal)
             else:
                 data[id(endpoint)] = result
         return data

@@ -70,7 +70,11 @@ class Endpoint:
     async def remove(self) -> None:
         """Take this endpoint alone out of the service: unsubscribe, finish what was accepted, forget it.
 
-        Returns when its last request has been answered; callers own the deadline. Safe twice.
+        Returns when its last request has been answered; callers own the deadline. Safe twice. Not to be awaited by one of its
+        own handlers, whose request it would wait for.
+
+        Raises:
+            ConnectionClosedError: the connection is closed meanwhile.
 
         **Cancellation:** it takes no new requests any more; those accepted are still handled while the service lasts, and
         discovery still lists it. Call again to finish. A checkpoint.

@@ -16,7 +16,7 @@ from .._message import Headers, HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
 from ._error_reporting import ErrorReporter
-from ._invoke import DeadlineExceededError, is_only_cancellations, split_cancellations
+from ._invoke import DeadlineExceededError, split_cancellations, stray_cancellation, without_cancellations
 from ._request import Request
 from ._work_queue import WorkQueue
 
@@ -67,7 +67,7 @@ class Refusals:
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         try:
             return not self._queue.is_waiting and self._fast_path._refuse_nowait(reply, headers)
-        except (NatseryError, ValueError):
+        except Exception:  # whatever a connection raises: `_send` tries again
             return False
 
     def report_unsent(self) -> None:
@@ -75,14 +75,14 @@ class Refusals:
         count, self._unsent = self._unsent + len(self._queue.clear()), 0
         if count:
             self._errors.report(
-                NatseryError(f"{count} requests were refused without an answer: the connection was too slow")
+                NatseryError(f"{count} refused requests got no answer, because the connection did not take it")
             )
 
     async def _send(self, item: tuple[str, Failure]) -> None:
         reply, failure = item
         try:
             await self._fast_path._send(reply, b"", headers=self._headers[failure])
-        except (NatseryError, ValueError):
+        except Exception:  # whatever a connection raises: the others are sent all the same
             self._unsent += 1
 
 
@@ -131,7 +131,11 @@ class ErrorReplies:
         elif isinstance(error, MaxPayloadError):
             self._errors.report(error, self._endpoint)
             await self._end_with_reply(request, Failure(FailureCause.UNDELIVERABLE, *TOO_LARGE), elapsed_ns)
-        elif request._failure is not None and request._failure.cause is FailureCause.UNDELIVERABLE:
+        elif (
+            request._failure is not None
+            and request._failure.cause is FailureCause.UNDELIVERABLE
+            and request._failure[1:] != TOO_LARGE
+        ):
             # The connection does not take an error reply either.
             self._errors.report(error, self._endpoint, traceback=not isinstance(error, NatseryError))
             self.end(request, request._failure, elapsed_ns)
@@ -165,14 +169,13 @@ class ErrorReplies:
             except MaxPayloadError as error:
                 self._errors.report(error, self._endpoint)
                 await self._fast_path._send(reply, b"", headers=error_headers(*TOO_LARGE))
-        except (NatseryError, ValueError) as error:  # a ValueError if the handler has changed the reply subject
+        except Exception as error:  # whatever the reply subject is that a handler has set, or another connection raises
             self._errors.report(error, self._endpoint)
 
     def report_silence_by_mistake(self, request: Request) -> None:
         """Report that a handler called ``respond…`` and did not await it, if that is why it has sent nothing."""
         call = getattr(request, "_call", None)
         if call is not None and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
-            call.close()
             error = RuntimeError(
                 "respond was called without await, so nothing was sent; write 'await request.respond(...)'"
             )
@@ -193,13 +196,14 @@ class ErrorReplies:
             if cancellation is not None:
                 raise cancellation
             await checkpoint()
-        if is_only_cancellations(error):
+        rest = without_cancellations(error)
+        if rest is None:
             # This worker was not cancelled: the handler let another task's cancellation out, as `await task` does in
             # asyncio. Passing it on would end the worker without a trace.
-            stray = RuntimeError(f"the handler raised {type(error).__name__} although nothing cancelled it")
-            stray.__cause__ = error
-            await self.answer(request, stray, elapsed_ns)
+            rest = stray_cancellation("the handler", error)
+        if isinstance(rest, Exception):
+            await self.answer(request, rest, elapsed_ns)
             return
         if not request._has_ended:
             await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns)
-        self._context.stop(error)
+        self._context.stop(rest)

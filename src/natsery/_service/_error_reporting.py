@@ -8,8 +8,16 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import anyio
+from anyio import get_cancelled_exc_class
 
-from .._errors import MalformedRequestError, PublishDeniedError, ReportsDroppedError
+from .._errors import (
+    EndpointOverloadedError,
+    MalformedRequestError,
+    NoReplySubjectError,
+    PublishDeniedError,
+    ReportsDroppedError,
+)
+from ._invoke import error_of_hook, without_cancellations
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ MAX_REPORTS: Final = 20
 
 INTERVAL_SECONDS: Final = 1.0
 
-CAUSED_BY_PEERS: Final = (MalformedRequestError, PublishDeniedError)
+CAUSED_BY_PEERS: Final = (EndpointOverloadedError, MalformedRequestError, NoReplySubjectError, PublishDeniedError)
 
 _Key: TypeAlias = "tuple[type[Exception], Endpoint | None]"
 
@@ -54,9 +62,17 @@ class ErrorReporter:
         service_name: for the log.
         error_handler: the service's, if it has one.
         clock_ns: a monotonic clock, in nanoseconds.
+        stop: ends the service with an exception that is not an ``Exception``, such as ``SystemExit``; only signals.
     """
 
-    def __init__(self, service_name: str, error_handler: ErrorHandler | None, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        service_name: str,
+        error_handler: ErrorHandler | None,
+        clock_ns: Callable[[], int],
+        stop: Callable[[BaseException], None],
+    ) -> None:
+        self._stop = stop
         self._service_name = service_name
         self._error_handler = error_handler
         self._clock_ns = clock_ns
@@ -88,6 +104,11 @@ class ErrorReporter:
         """Report how many errors were left out so far."""
         for (kind, endpoint), interval in self._intervals.items():
             self._report_sum(kind, endpoint, interval)
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Keep nothing of an endpoint that was removed."""
+        for key in [key for key in self._intervals if key[1] is endpoint]:
+            self._report_sum(*key, self._intervals.pop(key))
 
     def close(self) -> None:
         """Call no more async error handlers."""
@@ -122,9 +143,12 @@ class ErrorReporter:
             return
         try:
             result = self._error_handler(error, endpoint)
-        except Exception:
+        except BaseException as failure:  # noqa: ASYNC103  # what is no error of the handler stops the service
+            rest = without_cancellations(failure)
             logger.exception("%s: the error handler raised", where)
-            return
+            if rest is not None and not isinstance(rest, Exception):
+                self._stop(rest)
+            return  # noqa: ASYNC104
         if not inspect.isawaitable(result):
             return
         if not self._is_open:
@@ -139,7 +163,13 @@ class ErrorReporter:
         try:
             with anyio.fail_after(ERROR_HANDLER_SECONDS):
                 await result
-        except Exception:
+        except BaseException as failure:  # noqa: ASYNC103  # its own cancellation is raised again in there
+            try:
+                error_of_hook("the error handler", failure)
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as fatal:  # noqa: ASYNC103  # such as SystemExit
+                self._stop(fatal)
             logger.exception("%s: the error handler raised", where)
         if self._unhandled and not self._handling.is_waiting:
             count, self._unhandled = self._unhandled, 0

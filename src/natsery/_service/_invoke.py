@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable
 
 import anyio
@@ -53,16 +54,40 @@ def reply_from(result: object) -> bytes:
     raise TypeError(f"a handler must return bytes or None, not {type(result).__name__}{hint}")
 
 
-def is_only_cancellations(error: BaseException) -> bool:
-    """Whether an error is a cancellation, or a group of nothing else."""
-    # Local: this is rare, and asyncio takes long to import. Its class counts where trio runs too: a thread's or another
-    # loop's cancellation may get out.
+def without_cancellations(error: BaseException) -> BaseException | None:
+    """Return an error without the cancellations in it, ``None`` if it is nothing else; asyncio's count on trio, too."""
     from .._backends._asyncio import AsyncioCancelledError
 
+    # asyncio's class counts where trio runs too: a thread's or another loop's cancellation may get out.
     classes = (get_cancelled_exc_class(), AsyncioCancelledError)
     if isinstance(error, BaseExceptionGroup):
-        return error.split(classes)[1] is None
-    return isinstance(error, classes)
+        return error.split(classes)[1]
+    return None if isinstance(error, classes) else error
+
+
+def stray_cancellation(what: str, error: BaseException) -> RuntimeError:
+    """Return the error to report for a cancellation that left user code although its task is not cancelled."""
+    stray = RuntimeError(f"{what} raised {type(error).__name__} although nothing cancelled it")
+    stray.__cause__ = error
+    return stray
+
+
+def error_of_hook(what: str, error: BaseException) -> Exception:
+    """Return the error to report for what left a hook of the service.
+
+    Raises:
+        BaseException: ``error`` itself, if it is a cancellation of this task or an exception that ends the program.
+    """
+    if isinstance(error, Exception):
+        return error
+    if anyio.current_effective_deadline() == -math.inf:
+        raise error
+    rest = without_cancellations(error)
+    if rest is None:
+        return stray_cancellation(what, error)
+    if isinstance(rest, Exception):
+        return rest
+    raise error
 
 
 def split_cancellations(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, final
 
-from .._errors import ConnectionClosedError, NoReplySubjectError, PublishError, ServiceStoppedError
+from .._adr32 import TOO_LARGE
+from .._errors import ConnectionClosedError, MaxPayloadError, NoReplySubjectError, PublishError, ServiceStoppedError
 from .._message import NO_HEADERS, Headers, HeadersInput, Message
 from .._protocol._commands import as_bytes
 from .._service_error import read_code, sendable_error_headers
@@ -148,16 +149,23 @@ class Request(Message):
         if problem is not None:
             self.endpoint._context.errors.report(problem, self.endpoint)
         await self.endpoint._context.turns.checkpoint(len(data))
-        await self._send(data, block)
-        self._failure = Failure(FailureCause.SERVICE_ERROR, number, description)
+        # Before it is sent: cancelled while it waits there, it is on its way.
+        failure, self._failure = self._failure, Failure(FailureCause.SERVICE_ERROR, number, description)
+        try:
+            await self._send(data, block)
+        except Exception as error:
+            self._failure = failure
+            self._note_undelivered(error)
+            raise
 
     async def _send(self, data: bytes, headers: HeadersInput | None) -> None:
         if self._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         reply = self.reply
         if not reply:
-            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
-            raise NoReplySubjectError(self.subject)
+            error = NoReplySubjectError(self.subject)
+            self._note_undelivered(error)
+            raise error
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
@@ -170,8 +178,14 @@ class Request(Message):
             self._failure = None
 
     def _note_undelivered(self, error: Exception) -> None:
-        """Note that the connection did not take a reply."""
-        if isinstance(error, (PublishError, ConnectionClosedError)):
+        """Note that the connection did not take a reply, unless the requester has been told of an error."""
+        if self._has_sent_error:
+            return
+        if isinstance(error, MaxPayloadError):
+            self._failure = Failure(FailureCause.UNDELIVERABLE, *TOO_LARGE)
+        elif isinstance(error, NoReplySubjectError):
+            self._failure = Failure(FailureCause.UNDELIVERABLE, 500, "No Reply Subject")
+        elif isinstance(error, (PublishError, ConnectionClosedError)):
             self._failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
 
 

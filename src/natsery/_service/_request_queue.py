@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import OVERLOADED
+from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
@@ -68,6 +68,7 @@ class RequestQueue:
         self._suspicious = {".", *(prefix[0] for prefix in context.forbidden_replies)}
         self._pending: deque[Request] = deque()
         self._pending_bytes = 0
+        self._tasks: TaskGroup | None = None
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
         self._waking = 0
@@ -102,9 +103,9 @@ class RequestQueue:
         for worker in self._workers:
             if worker.request is not None and not worker.request._is_released:
                 self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.begun)
-        for request, begun in self._detached.items():
+        for request, begun in list(self._detached.items()):
+            self._forget_detached(request)
             self._error_replies.cut_off(request, self._context.clock_ns() - begun)
-        self._detached.clear()
         while self._pending:
             self._error_replies.cut_off(self._pending.popleft())
         self._pending_bytes = 0
@@ -121,7 +122,9 @@ class RequestQueue:
         # nats-py passes the server's text on in lower case, where the exact text is not found.
         lowered = subject.lower()
         recent = self._recent_replies
-        reply = subject if subject in recent else next((each for each in recent if each.lower() == lowered), None)
+        reply = subject if subject in recent else None
+        if reply is None and subject == lowered:
+            reply = next((each for each in recent if each.lower() == lowered), None)
         if reply is not None:
             recent.remove(reply)
             self._counters.turn_into_failure(failure)
@@ -162,7 +165,9 @@ class RequestQueue:
         size = len(request.data)
         # A worker that has been woken is about to take a request, so that one does not wait any more.
         waiting = len(pending) - self._waking
-        if waiting >= self._max_messages or (waiting > 0 and self._pending_bytes + size > self._max_bytes):
+        if waiting >= self._max_messages or (
+            self._pending_bytes + size > self._max_bytes and (waiting > 0 or self._detached)
+        ):
             self._overload(request)
             return
         pending.append(request)
@@ -176,7 +181,7 @@ class RequestQueue:
     def _overload(self, request: Request) -> None:
         if not self._is_congested:
             self._is_congested = True
-            full = f"{len(self._pending)} requests of {self._pending_bytes} bytes are waiting"
+            full = f"{len(self._pending) + len(self._detached)} requests of {self._pending_bytes} bytes are waiting"
             self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint)
         self._error_replies.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
 
@@ -185,6 +190,8 @@ class RequestQueue:
     def detach(self, request: Request) -> DetachedRequest:
         """Keep a request that is being handled open after its handler has returned."""
         begun = next((worker.begun for worker in self._workers if worker.request is request), None)
+        if begun is None and self._tasks is None:
+            begun = self._context.clock_ns()  # a request that was made for a test
         if begun is None or request._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         if request in self._detached:
@@ -192,6 +199,7 @@ class RequestQueue:
         request._is_released = True
         self._detached[request] = begun
         self._max_messages -= 1  # it goes on counting as one that waits
+        self._pending_bytes += len(request.data)
         return DetachedRequest(request, self._end_detached)
 
     async def _end_detached(self, request: Request, error: BaseException | None) -> bool:
@@ -204,22 +212,26 @@ class RequestQueue:
         elif request._has_ended:
             pass  # cut off, and answered then
         elif error is not None:
-            self._error_replies.cut_off(request, elapsed)
+            # The task that was to answer it is cancelled, or ends the program.
+            self._error_replies.refuse(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed)
         elif request._failure is not None:
             self._error_replies.end(request, request._failure, elapsed)
         else:
             request._has_ended = True
             self._counters.count_good(elapsed)
+            self._recent_replies.append(request.reply)
         return isinstance(error, Exception)
 
     def _forget_detached(self, request: Request) -> None:
         if self._detached.pop(request, None) is not None:
             self._max_messages += 1
+            self._pending_bytes -= len(request.data)
             self._drained.check()
 
     # Workers
 
     def _start_worker(self) -> None:
+        assert self._tasks is not None
         worker = Worker(self._new_wakeup())
         self._workers.append(worker)
         self._waking += 1
@@ -271,7 +283,7 @@ class RequestQueue:
                             await fast_path._send(reply, result)
                     elif result is not None:
                         await request._send(reply_from(result), None)
-                    elif not request._has_responded:
+                    elif not request._has_responded and not request._is_released:
                         error_replies.report_silence_by_mistake(request)
                 except Exception as error:
                     if is_replying:
@@ -280,6 +292,7 @@ class RequestQueue:
                     self._forget_detached(request)
                     await error_replies.answer(request, error, clock_ns() - begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
+                    self._forget_detached(request)
                     await error_replies.end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
                 else:
                     if not request._is_released:

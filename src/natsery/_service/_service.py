@@ -67,6 +67,7 @@ class Service:
         self._stopping = anyio.Event()
         self._stopped = anyio.Event()
         self._draining = anyio.CancelScope()
+        self._is_drained = False
         self._error: BaseException | None = None
         self._connection_loss: Exception | None = None
 
@@ -202,6 +203,7 @@ class Service:
         for endpoints in (self._endpoints, self._joining):
             if endpoint in endpoints:
                 endpoints.remove(endpoint)
+        self._context.errors.forget(endpoint)
 
     async def _add(self, value: EndpointLike, prefix: str, queue_group: QueueGroup) -> Endpoint:
         config = as_config(value)
@@ -221,6 +223,9 @@ class Service:
                 raise ServiceStoppedError
         except BaseException:
             self._withdraw(endpoint)
+            # Protects the UNSUB, within a bound: the drain may have come before there was something to unsubscribe.
+            with anyio.move_on_after(FENCE_SECONDS, shield=True):
+                await endpoint._unsubscribe()
             raise
         self._joining.remove(endpoint)
         self._endpoints.append(endpoint)
@@ -233,7 +238,7 @@ class Service:
     def _withdraw(self, endpoint: Endpoint) -> None:
         """Take back an endpoint that did not come to life; what it had accepted by then is still answered."""
         if self._stopping.is_set():
-            return  # the drain does it
+            return  # the drain does it, and `_add` takes back the subscription
         assert self._workers is not None
         start_task(self._workers, self._finish_withdrawal, endpoint, name="natsery endpoint withdrawal")
 
@@ -258,6 +263,19 @@ class Service:
 
     async def _host(self) -> None:
         """Run the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
+        try:
+            await self._run_tasks()
+        finally:
+            if not self._is_drained:
+                # Something has ended the tasks that should not have: without them, no subscription may stay.
+                self.stop(RuntimeError("the service's tasks have ended before it was stopped"))
+                # Protects the UNSUBs, within a bound.
+                with anyio.move_on_after(FENCE_SECONDS, shield=True):
+                    for endpoint in (*self._endpoints, *self._joining):
+                        await endpoint._unsubscribe()
+                    await self._control.unsubscribe()
+
+    async def _run_tasks(self) -> None:
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
         with self._shield:
             async with anyio.create_task_group() as plumbing:
@@ -278,6 +296,7 @@ class Service:
                 finally:
                     stop_listening()
                     self._context.errors.close()
+                self._is_drained = True
                 plumbing.cancel_scope.cancel("service stopped")
 
     async def _watch_connection(self) -> None:
@@ -300,19 +319,22 @@ class Service:
     async def _drain_endpoints(self) -> bool:
         """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
         endpoints = [*self._endpoints, *self._joining]
-        for endpoint in endpoints:
-            await endpoint._unsubscribe()
-        is_responsive = await self._fence()
-        with self._draining:
+        try:
             for endpoint in endpoints:
-                await endpoint._queue.wait_drained()
-        for endpoint in endpoints:
-            endpoint._queue.cut_off()
+                await endpoint._unsubscribe()
+            is_responsive = await self._fence()
+            with self._draining:
+                for endpoint in endpoints:
+                    await endpoint._queue.wait_drained()
+        finally:
+            for endpoint in endpoints:
+                endpoint._queue.cut_off()
         return is_responsive
 
     async def _close_control(self, is_responsive: bool) -> None:
         """Leave the control plane, and see the last replies out."""
-        await self._control.unsubscribe()
+        with anyio.move_on_after(FENCE_SECONDS):
+            await self._control.unsubscribe()
         if is_responsive:
             is_responsive = await self._fence()
         with anyio.move_on_after(FENCE_SECONDS):

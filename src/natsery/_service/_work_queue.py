@@ -19,7 +19,7 @@ class WorkQueue(Generic[ItemT]):
     """Items that one task works off in order.
 
     Args:
-        consume: what is done with each item; must not raise an ``Exception``.
+        consume: what is done with each item; must raise nothing but a cancellation of its task.
         limit: items that may wait.
         turn: items after which other tasks get their turn, if ``consume`` does not wait.
     """
@@ -62,8 +62,10 @@ class WorkQueue(Generic[ItemT]):
         while True:
             while items:
                 self._is_busy = True
-                await self._consume(items.popleft())
-                self._is_busy = False
+                try:
+                    await self._consume(items.popleft())
+                finally:
+                    self._is_busy = False
                 done += 1
                 if done % self._turn == 0:
                     # A consumer that never waits must not keep other tasks from their turn.

@@ -11,8 +11,8 @@ from .._config import EndpointConfig, PlacedEndpoint, ServiceConfig
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
-from .._message import Headers, HeadersInput, Message
-from .._protocol._commands import as_bytes
+from .._message import NO_HEADERS, Headers, HeadersInput, Message
+from .._protocol import _commands
 from .._service._context import ServiceContext
 from .._service._endpoint import Endpoint
 from .._service._request import Request
@@ -50,10 +50,12 @@ def make_request(
     """
     check_argument("subject", subject, literal_subject_rule)
     check_argument("pattern", subject if pattern is None else pattern, subject_rule)
+    if reply:
+        check_argument("reply", reply, literal_subject_rule)
     connection = RecordingConnection()
     config = ServiceConfig("test", "1.0.0")
     placed = PlacedEndpoint(EndpointConfig(endpoint, _refuse), subject if pattern is None else pattern, "q")
-    request = Request(subject, as_bytes(data), reply, Headers(headers))
+    request = Request(subject, _commands.as_bytes(data), reply, Headers(headers))
     request.endpoint = Endpoint(ServiceContext(connection, config, lambda _: None), placed)
     return request, connection.sent
 
@@ -94,7 +96,9 @@ class RecordingConnection(ConnectionBase):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         self._raise_if_closed()
-        self.sent.append(Message(subject, data, reply, Headers(headers)))
+        block = None if headers is None else Headers(headers)
+        _commands.publish(subject, data, reply, block, MAX_PAYLOAD)  # for its checks
+        self.sent.append(Message(subject, data, reply, block or NO_HEADERS))
 
     async def _subscribe(self, interest: Interest) -> SubscriptionBase:
         self._raise_if_closed()

@@ -52,6 +52,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         self.delay: float = 0.0
         self._random = random.Random(seed)  # noqa: S311  # no secret
         self._connections: list[MemoryConnection] = []
+        self._made = 0
         self._deliveries: deque[Callable[[], None]] = deque()
         self._wakeup: Wakeup | None = None
 
@@ -119,6 +120,11 @@ class MemoryBroker(AsyncContextManagerMixin):
         nc._drop_next(check_argument("subject", subject, subject_rule), count)
 
     # Called by connections
+
+    def _next_number(self) -> int:
+        """Return a number that no connection has had."""
+        self._made += 1
+        return self._made
 
     def _forget(self, connection: MemoryConnection) -> None:
         """Remove a connection that is closed."""

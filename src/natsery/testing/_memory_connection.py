@@ -17,7 +17,7 @@ from .._errors import (
 )
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
-from .._message import Headers, HeadersInput, Message
+from .._message import NO_HEADERS, Headers, HeadersInput, Message
 from .._protocol import _commands
 from .._subjects import is_allowed, matches
 
@@ -71,7 +71,7 @@ class MemoryConnection(ConnectionBase):
         self, broker: MemoryBroker, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None
     ) -> None:
         # Not random, so that each run of a test sees the same subjects.
-        super().__init__(f"_INBOX.{len(broker._connections) + 1}")
+        super().__init__(f"_INBOX.{broker._next_number()}")
         self._may_publish = may_publish
         self._generation = 0
         """Increased by each disconnect; messages on the way from an earlier generation are lost."""
@@ -97,8 +97,9 @@ class MemoryConnection(ConnectionBase):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         self._raise_if_closed()
-        frame = _commands.publish(subject, data, reply, headers, self.max_payload)
-        message = Message(subject, bytes(data), reply, Headers(headers))
+        block = None if headers is None else Headers(headers)
+        frame = _commands.publish(subject, data, reply, block, self.max_payload)
+        message = Message(subject, bytes(data), reply, block or NO_HEADERS)
         if self._reconnected is None:
             self._broker._route(self, message)
         elif self._waiting_bytes + len(frame) > MAX_PENDING_BYTES:
