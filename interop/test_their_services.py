@@ -44,7 +44,7 @@ async def test_we_find_two_instances(
 ) -> None:
     with anyio.fail_after(LIMIT):
         client = natsery.ServiceClient(nc)
-        assert await client.ping() == []
+        assert list(await client.ping()) == []
         async with (
             serving(command, nats_server.url, contract.to_json()) as (_, one),
             serving(command, nats_server.url, contract.to_json()) as (_, other),
@@ -52,13 +52,13 @@ async def test_we_find_two_instances(
             for name in (None, contract.name):
                 pings = await client.ping(name, count=2, wait=SECONDS, stall=None)
                 assert {ping.id for ping in pings} == {one, other}
-                assert pings.malformed == []
+                assert pings.malformed == ()
                 infos = await client.info(name, count=2, wait=SECONDS, stall=None)
                 assert {info.id for info in infos} == {one, other}
-                assert infos.malformed == []
+                assert infos.malformed == ()
                 all_stats = await client.stats(name, count=2, wait=SECONDS, stall=None)
                 assert {stats.id for stats in all_stats} == {one, other}
-                assert all_stats.malformed == []
+                assert all_stats.malformed == ()
 
             (ping,) = await client.ping(contract.name, one, wait=SECONDS)
             head = {"name": contract.name, "id": one, "version": contract.version, "metadata": contract.metadata}

@@ -133,7 +133,7 @@ class SafeClient:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._emit: Listener = _ignore
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
         self._fences: set[asyncio.Future[bool]] = set()
         self._changed: asyncio.Future[None] = self.loop.create_future()
@@ -142,7 +142,7 @@ class SafeClient:
         self._writing: set[asyncio.Task[Any]] = set()
         self._is_attached = False
         self._is_closed = False
-        self.unanswered = 0
+        self.unanswered: int = 0
 
     # The slots of the client
 
