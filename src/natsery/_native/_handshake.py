@@ -29,6 +29,12 @@ RECEIVE_BYTES = 64 * 1024
 
 _INFO_HINT = "INFO, which a server that begins with TLS (tls_first) does not send"
 
+_SECRETS = ("pass", "auth_token", "jwt", "sig")
+"""Fields of CONNECT that no error shows."""
+
+_LEAST_SECRET = 4
+"""Characters of a secret below which it is not looked for in texts, where it would be found everywhere."""
+
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE",
     "CERTIFICATE_EXPIRED",
@@ -158,7 +164,7 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
     }
     progress.waiting_for = "the credentials"
     credentials = await authenticate(options, address, info.nonce)
-    handshake.secrets = tuple(credentials.values())
+    handshake.secrets = tuple(value for name, value in credentials.items() if name in _SECRETS)
     fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
     await handshake.stream.send(_commands.connect(fields) + _commands.PING)
@@ -239,6 +245,8 @@ class _HandshakeStream:
 
     def _without_secrets(self, text: str) -> str:
         for secret in self.secrets:
+            if len(secret) < _LEAST_SECRET:
+                continue
             for written in {secret, json.dumps(secret)[1:-1]}:
                 text = text.replace(written, "...")
         return text
