@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import final
+from typing import TypeVar, final
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class NatseryError(Exception):
@@ -31,6 +34,13 @@ class ConfigError(NatseryError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}; got {shorten(self.value)}"
+
+
+def another(error: ErrorT) -> ErrorT:
+    """Return a copy of an error, to be raised where it is raised more than once: each time lengthens its traceback."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -127,7 +137,7 @@ class ProtocolError(NatseryError):
 
 @final
 class MalformedMessageError(NatseryError):
-    """A message was dropped because it cannot be read: text that is not UTF-8, or a broken header block.
+    """A message was dropped because it cannot be read: text that is not UTF-8, a broken header block, or too many headers.
 
     Attributes:
         reason: what is wrong.

@@ -21,3 +21,28 @@ def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
     from . import _asyncio
 
     return _asyncio.caller_into_this_loop(function)
+
+
+def loop_of_callers() -> Callable[[], object]:
+    """Return a function that returns what is one and the same in all calls from one run of this event loop.
+
+    It raises a `RuntimeError` where no event loop of this kind is running.
+    """
+    if is_trio():
+        from . import _trio
+
+        return _trio.loop_of_callers
+    from . import _asyncio
+
+    return _asyncio.loop_of_callers
+
+
+def current_task() -> object:
+    """Return the running task."""
+    if is_trio():
+        from . import _trio
+
+        return _trio.current_task()
+    from . import _asyncio
+
+    return _asyncio.current_task()
