@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NoReturn, final
+from typing import Final, NoReturn, final
 from weakref import WeakSet
 
 from anyio import NoEventLoopError
+from anyio.lowlevel import checkpoint_if_cancelled
 
-from ._backends import loop_of_callers
+from ._backends import functions_of_loop
+
+_NOWHERE: Final = object()
 
 
 @final
 class Home:
-    """Knows the event loop that it was made in, or the first one that it was checked in if none was running then."""
+    """Knows the event loop that it was made in, or the first one that it was checked in if none was running then.
 
-    __slots__ = ("__weakref__", "_loop", "_loop_of_caller", "_process")
+    Attributes:
+        loop: what identifies it.
+        loop_of_caller: returns what identifies the caller's loop; a `RuntimeError` if that is of another kind.
+        checkpoint_if_cancelled: as `anyio.lowlevel.checkpoint_if_cancelled`, without a search for the event loop.
+    """
+
+    __slots__ = ("__weakref__", "_process", "checkpoint_if_cancelled", "loop", "loop_of_caller")
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._loop: object = None
-        self._loop_of_caller = self._settle
+        self.loop: object = None
+        self.loop_of_caller: Callable[[], object] = self._settle
+        self.checkpoint_if_cancelled: Callable[[], Awaitable[None]] = checkpoint_if_cancelled
         with suppress(NoEventLoopError):
             self._settle()
 
     def _settle(self) -> object:
-        self._loop_of_caller = loop_of_callers()
-        self._loop = loop = self._loop_of_caller()
+        self.loop_of_caller, self.checkpoint_if_cancelled = functions_of_loop()
+        self.loop = loop = self.loop_of_caller()
         _homes.add(self)
         return loop
 
@@ -38,13 +49,14 @@ class Home:
             RuntimeError: it is in another event loop, as in another thread, or in a forked process.
         """
         try:
-            if self._loop_of_caller() is self._loop:
-                return
-        except RuntimeError:  # there is no event loop of this kind
-            pass
-        self._refuse()
+            here = self.loop_of_caller()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
+            self.refuse()
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Raise the error for a caller that is not at home."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 f"this NATS connection belongs to process {self._process}, of which this one is a fork; open another "
@@ -56,9 +68,9 @@ class Home:
             "asyncio.run_coroutine_threadsafe"
         )
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Let no caller pass, since this is a copy in a forked process."""
-        self._loop = None
+        self.loop = _NOWHERE
 
 
 _homes: WeakSet[Home] = WeakSet()
@@ -66,7 +78,7 @@ _homes: WeakSet[Home] = WeakSet()
 
 def _leave_all() -> None:
     for home in list(_homes):
-        home._leave()
+        home.leave()
 
 
 if hasattr(os, "register_at_fork"):

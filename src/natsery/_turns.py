@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from ._home import Home
 
@@ -36,12 +36,19 @@ class Turns:
         Raises:
             RuntimeError: the caller is in another event loop.
         """
-        self._home.check()
+        home = self._home
+        # `Home.check`, written out: a call less for each item.
+        try:
+            here = home.loop_of_caller()
+        except RuntimeError:
+            here = None
+        if here is not home.loop:
+            home.refuse()
         if self._items >= MAX_ITEMS or self._bytes >= MAX_BYTES:
             self.restart()
             await checkpoint()
         else:
-            await checkpoint_if_cancelled()
+            await home.checkpoint_if_cancelled()
         self._items += 1
         self._bytes += size
 

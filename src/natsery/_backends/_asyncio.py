@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError as AsyncioCancelledError
 from asyncio import current_task
-from asyncio import get_running_loop as loop_of_callers
+from asyncio import get_running_loop as loop_of_caller
 from collections.abc import Callable
 from typing import final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop", "current_task", "loop_of_callers")
+__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop", "current_task", "loop_of_caller")
 
 
 @final

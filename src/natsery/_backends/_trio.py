@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any, final
 
 import trio
-from trio.lowlevel import current_task
-from trio.lowlevel import current_trio_token as loop_of_callers
+from trio.lowlevel import checkpoint_if_cancelled, current_task
+from trio.lowlevel import current_trio_token as loop_of_caller
 
-__all__ = ("TrioWakeup", "caller_into_this_loop", "current_task", "loop_of_callers", "protect_from_interrupt")
+__all__ = (
+    "TrioWakeup",
+    "caller_into_this_loop",
+    "checkpoint_if_cancelled",
+    "current_task",
+    "loop_of_caller",
+    "protect_from_interrupt",
+)
 
 
 @final
