@@ -43,6 +43,13 @@ def another(error: ErrorT) -> ErrorT:
     return copied
 
 
+def printable(text: str) -> str:
+    """Return a text that was received as an error shows it: what could forge or garble a log is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def shorten(value: object, limit: int = 200) -> str:
     """Return a value as an error shows it."""
     text = repr(value)
@@ -109,7 +116,7 @@ class AuthorizationError(NatseryError):
         self.server = server
 
     def __str__(self) -> str:
-        return f"{self.server or 'the server'} refuses the credentials: {self.text}"
+        return f"{self.server or 'the server'} refuses the credentials: {printable(self.text)}"
 
 
 @final
@@ -166,7 +173,7 @@ class ServerError(NatseryError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"the server reports an error: {self.text}"
+        return f"the server reports an error: {printable(self.text)}"
 
 
 @final

@@ -6,6 +6,7 @@ import json
 import os
 import ssl
 from dataclasses import dataclass, replace
+from socket import gaierror
 from typing import Any, final
 
 import anyio
@@ -111,7 +112,9 @@ async def _connect_tcp(address: Address) -> ByteStream:
             cause = cause.exceptions[0]
         if not isinstance(cause, OSError):
             raise
-        refused = OSError(cause.errno, os.strerror(cause.errno) if cause.errno else str(cause))
+        # A resolver's numbers are not the system's.
+        is_systems = bool(cause.errno) and not isinstance(cause, gaierror)
+        refused = OSError(cause.errno, os.strerror(cause.errno or 0) if is_systems else cause.strerror or str(cause))
         refused.__cause__ = error
         interrupt: BaseException = refused
     except BaseExceptionGroup as group:
