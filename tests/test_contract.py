@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import itertools
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import natsery
@@ -13,6 +16,7 @@ from natsery import ConnectionEvent, EventKind, Message
 from natsery._fast_path import Interest, fast_path
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
+from natsery.testing._memory_connection import MemoryConnection
 
 from .conftest import BACKENDS, MATRIX, open_connection
 from .server import NatsServer
@@ -45,11 +49,21 @@ class Network:
         """A connection of a user who may do only this."""
         if self._is_memory:
             return self._broker.connect(publish=publish, subscribe=subscribe)
+        self._own_server = self._stack.enter_context(NatsServer(self._config(publish, subscribe)))
+        return open_connection(self._transport, self._own_server.url, user="u", password="p")
+
+    def permit(self, nc: Connection, publish: Sequence[str], subscribe: Sequence[str]) -> None:
+        """Change what the user of ``connect_with`` may do."""
+        if self._is_memory:
+            assert isinstance(nc, MemoryConnection)
+            self._broker.permit(nc, publish=publish, subscribe=subscribe)
+        else:
+            self._own_server.reload(self._config(publish, subscribe))
+
+    def _config(self, publish: Sequence[str], subscribe: Sequence[str]) -> str:
         quoted = ", ".join(f'"{each}"' for each in publish), ", ".join(f'"{each}"' for each in subscribe)
         permissions = f"permissions: {{ publish: [{quoted[0]}], subscribe: [{quoted[1]}] }}"
-        config = f"authorization {{ users: [{{ user: u, password: p, {permissions} }}] }}"
-        server = self._stack.enter_context(NatsServer(config))
-        return open_connection(self._transport, server.url, user="u", password="p")
+        return f"authorization {{ users: [{{ user: u, password: p, {permissions} }}] }}"
 
     def subscriptions(self) -> list[str]:
         if self._is_memory:
@@ -364,3 +378,148 @@ async def test_a_request_that_may_not_be_published_fails_at_once(network: Networ
     async with bounded(), network.connect_with(["fine"], ["_INBOX.>"]) as nc:
         with pytest.raises(natsery.PublishDeniedError, match=r"(?i)'not\.fine'"):
             await nc.request("Not.Fine")
+
+
+async def test_a_refused_inbox_is_not_for_ever(network: Network) -> None:
+    """After one denial every request failed for ever, with the same exception, whose traceback became longer and longer."""
+    async with bounded(), network.connect_with([">"], ["asked"]) as nc, anyio.create_task_group() as tasks:
+        asked: list[Message] = []
+
+        async def answer(message: Message) -> None:
+            await nc.publish(message.reply, b"here")
+
+        def ask(message: Message) -> None:
+            asked.append(message)
+            tasks.start_soon(answer, message)
+
+        await nc.add_subscription("asked", ask)
+        errors: list[natsery.SubscriptionDeniedError] = []
+        for _ in range(4):
+            with pytest.raises(natsery.SubscriptionDeniedError, match=r"'_INBOX\.") as caught:
+                await nc.request("asked")
+            errors.append(caught.value)
+        await nc.flush()
+        assert len(asked) == 1  # what cannot be answered is sent once: the first time, when that is not known
+        assert len({id(error) for error in errors}) == 4
+        assert len({len(traceback.extract_tb(error.__traceback__)) for error in errors[1:]}) == 1
+        network.permit(nc, [">"], [">"])
+        for _ in range(3):
+            assert (await nc.request("asked")).data == b"here"
+        network.permit(nc, [">"], ["asked"])
+        await nc.flush()
+        with pytest.raises(natsery.SubscriptionDeniedError):
+            await nc.request("asked")
+
+
+async def test_every_request_that_waits_gets_an_error_of_its_own(network: Network) -> None:
+    """All of them raised one and the same exception."""
+    async with bounded(), network.connect_with(["fine"], ["_INBOX.>"]) as nc:
+        errors: list[natsery.PublishDeniedError] = []
+        nc.add_listener(lambda event: errors.append(event.error))  # type: ignore[arg-type]
+
+        async def ask() -> None:
+            with pytest.raises(natsery.PublishDeniedError) as caught:
+                await nc.request("denied")
+            errors.append(caught.value)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+        assert len({id(error) for error in errors}) == len(errors) >= 4
+
+
+async def test_a_stream_that_has_failed_raises_another_error_each_time(network: Network) -> None:
+    """It raised one and the same exception, whose traceback became longer and longer."""
+    async with bounded(), network.connect() as nc, nc.subscribe("a") as messages:
+        await nc.aclose()
+        errors: list[natsery.ConnectionClosedError] = []
+        for _ in range(3):
+            with pytest.raises(natsery.ConnectionClosedError) as caught:
+                await messages.receive()
+            errors.append(caught.value)
+        assert len({id(error) for error in errors}) == 3
+        assert len({len(traceback.extract_tb(error.__traceback__)) for error in errors}) == 1
+        assert len({str(error) for error in errors}) == 1
+
+
+async def test_reply_subjects_cannot_be_guessed(nc: Connection, transport: str) -> None:
+    """They were counted, so that whoever had seen one could answer the next request."""
+    if transport == "memory":
+        pytest.skip("deterministic, for tests")
+    replies: list[str] = []
+
+    def take(message: Message) -> None:
+        replies.append(message.reply)
+        if len(replies) == 300:
+            tasks.cancel_scope.cancel()
+
+    await nc.add_subscription("asked", take)
+    async with bounded(), anyio.create_task_group() as tasks:
+        for _ in range(300):
+            tasks.start_soon(nc.request, "asked")
+    for subjects in (replies, [nc.new_inbox() for _ in range(300)]):
+        tokens = [subject.replace("-", ".").rpartition(".")[2] for subject in subjects]
+        assert len({subject.removesuffix(token) for subject, token in zip(subjects, tokens, strict=True)}) == 1
+        assert {len(token) for token in tokens} == {16}
+        numbers = [int(token, 16) for token in tokens]
+        assert len({after - before for before, after in itertools.pairwise(numbers)}) == len(tokens) - 1
+
+
+async def test_a_stream_is_for_one_task_at_a_time(nc: Connection) -> None:
+    async with bounded(), nc.subscribe("a") as messages, anyio.create_task_group() as tasks:
+
+        async def take() -> None:
+            assert (await messages.receive()).data == b"1"
+
+        tasks.start_soon(take)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(anyio.BusyResourceError):
+            async for _ in messages:
+                pass
+        await nc.publish("a", b"1")
+
+
+@pytest.mark.parametrize("elsewhere", ["trio", "asyncio"])
+async def test_calls_from_another_event_loop_are_refused(nc: Connection, elsewhere: str) -> None:
+    """A call from another loop left the connection's own loop asleep over it, and deaf from then on."""
+    subscription = await nc.add_subscription("a", lambda message: None)
+
+    async def subscribe() -> None:
+        async with nc.subscribe("a"):
+            pytest.fail("it has subscribed")
+
+    async def close_stream() -> None:
+        await messages.receive()
+
+    async def add() -> None:
+        await nc.add_subscription("a", lambda message: None)
+
+    async def publish_until_full() -> None:
+        for _ in range(100):
+            await nc.publish("a")
+
+    calls: list[Callable[[], Awaitable[object]]] = [
+        publish_until_full,
+        subscribe,
+        close_stream,
+        add,
+        subscription.unsubscribe,
+        lambda: nc.request("a"),
+        nc.flush,
+        nc.wait_closed,
+        nc.aclose,
+    ]
+
+    async def call_all() -> None:
+        for call in calls:
+            with pytest.raises(RuntimeError, match="this NATS connection belongs to another event loop"):
+                await call()
+        with pytest.raises(natsery.BackendMismatchError, match="this NATS connection belongs to another event loop"):
+            async with natsery.serve(nc, natsery.ServiceConfig("a", "1.0.0")):
+                pytest.fail("it serves")
+
+    async with bounded(), nc.subscribe("stream") as messages:
+        await anyio.to_thread.run_sync(lambda: anyio.run(call_all, backend=elsewhere))
+        await nc.publish("stream", b"1")
+        assert (await messages.receive()).data == b"1"
+        assert not nc.is_closed

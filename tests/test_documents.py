@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from pathlib import Path
@@ -101,3 +102,23 @@ async def test_the_detached_request_in_the_readme_is_answered(nats_server: NatsS
             pass
         assert (await nc.request("order", b"7")).data == b"delivered 7"
         tasks.cancel_scope.cancel()
+
+
+def test_the_held_connection_in_the_documents_is_left_by_the_task_that_entered_it(nats_server: NatsServer) -> None:
+    held_connection = functions_of(CONNECTION, "def held_connection")["held_connection"]
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            fixture = held_connection(nats_server.url)
+
+            async def step() -> Any:
+                return await anext(fixture, None)
+
+            nc = await asyncio.create_task(step())
+            await nc.flush()
+            await asyncio.create_task(step())
+            assert nc.is_closed
+            with pytest.raises(natsery.ConfigError):
+                await anext(held_connection("http://nowhere"))
+
+    asyncio.run(main())

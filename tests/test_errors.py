@@ -102,3 +102,16 @@ def test_publish_errors_share_a_base():
 def test_denials_share_a_base():
     for kind in (natsery.PublishDeniedError, natsery.SubscriptionDeniedError):
         assert issubclass(kind, natsery.PermissionDeniedError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        natsery.ServiceError(404, "no\nWARNING forged \x1b[2J\u2028é"),
+        natsery.ServerError("no\nWARNING forged \x1b[2J\u2028é"),
+        natsery.AuthorizationError("no\nWARNING forged \x1b[2J\u2028é"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_received_text_cannot_forge_or_garble_a_log(error):
+    assert str(error).endswith(r"no\nWARNING forged \x1b[2J\u2028é")

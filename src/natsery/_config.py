@@ -128,7 +128,7 @@ class EndpointConfig:
         concurrency: how many requests it handles at the same time, at most.
         timeout: seconds that a handler may take; then the requester gets 504. No limit if left out.
         pending_messages: requests that may wait for a worker; more are refused with 503. The service's if left out.
-        pending_bytes: bytes of payload that may wait; more are refused with 503. The service's if left out.
+        pending_bytes: bytes of payload and headers that may wait; more are refused with 503. The service's if left out.
         middlewares: around this handler, the first outermost, inside those of the service.
 
     Raises:
@@ -354,7 +354,7 @@ class ServiceConfig:
         id: the instance's id; a fresh one for each start if left out.
         clock: where times come from.
         pending_messages: requests that may wait, for endpoints that do not say.
-        pending_bytes: bytes of payload that may wait, for endpoints that do not say.
+        pending_bytes: bytes of payload and headers that may wait, for endpoints that do not say.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import final
 
 import anyio
@@ -22,8 +22,10 @@ from ._errors import (
 )
 from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest
+from ._home import Home
 from ._message import Deliver, Headers, HeadersInput, Message
 from ._protocol._commands import as_bytes
+from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 
@@ -35,7 +37,8 @@ _NO_RESPONDERS = 503
 class SubscriptionBase(abc.Subscription):
     """The parts of `abc.Subscription` that do not depend on how bytes travel."""
 
-    def __init__(self, interest: Interest) -> None:
+    def __init__(self, interest: Interest, home: Home) -> None:
+        self._home = home
         self.subject = interest.subject
         self.queue_group = interest.queue_group
         self.delivered = 0
@@ -46,6 +49,7 @@ class SubscriptionBase(abc.Subscription):
 
     async def unsubscribe(self) -> None:
         """See `abc.Subscription`."""
+        self._home.check()
         await self._unsubscribe()
         await checkpoint()
 
@@ -79,19 +83,25 @@ class SubscriptionBase(abc.Subscription):
 
 
 class ConnectionBase(abc.Connection):
-    """The parts of `abc.Connection` that do not depend on how bytes travel."""
+    """The parts of `abc.Connection` that do not depend on how bytes travel.
+
+    Args:
+        inbox: how its reply subjects begin.
+        reply_tokens: what distinguishes them; random unless given.
+    """
 
     _max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD
 
-    def __init__(self, inbox: str) -> None:
+    def __init__(self, inbox: str, reply_tokens: Iterator[str] | None = None) -> None:
         self._listeners: list[Listener] = []
         self._closed = anyio.Event()
         self._is_closed = False
         self._reason: Exception | None = None
         self._inbox = inbox
-        self._inboxes = 0
-        self._requests = _Requests(self, inbox)
-        self._turns = Turns()
+        self._reply_tokens = ReplyTokens() if reply_tokens is None else reply_tokens
+        self._requests = _Requests(self, inbox, self._reply_tokens)
+        self._home = Home()
+        self._turns = Turns(self._home)
 
     @property
     def is_closed(self) -> bool:
@@ -100,6 +110,7 @@ class ConnectionBase(abc.Connection):
 
     async def wait_closed(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         await self._closed.wait()
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
@@ -136,6 +147,7 @@ class ConnectionBase(abc.Connection):
         check_argument("subject", subject, subject_rule)
         if queue_group:
             check_argument("queue_group", queue_group, queue_group_rule)
+        self._home.check()
         await checkpoint()
         return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
 
@@ -164,12 +176,12 @@ class ConnectionBase(abc.Connection):
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
         check_argument("subject", subject, literal_subject_rule)
+        self._home.check()
         return await self._requests.request(subject, data, headers)
 
     def new_inbox(self) -> str:
         """See `abc.Connection`."""
-        self._inboxes += 1
-        return f"{self._inbox}-{self._inboxes}"
+        return f"{self._inbox}-{next(self._reply_tokens)}"
 
     def _emit(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
@@ -207,45 +219,80 @@ class _Pending:
 
 
 @final
+class _Inbox:
+    """One attempt to subscribe to the replies to all requests.
+
+    Args:
+        on_denied: called when the server refuses it, at once or later.
+    """
+
+    def __init__(self, on_denied: Callable[[], None]) -> None:
+        self._on_denied = on_denied
+        self.subscription: abc.Subscription | None = None
+        self.is_denied = False
+
+    def on_error(self, error: NatseryError) -> None:
+        if isinstance(error, SubscriptionDeniedError):
+            self.is_denied = True
+            self._on_denied()
+
+
+@final
 class _Requests:
     """Requests and their replies over one wildcard subscription, made when it is first needed."""
 
-    def __init__(self, connection: ConnectionBase, inbox: str) -> None:
+    def __init__(self, connection: ConnectionBase, inbox: str, tokens: Iterator[str]) -> None:
         self._connection = connection
-        self._inbox = inbox
+        self._prefix = inbox
+        self._tokens = tokens
         self._pending: dict[str, _Pending] = {}
-        self._count = 0
         self._lock = anyio.Lock()
-        self._subscription: abc.Subscription | None = None
-        self._denied: NatseryError | None = None
+        self._inbox: _Inbox | None = None
 
     async def request(self, subject: str, data: bytes, headers: HeadersInput | None) -> Message:
         await checkpoint()
-        if self._subscription is None:
+        if self._inbox is None or self._inbox.is_denied:
             async with self._lock:
-                if self._subscription is None:
-                    self._subscription = await self._connection.add_subscription(
-                        f"{self._inbox}.*", self._deliver, on_error=self._on_error
-                    )
-                    self._connection.add_listener(self._on_event)
-        if self._denied is not None:
-            raise self._denied
-        self._count += 1
-        token = str(self._count)
+                await self._open_inbox()
+        token = next(self._tokens)
         pending = self._pending[token] = _Pending(subject)
         try:
-            await self._connection._send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            await self._connection._send(subject, data, reply=f"{self._prefix}.{token}", headers=headers)
             await pending.done.wait()
         finally:
             del self._pending[token]
         if pending.reply is None:
-            denied = pending.denied or self._denied
-            if denied is not None:
-                raise denied
+            if pending.denied is not None:
+                raise pending.denied
             raise ConnectionClosedError.because(self._connection._reason)
         if pending.reply.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
         return pending.reply
+
+    async def _open_inbox(self) -> None:
+        """Subscribe to the replies, if that has not been done or was refused.
+
+        After a refusal it waits for the server's word, so that no request is sent whose reply could not be received.
+        """
+        previous = self._inbox
+        if previous is not None and not previous.is_denied:
+            return
+        if previous is not None and previous.subscription is not None:
+            await previous.subscription.unsubscribe()
+        inbox = _Inbox(self._fail_all)
+        inbox.subscription = await self._connection.add_subscription(
+            f"{self._prefix}.*", self._deliver, on_error=inbox.on_error
+        )
+        self._inbox = inbox
+        if previous is None:
+            self._connection.add_listener(self._on_event)
+            return
+        await self._connection.flush()
+        if inbox.is_denied:
+            raise self._inbox_denied()
+
+    def _inbox_denied(self) -> SubscriptionDeniedError:
+        return SubscriptionDeniedError(f"{self._prefix}.*")
 
     def _deliver(self, message: Message) -> None:
         pending = self._pending.get(message.subject.rpartition(".")[2])
@@ -253,22 +300,19 @@ class _Requests:
             pending.reply = message
             pending.done.set()
 
-    def _on_error(self, error: NatseryError) -> None:
+    def _fail_all(self) -> None:
         """Fail every request, because none can be answered without the inbox."""
-        if isinstance(error, SubscriptionDeniedError):
-            self._denied = error
-            self._wake_all()
-
-    def _wake_all(self) -> None:
         for pending in self._pending.values():
+            pending.denied = pending.denied or self._inbox_denied()
             pending.done.set()
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
-            self._wake_all()
+            for pending in self._pending.values():
+                pending.done.set()
         elif isinstance(event.error, PublishDeniedError):
             # A server denies subjects, not messages: no request to this one will be answered.
             for pending in self._pending.values():
                 if event.error.concerns(pending.subject):
-                    pending.denied = event.error
+                    pending.denied = PublishDeniedError(event.error.subject)
                     pending.done.set()

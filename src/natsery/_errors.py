@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import final
+from typing import TypeVar, final
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 
 class NatseryError(Exception):
@@ -31,6 +34,20 @@ class ConfigError(NatseryError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}; got {shorten(self.value)}"
+
+
+def another(error: ErrorT) -> ErrorT:
+    """Return a copy of an error, to be raised where it is raised more than once: each time lengthens its traceback."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+def printable(text: str) -> str:
+    """Return a text that was received as an error shows it: what could forge or garble a log is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -99,7 +116,7 @@ class AuthorizationError(NatseryError):
         self.server = server
 
     def __str__(self) -> str:
-        return f"{self.server or 'the server'} refuses the credentials: {self.text}"
+        return f"{self.server or 'the server'} refuses the credentials: {printable(self.text)}"
 
 
 @final
@@ -127,7 +144,7 @@ class ProtocolError(NatseryError):
 
 @final
 class MalformedMessageError(NatseryError):
-    """A message was dropped because it cannot be read: text that is not UTF-8, or a broken header block.
+    """A message was dropped because it cannot be read: text that is not UTF-8, a broken header block, or too many headers.
 
     Attributes:
         reason: what is wrong.
@@ -156,7 +173,7 @@ class ServerError(NatseryError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"the server reports an error: {self.text}"
+        return f"the server reports an error: {printable(self.text)}"
 
 
 @final

@@ -33,7 +33,7 @@ class Headers(Mapping[str, str]):
     Source: ADR-4, NATS message headers.
     """
 
-    __slots__ = ("_first", "_is_sendable", "_pairs")
+    __slots__ = ("_block", "_is_sendable", "_known_first", "_known_pairs", "_size")
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
         if headers is None:
@@ -43,28 +43,85 @@ class Headers(Mapping[str, str]):
         else:
             given = headers._pairs if isinstance(headers, Headers) else _pairs_of(headers)
             pairs = tuple((_check_name(name), _check_value(name, value)) for name, value in given)
-        self._set(pairs, is_sendable=True)
+        self._set(pairs, b"", is_sendable=True)
 
-    def _set(self, pairs: tuple[tuple[str, str], ...], *, is_sendable: bool) -> None:
-        self._pairs = pairs
+    def _set(self, pairs: tuple[tuple[str, str], ...] | None, block: bytes, *, is_sendable: bool) -> None:
+        # The pairs, and the first value of each name, are made when they are first asked for.
+        self._known_pairs = pairs
+        self._known_first: dict[str, str] | None = None
+        self._block = block
+        self._size = len(block)
         self._is_sendable = is_sendable
-        first: dict[str, str] = {}
-        for name, value in pairs:
-            first.setdefault(name.lower(), value)
-        self._first = first
 
     @classmethod
     def from_wire(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
         """Return headers as they were received, without the checks made on what is sent."""
         self = cls.__new__(cls)
-        self._set(tuple(pairs), is_sendable=False)
+        self._set(tuple(pairs), b"", is_sendable=False)
         return self
 
+    @classmethod
+    def from_block(cls, block: bytes) -> Headers:
+        """Return the headers of a received block, which must be well-formed; it is not taken apart before it is looked at."""
+        self = cls.__new__(cls)
+        # `_set`, written out: a call less for each message.
+        self._known_pairs = self._known_first = None
+        self._block = block
+        self._size = len(block)
+        self._is_sendable = False
+        return self
+
+    @property
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        pairs = self._known_pairs
+        return self._read_block() if pairs is None else pairs
+
+    @property
+    def _first(self) -> dict[str, str]:
+        first = self._known_first
+        return self._read_first() if first is None else first
+
+    def _read_block(self) -> tuple[tuple[str, str], ...]:
+        pairs: list[tuple[str, str]] = []
+        for line in self._block[:-4].decode().split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            pairs.append((name, value.strip(" \t")))
+        self._known_pairs = known = tuple(pairs)
+        self._block = b""
+        return known
+
+    def _read_first(self) -> dict[str, str]:
+        pairs = self._known_pairs
+        if pairs is None:
+            pairs = self._read_block()
+        first: dict[str, str] = {}
+        for name, value in pairs:
+            first.setdefault(name.lower(), value)
+        self._known_first = first
+        return first
+
+    @property
+    def _wire_size(self) -> int:
+        """Bytes that they take on the wire; 0 if there are none."""
+        if not self._size and self._pairs:
+            text = "".join(f"{name}: {value}\r\n" for name, value in self._pairs)
+            self._size = len(_VERSION_LINE) + len(text.encode(errors="surrogatepass")) + len(b"\r\n")
+        return self._size
+
     def __getitem__(self, name: str) -> str:
-        return self._first[name.lower()]
+        # `_first`, written out: a call less for each look-up.
+        first = self._known_first
+        if first is None:
+            first = self._read_first()
+        return first[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._first
+        if not isinstance(name, str):
+            return False
+        first = self._known_first
+        if first is None:
+            first = self._read_first()
+        return name.lower() in first
 
     def __iter__(self) -> Iterator[str]:
         seen = set()

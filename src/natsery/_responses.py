@@ -57,7 +57,7 @@ class ServicePing:
         reader = _Reader(value, "reply")
         kind = reader.text("type", cls.response_type)
         if kind != cls.response_type:
-            raise MalformedReplyError(f"type is {kind!r}, not {cls.response_type!r}")
+            raise MalformedReplyError(f"type is {kind!r:.100}, not {cls.response_type!r}")
         return cls(**cls._fields(reader))
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ._adr32 import ERROR_CODE_HEADER, ERROR_HEADER
 from ._checks import WrongType, check_argument
-from ._errors import NatseryError, shorten
+from ._errors import NatseryError, printable, shorten
 from ._message import Headers
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ServiceError(NatseryError):
         return cls(500, text or _NO_DESCRIPTION, data=message.data, headers=headers)
 
     def __str__(self) -> str:
-        return f"{self.code}:{self.description}"
+        return f"{self.code}:{printable(self.description)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.code, self.description, self.data, self.headers))

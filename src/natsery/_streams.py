@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
-from ._errors import ConnectionClosedError, NatseryError, SlowConsumerError
+from ._errors import ConnectionClosedError, NatseryError, SlowConsumerError, another
 from ._events import ConnectionEvent, EventKind
 from ._message import Message
 from ._turns import Turns
@@ -118,7 +118,7 @@ class Messages(_Stream[Message]):
             failure = self._failure
             if isinstance(failure, SlowConsumerError):
                 self._failure = None
-            raise failure
+            raise another(failure)
 
     def _deliver(self, message: Message) -> None:
         if self._is_closed:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import NoReturn, final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import wraps
+from types import TracebackType
+from typing import NoReturn, ParamSpec, TypeVar, final
 
 import anyio
 from anyio import get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
+from ._backends import current_task
 from ._interrupts import start_task
+
+ArgsP = ParamSpec("ArgsP")
+ValueT = TypeVar("ValueT")
 
 
 def raise_as_it_is(error: BaseException) -> NoReturn:
@@ -73,3 +79,60 @@ class _Home:
             async with self.tasks:
                 self.ready.set()
                 await anyio.sleep_forever()
+
+
+def block_of_one_task(
+    name: str,
+    abandon: Callable[[ValueT], Awaitable[None]],
+) -> Callable[[Callable[ArgsP, AsyncIterator[ValueT]]], Callable[ArgsP, AbstractAsyncContextManager[ValueT]]]:
+    """Make an async context manager of a generator function, as `asynccontextmanager` does, for blocks that hold tasks.
+
+    Only the task that has entered such a block can leave it. Another one that tries gets an error that says so, instead of
+    those of the task groups inside.
+
+    Args:
+        name: what to call the block in the error.
+        abandon: ends what the block is about, as far as another task can; given what the block yields.
+    """
+
+    def decorate(
+        function: Callable[ArgsP, AsyncIterator[ValueT]],
+    ) -> Callable[ArgsP, AbstractAsyncContextManager[ValueT]]:
+        make = asynccontextmanager(function)
+
+        @wraps(function)
+        def open_block(*args: ArgsP.args, **kwargs: ArgsP.kwargs) -> AbstractAsyncContextManager[ValueT]:
+            return _Block(name, make(*args, **kwargs), abandon)
+
+        return open_block
+
+    return decorate
+
+
+@final
+class _Block(AbstractAsyncContextManager[ValueT]):
+    """A block that must be left by the task that has entered it."""
+
+    def __init__(
+        self, name: str, block: AbstractAsyncContextManager[ValueT], abandon: Callable[[ValueT], Awaitable[None]]
+    ) -> None:
+        self._name = name
+        self._block = block
+        self._abandon = abandon
+
+    async def __aenter__(self) -> ValueT:
+        self._task = current_task()
+        self._value = value = await self._block.__aenter__()
+        return value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if current_task() is self._task:
+            return await self._block.__aexit__(kind, error, traceback)
+        await self._abandon(self._value)
+        raise RuntimeError(
+            f"the block of {self._name} was entered in one task and is left in another, as by fixtures of "
+            "pytest-asyncio or two cells of a notebook; write 'async with' in a task of its own that holds the block open "
+            '(docs/connection.md, "One task for each block")'
+        ) from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
+
+from ._home import Home
 
 MAX_ITEMS: Final = 64
 """Items that a task takes or sends without waiting before other tasks get their turn."""
@@ -15,21 +17,38 @@ MAX_BYTES: Final = 64 * 1024
 
 @final
 class Turns:
-    """Counts what is taken or sent without waiting."""
+    """Counts what is taken or sent without waiting.
 
-    __slots__ = ("_bytes", "_items")
+    Args:
+        home: where that may be done, by default where this is made.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_bytes", "_home", "_items")
+
+    def __init__(self, home: Home | None = None) -> None:
         self._items = 0
         self._bytes = 0
+        self._home = home or Home()
 
     async def checkpoint(self, size: int = 0) -> None:
-        """Raise if the task is cancelled; give other tasks their turn if one is due. Then count an item of so many bytes."""
+        """Raise if the task is cancelled; give other tasks their turn if one is due. Then count an item of so many bytes.
+
+        Raises:
+            RuntimeError: the caller is in another event loop.
+        """
+        home = self._home
+        # `Home.check`, written out: a call less for each item.
+        try:
+            here = home.loop_of_caller()
+        except RuntimeError:
+            here = None
+        if here is not home.loop:
+            home.refuse()
         if self._items >= MAX_ITEMS or self._bytes >= MAX_BYTES:
             self.restart()
             await checkpoint()
         else:
-            await checkpoint_if_cancelled()
+            await home.checkpoint_if_cancelled()
         self._items += 1
         self._bytes += size
 

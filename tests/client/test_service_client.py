@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import anyio
@@ -9,7 +10,8 @@ import nats.aio.client
 import pytest
 
 import natsery
-from natsery import EndReason, ServiceClient
+from natsery import EndReason, Message, ServiceClient
+from natsery._client import _replies
 from natsery.abc import Connection
 
 from ..server import NatsServer
@@ -188,3 +190,17 @@ async def test_misuse_is_told(nc: Connection) -> None:
     with pytest.raises(ValueError, match=r"^subject: "):
         async with client.request_many("a.*"):
             pass
+
+
+async def test_errors_for_unreadable_replies_are_bounded(nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answered an endless collection with nonsense filled the memory."""
+    monkeypatch.setattr(_replies, "MAX_MALFORMED", 3)
+
+    async def answer(message: Message) -> None:
+        for _ in range(5):
+            await nc.publish(message.reply, b"nonsense")
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        await nc.add_subscription("$SRV.PING", lambda message: tasks.start_soon(answer, message))
+        found = await ServiceClient(nc).ping(count=5, wait=math.inf, stall=None)
+        assert (found.ended, len(found), len(found.malformed)) == (EndReason.COUNT, 0, 3)

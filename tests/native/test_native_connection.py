@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import anyio
 import pytest
 
@@ -261,3 +263,16 @@ async def test_the_first_connect_can_wait_for_a_server() -> None:
             tasks.start_soon(connect)
             server.start()
             await is_connected.wait()
+
+
+async def test_a_name_that_cannot_be_resolved_is_said_in_the_resolvers_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said "Unknown error -2": the number was taken for one of the system's."""
+
+    async def connect_tcp(*_: object) -> None:
+        raise OSError("All connection attempts failed") from socket.gaierror(socket.EAI_NONAME, "Name not known")
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    async with bounded():
+        with pytest.raises(natsery.ConnectError, match="Name not known"):
+            async with natsery.connect("nats://[fe80::1%nowhere]:4222"):
+                pytest.fail("it has connected")

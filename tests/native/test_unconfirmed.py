@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natsery._fast_path import Interest
+from natsery._home import Home
 from natsery._native._subscriptions import NativeSubscription, Subscriptions
 from natsery._native._unconfirmed import Fence, Unconfirmed
 
@@ -12,7 +13,7 @@ from natsery._native._unconfirmed import Fence, Unconfirmed
 @pytest.fixture
 def subscriptions() -> list[NativeSubscription]:
     known = Subscriptions()
-    return [known.add(Interest(subject, "", print, print), print) for subject in "abcd"]
+    return [known.add(Interest(subject, "", print, print), Home(), print) for subject in "abcd"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])

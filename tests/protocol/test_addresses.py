@@ -27,6 +27,8 @@ from natsery._protocol._addresses import Address, discovered_address, read_addre
         ("127.0.0.1", Address("127.0.0.1")),
         ("[::1]:4333", Address("::1", 4333)),
         ("nats://[FE80::1]", Address("fe80::1")),
+        ("nats://[FE80::1%Eth0]:5", Address("fe80::1%Eth0", 5)),
+        ("nats://[fe80::1%25eth0]", Address("fe80::1%eth0")),
         ("bücher.example:5", Address("xn--bcher-kva.example", 5)),
         ("nats://me:secret@h", Address("h", user="me", password="secret")),
         ("me:secret@h:5", Address("h", 5, user="me", password="secret")),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natsery._errors import MalformedMessageError
 from natsery._message import Headers
-from natsery._protocol._headers import read_headers
+from natsery._protocol._headers import MAX_HEADERS, read_headers
 
 
 def block(*lines):
@@ -116,3 +118,47 @@ def test_what_is_encoded_is_read_again(given_pairs):
     except ValueError:
         return
     assert read_headers(headers.encode()).headers.multi_items() == headers.multi_items()
+
+
+def test_a_block_takes_no_more_memory_than_its_bytes_until_it_is_looked_at():
+    """A megabyte of tiny headers became 29 megabytes of strings, for each request that waited."""
+    damage = block(b"NATS/1.0", *[b"abc: def"] * MAX_HEADERS)
+    read_headers(damage)
+    tracemalloc.start()
+    try:
+        held = [read_headers(damage).headers for _ in range(10)]
+        assert tracemalloc.get_traced_memory()[0] < len(damage)
+    finally:
+        tracemalloc.stop()
+    assert held[0].get_all("abc") == ["def"] * MAX_HEADERS
+
+
+def test_there_is_a_limit_to_the_number_of_headers():
+    assert len(pairs(*[b"a: b"] * MAX_HEADERS)) == MAX_HEADERS
+    with pytest.raises(MalformedMessageError, match="more than 4096 headers"):
+        pairs(*[b"a: b"] * (MAX_HEADERS + 1))
+
+
+def test_headers_know_how_much_of_the_wire_they_take():
+    text = block(b"NATS/1.0", b"A: 1", "B: é".encode(), b"a: 2")
+    headers = read_headers(text).headers
+    assert headers._wire_size == len(text)
+    assert headers.multi_items() == [("A", "1"), ("B", "é"), ("a", "2")]
+    assert headers._wire_size == len(text)
+    assert Headers.from_wire(headers.multi_items())._wire_size == len(text)
+    assert Headers.from_wire([])._wire_size == 0
+    assert Headers()._wire_size == 0
+
+
+def test_headers_can_be_looked_at_in_any_order():
+    text = block(b"NATS/1.0", b"A: 1", b"B: 2", b"a: 3")
+    assert read_headers(text).headers["b"] == "2"
+    assert "a" in read_headers(text).headers
+    assert "c" not in read_headers(text).headers
+    assert len(read_headers(text).headers) == 2
+    assert list(read_headers(text).headers) == ["A", "B"]
+    assert read_headers(text).headers.get_all("A") == ["1", "3"]
+    assert read_headers(text).headers == read_headers(text).headers
+    assert hash(read_headers(text).headers) == hash(Headers([("A", "1"), ("B", "2"), ("a", "3")]))
+    assert repr(read_headers(text).headers) == "Headers([('A', '1'), ('B', '2'), ('a', '3')])"
+    assert Headers(read_headers(text).headers).encode() == text

@@ -60,3 +60,28 @@ async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_worker(nc: Co
                 assert error_of(await replies.receive()) is None
             release = anyio.Event()
             assert service.stats().endpoints[0].num_errors == 7 * round_
+
+
+async def test_headers_count_in_the_bytes_that_wait(nc: Connection) -> None:
+    """What a request weighed was its payload alone, so that headers filled the memory past every limit."""
+    release = anyio.Event()
+
+    @natsery.endpoint(pending_bytes=100_000)
+    async def slow(request: natsery.Request) -> bytes:
+        started.set()
+        await release.wait()
+        return b""
+
+    started = anyio.Event()
+    async with bounded(), natsery.serve(nc, config(slow)), nc.subscribe("replies") as replies:
+        for round_ in range(2):  # what has been taken does not weigh any more
+            await nc.publish("slow", reply="replies")
+            await started.wait()
+            for _ in range(4):
+                await nc.publish("slow", reply="replies", headers={"Large": "x" * 40_000})
+            for _ in range(2):
+                assert error_of(await replies.receive()) == "503:Service Overloaded", round_
+            release.set()
+            for _ in range(3):
+                assert error_of(await replies.receive()) is None
+            release, started = anyio.Event(), anyio.Event()

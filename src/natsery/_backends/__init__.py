@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from anyio.lowlevel import current_token
 
@@ -21,3 +21,30 @@ def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
     from . import _asyncio
 
     return _asyncio.caller_into_this_loop(function)
+
+
+def functions_of_loop() -> tuple[Callable[[], object], Callable[[], Awaitable[None]]]:
+    """Return two functions for callers in this event loop.
+
+    The first returns what is one and the same in all calls from one run of this event loop, and raises a `RuntimeError` where
+    no event loop of this kind is running. The second is anyio's ``checkpoint_if_cancelled``, which needs not find out first
+    which event loop is running.
+    """
+    if is_trio():
+        from . import _trio
+
+        return _trio.loop_of_caller, _trio.checkpoint_if_cancelled
+    from . import _asyncio
+
+    return _asyncio.loop_of_caller, current_token().backend_class.checkpoint_if_cancelled
+
+
+def current_task() -> object:
+    """Return the running task."""
+    if is_trio():
+        from . import _trio
+
+        return _trio.current_task()
+    from . import _asyncio
+
+    return _asyncio.current_task()

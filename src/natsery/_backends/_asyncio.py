@@ -1,13 +1,15 @@
-"""For asyncio: a reusable wake-up, and calls from other threads."""
+"""For asyncio: a reusable wake-up, calls from other threads, and who is calling."""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError as AsyncioCancelledError
+from asyncio import current_task
+from asyncio import get_running_loop as loop_of_caller
 from collections.abc import Callable
 from typing import final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop")
+__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop", "current_task", "loop_of_caller")
 
 
 @final

@@ -1,4 +1,4 @@
-"""For trio: a reusable wake-up, protection from Ctrl-C, and calls from other threads."""
+"""For trio: a reusable wake-up, protection from Ctrl-C, calls from other threads, and who is calling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Callable
 from typing import Any, final
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled, current_task
+from trio.lowlevel import current_trio_token as loop_of_caller
+
+__all__ = (
+    "TrioWakeup",
+    "caller_into_this_loop",
+    "checkpoint_if_cancelled",
+    "current_task",
+    "loop_of_caller",
+    "protect_from_interrupt",
+)
 
 
 @final

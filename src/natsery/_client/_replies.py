@@ -23,6 +23,9 @@ T = TypeVar("T")
 MAX_PENDING = 65_536
 """Replies kept for a slow loop; what comes beyond is dropped, with `SlowConsumerError`."""
 
+MAX_MALFORMED = 1_024
+"""Unreadable replies of which a stream keeps the errors; those beyond are skipped without a trace."""
+
 _NO_RESPONDERS = 503
 
 
@@ -34,7 +37,7 @@ class Replies(Sequence[T]):
     Attributes:
         items: the replies.
         ended: why the collection ended.
-        malformed: an error for each reply that could not be read.
+        malformed: an error for each reply that could not be read, up to 1,024 of them.
     """
 
     items: tuple[T, ...]
@@ -64,7 +67,7 @@ class ReplyStream(ObjectReceiveStream[T]):
 
     Attributes:
         ended: why the collection ended, ``None`` as long as it has not.
-        malformed: an error for each reply so far that could not be read.
+        malformed: an error for each reply so far that could not be read, up to 1,024 of them.
     """
 
     ended: EndReason | None
@@ -112,7 +115,8 @@ class ReplyStream(ObjectReceiveStream[T]):
                 try:
                     return self._read(message)
                 except MalformedReplyError as error:
-                    self.malformed.append(error)
+                    if len(self.malformed) < MAX_MALFORMED:
+                        self.malformed.append(error)
         await checkpoint()
         raise anyio.EndOfStream
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
-from .._tasks import background_tasks
+from .._tasks import background_tasks, block_of_one_task
 from ._native_connection import NativeConnection
 from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign
 from ._session import Session
 
 
-@asynccontextmanager
+@block_of_one_task("natsery.connect", NativeConnection.aclose)
 async def connect(
     servers: str | Sequence[str] = "nats://127.0.0.1:4222",
     *,

@@ -96,7 +96,7 @@ async def connect_elsewhere(pool: ServerPool, options: Options, current: Address
                 continue
             if not link.info.lame_duck:
                 return link
-            await anyio.aclose_forcefully(link.stream)
+            await link.close()
     return None
 
 

@@ -6,14 +6,16 @@ import json
 import os
 import ssl
 from dataclasses import dataclass, replace
+from socket import gaierror
 from typing import Any, final
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import AsyncResource, ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._backends import is_trio
 from .._backends._plain_stream import PlainStream
+from .._backends._sockets import ConnectedSocket
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
 from .._protocol._addresses import Address
@@ -54,10 +56,15 @@ class Link:
 
     address: Address
     stream: ByteStream | PlainStream
+    socket: ConnectedSocket
     parser: Parser
     info: ServerInfo
     events: list[Event]
     """Events received after the end of the handshake and not handled yet."""
+
+    async def close(self) -> None:
+        """Give the network connection up, without waiting."""
+        await _close(self.stream, self.socket)
 
 
 async def open_link(address: Address, options: Options) -> Link:
@@ -78,21 +85,27 @@ async def open_link(address: Address, options: Options) -> Link:
     progress = _Progress()
     with anyio.move_on_after(options.connect_timeout):
         stream = await _connect_tcp(address)
+        socket = ConnectedSocket(stream)
         try:
-            return await _shake_hands(_HandshakeStream(stream), address, options, progress)
+            return await _shake_hands(_HandshakeStream(stream, socket), address, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            await anyio.aclose_forcefully(stream)
+            await _close(stream, socket)
             raise ConnectionLostError("the server ended the connection during the handshake") from error
         except ssl.SSLError as error:
             # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
-            await anyio.aclose_forcefully(stream)
+            await _close(stream, socket)
             raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
         except BaseException:
-            await anyio.aclose_forcefully(stream)
+            await _close(stream, socket)
             raise
     raise TimeoutError(
         f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
     )
+
+
+async def _close(stream: AsyncResource, socket: ConnectedSocket) -> None:
+    socket.shut_down()
+    await anyio.aclose_forcefully(stream)
 
 
 async def _connect_tcp(address: Address) -> ByteStream:
@@ -105,7 +118,9 @@ async def _connect_tcp(address: Address) -> ByteStream:
             cause = cause.exceptions[0]
         if not isinstance(cause, OSError):
             raise
-        refused = OSError(cause.errno, os.strerror(cause.errno) if cause.errno else str(cause))
+        # A resolver's numbers are not the system's.
+        is_systems = bool(cause.errno) and not isinstance(cause, gaierror)
+        refused = OSError(cause.errno, os.strerror(cause.errno or 0) if is_systems else cause.strerror or str(cause))
         refused.__cause__ = error
         interrupt: BaseException = refused
     except BaseExceptionGroup as group:
@@ -180,9 +195,10 @@ class _HandshakeStream:
         secrets: what was sent as credentials; no error shows it, should the other side echo it.
     """
 
-    def __init__(self, stream: ByteStream) -> None:
+    def __init__(self, stream: ByteStream, socket: ConnectedSocket) -> None:
         self.stream = stream
         self.secrets: tuple[str, ...] = ()
+        self._socket = socket
         self._parser = Parser()
         self._events: list[Event] = []
 
@@ -219,7 +235,7 @@ class _HandshakeStream:
                     raise
                 raise error from None
             if event is Signal.PONG:
-                return Link(address, plain_stream(self.stream), self._parser, info, self._events)
+                return Link(address, plain_stream(self.stream), self._socket, self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):

@@ -156,7 +156,7 @@ class NativeConnection(ConnectionBase):
     async def _subscribe(self, interest: Interest) -> NativeSubscription:
         self._raise_if_closed()
         check_line(interest.subject, interest.queue_group, self._max_subjects)
-        subscription = self._subscriptions.add(interest, self._unsubscribe_nowait)
+        subscription = self._subscriptions.add(interest, self._home, self._unsubscribe_nowait)
         if self._session is not None:
             self._session.subscribe(subscription)
         return subscription
@@ -169,6 +169,7 @@ class NativeConnection(ConnectionBase):
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         await checkpoint()
         self._raise_if_closed()
         fence = Fence()
@@ -202,6 +203,7 @@ class NativeConnection(ConnectionBase):
 
         **Cancellation:** the connection is closed at once. A checkpoint.
         """
+        self._home.check()
         try:
             for subscription in self._subscriptions.live():
                 await subscription.unsubscribe()
@@ -212,6 +214,7 @@ class NativeConnection(ConnectionBase):
 
     async def aclose(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         await self._finish()
         await checkpoint()
 
@@ -300,7 +303,7 @@ class NativeConnection(ConnectionBase):
                 tasks.cancel_scope.cancel("the network connection has ended")
         except BaseException:
             if successor is not None:
-                await anyio.aclose_forcefully(successor.stream)  # noqa: ASYNC102  # closes without waiting
+                await successor.close()  # noqa: ASYNC102  # closes without waiting
             raise
         return lost, successor
 

@@ -130,7 +130,7 @@ class Session:
                 tasks.cancel_scope.cancel("the network connection has ended")
         finally:
             with suppress(Exception):
-                await anyio.aclose_forcefully(self.link.stream)  # noqa: ASYNC102  # closes without waiting
+                await self.link.close()  # noqa: ASYNC102  # closes without waiting
         return self._reason
 
     def end(self) -> None:

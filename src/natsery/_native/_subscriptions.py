@@ -7,6 +7,7 @@ from typing import final
 
 from .._connection_base import SubscriptionBase
 from .._fast_path import Interest
+from .._home import Home
 from .._protocol import _commands
 
 
@@ -22,9 +23,9 @@ class NativeSubscription(SubscriptionBase):
     __slots__ = ("_unsubscribe_nowait", "is_ending", "sid")
 
     def __init__(
-        self, sid: bytes, interest: Interest, unsubscribe_nowait: Callable[[NativeSubscription], None]
+        self, sid: bytes, interest: Interest, home: Home, unsubscribe_nowait: Callable[[NativeSubscription], None]
     ) -> None:
-        super().__init__(interest)
+        super().__init__(interest, home)
         self.sid = sid
         self.is_ending = False
         self._unsubscribe_nowait = unsubscribe_nowait
@@ -52,11 +53,13 @@ class Subscriptions:
         self.by_sid: dict[bytes, NativeSubscription] = {}
         self._last_sid = 0
 
-    def add(self, interest: Interest, unsubscribe_nowait: Callable[[NativeSubscription], None]) -> NativeSubscription:
+    def add(
+        self, interest: Interest, home: Home, unsubscribe_nowait: Callable[[NativeSubscription], None]
+    ) -> NativeSubscription:
         """Add a subscription, without telling the server about it."""
         self._last_sid += 1
         sid = b"%d" % self._last_sid
-        subscription = NativeSubscription(sid, interest, unsubscribe_nowait)
+        subscription = NativeSubscription(sid, interest, home, unsubscribe_nowait)
         self.by_sid[sid] = subscription
         return subscription
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, final
 
 from anyio import move_on_after
@@ -13,10 +12,11 @@ from .._backends import is_trio
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError
 from .._fast_path import Interest
+from .._home import Home
 from .._interrupts import start_task
 from .._message import Headers, HeadersInput
 from .._protocol import _commands
-from .._tasks import background_tasks
+from .._tasks import background_tasks, block_of_one_task
 from ._bounds import ACLOSE_SECONDS
 from ._private_names import check_private_names
 
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from ._safe_client import ClientSubscription, SafeClient
 
 
-@asynccontextmanager
+async def _let_go(connection: AdaptedConnection) -> None:
+    safe_client = connection._safe_client
+    # Protects the UNSUBs of what was not unsubscribed by its owner, such as the inbox for replies.
+    with move_on_after(1, shield=True):
+        await safe_client.unsubscribe_all()
+    safe_client.detach()
+
+
+@block_of_one_task("natsery.adapt", _let_go)
 async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     """Use a connected nats-py client as a connection, for the length of a block::
 
@@ -55,10 +63,7 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
             start_task(tasks, safe_client.heal, name="natsery nats-py watch")
             yield connection
         finally:
-            # Protects the UNSUBs of what was not unsubscribed by its owner, such as the inbox for replies.
-            with move_on_after(1, shield=True):
-                await safe_client.unsubscribe_all()
-            safe_client.detach()
+            await _let_go(connection)  # noqa: ASYNC102  # shielded and bounded in there
 
 
 def _check_client(client: Client) -> None:
@@ -91,8 +96,8 @@ def _check_client(client: Client) -> None:
 class AdaptedSubscription(SubscriptionBase):
     """A subscription of a client of this loop."""
 
-    def __init__(self, safe_client: SafeClient, interest: Interest) -> None:
-        super().__init__(interest)
+    def __init__(self, safe_client: SafeClient, interest: Interest, home: Home) -> None:
+        super().__init__(interest, home)
         self._safe_client = safe_client
         self._inner: ClientSubscription | None = None
 
@@ -144,17 +149,19 @@ class AdaptedConnection(ConnectionBase):
 
     async def _subscribe(self, interest: Interest) -> AdaptedSubscription:
         self._raise_if_closed()
-        subscription = AdaptedSubscription(self._safe_client, interest)
+        subscription = AdaptedSubscription(self._safe_client, interest, self._home)
         await subscription._begin(interest)
         return subscription
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         await checkpoint()
         await self._safe_client.fence()
 
     async def aclose(self) -> None:
         """See `abc.Connection`; this closes the nats-py client too."""
+        self._home.check()
         # Protects the connection from staying half closed.
         with move_on_after(ACLOSE_SECONDS, shield=True):
             await self._safe_client.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, final
 
@@ -19,11 +18,12 @@ from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
+from .._home import Home
 from .._interrupts import protect_from_interrupt, start_task
 from .._message import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
-from .._tasks import background_tasks
+from .._tasks import background_tasks, block_of_one_task
 from .._wakeup import new_wakeup
 from ._bounds import ACLOSE_SECONDS, CALL_CANCEL_SECONDS
 from ._remote_call import RemoteCall
@@ -46,7 +46,11 @@ HIGH_WATER_BYTES = 8 * 1024 * 1024
 """Bytes of messages on their way to nats-py over which senders wait."""
 
 
-@asynccontextmanager
+async def _close(connection: BridgedConnection) -> None:
+    await connection.aclose()
+
+
+@block_of_one_task("natsery.bridge", _close)
 async def bridge(
     servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: Any
 ) -> AsyncIterator[BridgedConnection]:
@@ -86,10 +90,10 @@ async def bridge(
 class BridgedSubscription(SubscriptionBase):
     """A subscription of a client in nats-py's thread."""
 
-    def __init__(self, thread: WorkerThread, interest: Interest) -> None:
+    def __init__(self, thread: WorkerThread, interest: Interest, home: Home) -> None:
         from ._worker_thread import AioSubscription
 
-        super().__init__(interest)
+        super().__init__(interest, home)
         self._thread = thread
         self._far = AioSubscription(thread, self)
         thread.outbound.put(self._far.aio_subscribe)
@@ -190,7 +194,7 @@ class BridgedConnection(ConnectionBase):
 
     async def _subscribe(self, interest: Interest) -> BridgedSubscription:
         self._raise_if_closed()
-        return BridgedSubscription(self._thread, interest)
+        return BridgedSubscription(self._thread, interest, self._home)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
@@ -217,6 +221,7 @@ class BridgedConnection(ConnectionBase):
 
     async def aclose(self) -> None:
         """See `abc.Connection`; the thread ends soon after."""
+        self._home.check()
         self._end()
         # Protects nothing that could hang: the thread bounds its own end.
         with anyio.move_on_after(ACLOSE_SECONDS, shield=True):
@@ -230,6 +235,7 @@ class BridgedConnection(ConnectionBase):
         call.result()
 
     async def _call_remotely(self, aio_function: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        self._home.check()
         await checkpoint()
         self._raise_if_closed()
         call = RemoteCall(aio_function)

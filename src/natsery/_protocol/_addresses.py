@@ -81,7 +81,9 @@ def read_address(url: object) -> Address:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         port = parts.port
         # IDNA, as resolvers and certificates use it.
-        host = parts.hostname if ":" in (parts.hostname or "") else _idna(parts.hostname or "")
+        host = parts.hostname or ""
+        # The zone of an IPv6 address may be written as URLs have it (RFC 6874) or as everything else has it.
+        host = host.replace("%25", "%", 1) if ":" in host else _idna(host)
         user, password = (
             None if each is None else unquote(each, errors="strict") for each in (parts.username, parts.password)
         )

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from .. import abc
+from .._connection_base import ConnectionBase
 from .._errors import BackendMismatchError
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 def as_connection(nc: abc.Connection | Client) -> AbstractAsyncContextManager[abc.Connection]:
     """Return a context manager that yields a connection for ``nc``."""
+    if isinstance(nc, ConnectionBase):
+        try:
+            nc._home.check()
+        except RuntimeError as error:
+            raise BackendMismatchError(str(error)) from None
     if isinstance(nc, abc.Connection):
         return nullcontext(nc)
     # nats-py is imported only by those who use it; this recognises its client without importing it.

@@ -12,6 +12,7 @@ from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
+from .._message import NO_HEADERS
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class
@@ -163,6 +164,8 @@ class RequestQueue:
             return
         pending = self._pending
         size = len(request.data)
+        if request.headers is not NO_HEADERS:
+            size += request.headers._wire_size
         # A worker that has been woken is about to take a request, so that one does not wait any more.
         waiting = len(pending) - self._waking
         if waiting >= self._max_messages or (
@@ -262,7 +265,8 @@ class RequestQueue:
                     unyielded = now = 0
                     continue
                 request = pending.popleft()
-                self._pending_bytes -= len(request.data)
+                # Their `_wire_size`, which is known since the delivery.
+                self._pending_bytes -= len(request.data) + request.headers._size
                 request.endpoint = endpoint
                 reply = request.reply  # a handler may change the request's
                 worker.request = request

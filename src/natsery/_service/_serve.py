@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +14,7 @@ from .._checks import GRACE_RULE, check_argument
 from .._config import ServiceConfig
 from .._errors import ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
-from .._tasks import raise_as_it_is
+from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue
 from ._service import Service
@@ -28,7 +27,11 @@ DEFAULT_GRACE = 10.0
 """Seconds that accepted requests get when a service ends."""
 
 
-@asynccontextmanager
+async def _stop(service: Service) -> None:
+    service.stop()
+
+
+@block_of_one_task("natsery.serve", _stop)
 async def serve(
     nc: abc.Connection | Client, config: ServiceConfig, *, grace: float = DEFAULT_GRACE
 ) -> AsyncIterator[Service]:

@@ -102,7 +102,7 @@ class RecordingConnection(ConnectionBase):
 
     async def _subscribe(self, interest: Interest) -> SubscriptionBase:
         self._raise_if_closed()
-        return _RecordedSubscription(interest)
+        return _RecordedSubscription(interest, self._home)
 
 
 @final

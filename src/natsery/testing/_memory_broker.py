@@ -17,13 +17,18 @@ from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._interrupts import start_task
 from .._message import Message
 from .._subjects import is_allowed, matches, queue_group_rule, subject_rule
-from .._tasks import background_tasks
+from .._tasks import background_tasks, block_of_one_task
 from .._wakeup import Wakeup, new_wakeup
 from ._memory_connection import MemoryConnection, MemorySubscription
 
 DELIVERIES_BETWEEN_YIELDS = 64
 
 NO_RESPONDERS = 503
+
+
+async def _close_connections(broker: MemoryBroker) -> None:
+    for connection in list(broker._connections):
+        connection._close()
 
 
 @final
@@ -56,7 +61,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         self._deliveries: deque[Callable[[], None]] = deque()
         self._wakeup: Wakeup | None = None
 
-    @asynccontextmanager
+    @block_of_one_task("MemoryBroker", _close_connections)
     async def __asynccontextmanager__(self) -> AsyncGenerator[MemoryBroker, None]:
         if self._wakeup is not None:
             raise RuntimeError("a MemoryBroker can be entered once; make another one")
@@ -66,8 +71,7 @@ class MemoryBroker(AsyncContextManagerMixin):
             try:
                 yield self
             finally:
-                for connection in list(self._connections):
-                    connection._close()
+                await _close_connections(self)  # noqa: ASYNC102  # does not wait
 
     @asynccontextmanager
     async def connect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, final
 
 import anyio
@@ -39,7 +40,7 @@ class MemorySubscription(SubscriptionBase):
         connection: MemoryConnection,
         interest: Interest,
     ) -> None:
-        super().__init__(interest)
+        super().__init__(interest, connection._home)
         self._is_active = False
         self._connection = connection
 
@@ -71,7 +72,7 @@ class MemoryConnection(ConnectionBase):
         self, broker: MemoryBroker, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None
     ) -> None:
         # Not random, so that each run of a test sees the same subjects.
-        super().__init__(f"_INBOX.{broker._next_number()}")
+        super().__init__(f"_INBOX.{broker._next_number()}", map(str, count(1)))
         self._may_publish = may_publish
         self._generation = 0
         """Increased by each disconnect; messages on the way from an earlier generation are lost."""
@@ -118,6 +119,7 @@ class MemoryConnection(ConnectionBase):
 
     async def flush(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         await checkpoint()
         while True:
             self._raise_if_closed()
@@ -133,6 +135,7 @@ class MemoryConnection(ConnectionBase):
 
     async def aclose(self) -> None:
         """See `abc.Connection`."""
+        self._home.check()
         self._close()
         await checkpoint()
 

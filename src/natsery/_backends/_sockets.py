@@ -1,0 +1,86 @@
+"""Network connections that are given up for good, although a forked process may hold a copy of their sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Any, final
+from weakref import WeakSet
+
+from anyio.abc import SocketAttribute
+
+
+@final
+class ConnectedSocket:
+    """The socket below a stream.
+
+    A connection ends when every copy of its socket is closed, and every process that is forked has a copy: the server would
+    go on sending it what nobody reads. So a socket is shut down before it is closed, which ends the connection whatever
+    copies there are, and forked processes let go of theirs at once.
+
+    Args:
+        stream: a stream of anyio's. The socket stays its own, and may be closed through it at any time; the number that it
+            had may then be another's, so what has that number is compared by its local address.
+    """
+
+    __slots__ = ("__weakref__", "_name", "_number")
+
+    def __init__(self, stream: Any) -> None:  # anyio has no common type for what has attributes
+        raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # no Django
+        self._number = -1 if raw is None or not hasattr(os, "fork") else raw.fileno()
+        self._name: object = None
+        if self._number >= 0:
+            with suppress(OSError):
+                self._name = raw.getsockname()
+            _connected.add(self)
+
+    def shut_down(self) -> None:
+        """End the network connection. The socket is still to be closed."""
+        copy = self._copy()
+        if copy is not None:
+            with copy, suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+        self._name = None
+
+    def let_go(self) -> None:
+        """Close this process's socket without an end to the connection; what knows its number finds an empty file there."""
+        copy = self._copy()
+        if copy is not None:
+            copy.close()
+            with suppress(OSError):
+                empty = os.open(os.devnull, os.O_RDWR)
+                os.dup2(empty, self._number, inheritable=False)
+                os.close(empty)
+        self._name = None
+
+    def _copy(self) -> socket.socket | None:
+        """Return another socket for the same connection, since not every event loop has one with all the methods."""
+        if self._name is None:
+            return None
+        try:
+            number = os.dup(self._number)
+        except OSError:
+            return None
+        try:
+            copy = socket.socket(fileno=number)
+        except OSError:
+            os.close(number)
+            return None
+        with suppress(OSError):
+            if copy.getsockname() == self._name:
+                return copy
+        copy.close()
+        return None
+
+
+_connected: WeakSet[ConnectedSocket] = WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for each in list(_connected):
+        each.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_all)
