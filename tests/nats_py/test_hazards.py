@@ -17,6 +17,7 @@ from natsery._nats_py._private_names import PRIVATE_NAMES
 from natsery.abc import Connection
 
 from ..conftest import open_connection
+from ..raw_client import raw_client
 from ..server import NatsServer
 from ..test_serve import add, bounded, config, error_of
 
@@ -310,3 +311,30 @@ async def test_a_lone_answer_leaves_at_once_and_others_together(nc: Connection, 
             assert sorted([int((await answers.receive()).data) for _ in range(100)]) == list(range(1, 101))
             assert 0 < flushes < 100
             assert client.stats["out_msgs"] == before + 110
+
+
+HEADERS = [
+    f"Status: {'9' * 5000}",
+    "Status: 503",
+    "Status: \u0663",
+    "Nats-Service-Error-Code: " + "9" * 5000,
+    "Description: x",
+    ": nameless",
+    "no colon",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=[header[:12] for header in HEADERS])
+@pytest.mark.parametrize("transport", ["adapted", "bridged"])
+async def test_no_header_takes_the_connection_down(nats_server: NatsServer, transport: str, header: str) -> None:
+    """A status of 5,000 digits raised in natsery's reading of it, which ended nats-py's reader."""
+    async with bounded(), open_connection(transport, nats_server.url) as nc, natsery.serve(nc, config(add)):
+        with nc.events() as events, raw_client(nats_server.port) as client:
+            client.log_in(headers=True)
+            block = f"NATS/1.0\r\n{header}\r\n\r\n"
+            size = len(block.encode())
+            client.send(f"HPUB add x {size} {size}\r\n{block}\r\nPING\r\n")
+            await anyio.to_thread.run_sync(client.read_until, "PONG")
+            assert (await nc.request("add", b"1+2")).data == b"3"
+            kinds = {event.kind for event in events._pending}
+            assert kinds <= {natsery.EventKind.CONNECTED, natsery.EventKind.ERROR}

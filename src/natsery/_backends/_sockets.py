@@ -32,7 +32,7 @@ class ConnectedSocket:
         self._name: object = None
         if self._number >= 0:
             with suppress(OSError):
-                self._name = raw.getsockname()
+                self._name = raw.getsockname()  # pyright: ignore[reportOptionalMemberAccess]  # it has a number
             _connected.add(self)
 
     def shut_down(self) -> None:

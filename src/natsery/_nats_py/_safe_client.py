@@ -19,6 +19,7 @@ from nats.aio.transport import TcpTransport, Transport
 
 from .._errors import (
     ConnectionClosedError,
+    MalformedMessageError,
     NatseryError,
     OutboundBufferError,
     PublishDeniedError,
@@ -66,7 +67,7 @@ def _with_headers(msg: Msg, headers: dict[str, str], message_type: type[Message]
         msg.data,
         reply=msg.reply,
         headers=Headers.from_wire(pairs),
-        status=int(status) if status.isascii() and status.isdigit() else 0,
+        status=int(status) if status.isascii() and status.isdigit() and len(status) == 3 else 0,
     )
 
 
@@ -100,7 +101,11 @@ class Intake(asyncio.Future[Msg]):
         if headers is None:
             message = self.message_type(result.subject, result.data, result.reply)
         else:
-            message = _with_headers(result, headers, self.message_type)
+            try:
+                message = _with_headers(result, headers, self.message_type)
+            except Exception as error:  # whatever the headers hold: raised from here, it would end nats-py's reader
+                self._safe_client.report_malformed(result.subject, error)
+                return
         self.deliver(message)
 
 
@@ -216,6 +221,11 @@ class SafeClient:
             self._is_closed = True
             self._end_waiting()
             self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
+
+    def report_malformed(self, subject: str, error: Exception) -> None:
+        """Report a message that was dropped because its headers cannot be read."""
+        malformed = MalformedMessageError(f"its headers cannot be read: {error}", subject)
+        self._emit(ConnectionEvent(EventKind.ERROR, malformed))
 
     # A reader that ends without a word
 
