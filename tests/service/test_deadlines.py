@@ -150,3 +150,21 @@ async def test_an_error_handler_gets_five_seconds(nc: Connection, caplog: pytest
         await anyio.sleep(6)
     assert cut_off == [pytest.approx(5)]
     assert "the error handler raised" in caplog.text
+
+
+async def test_a_subscription_that_does_not_end_holds_the_scope_for_seconds_only(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was waiting then got no answer."""
+    arrivals: Arrivals = []
+
+    async with bounded(60), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(stuck), grace=0) as service:
+            monkeypatch.setattr(service.endpoints[0]._subscription, "_unsubscribe", anyio.sleep_forever)
+            for _ in range(3):
+                tasks.start_soon(ask, nc, "stuck", arrivals)
+            await anyio.wait_all_tasks_blocked()
+            left = anyio.current_time()
+        assert anyio.current_time() - left < 10
+    assert [error for _, error in arrivals] == ["503:Service Stopping"] * 3
+    assert service.stats().endpoints[0].failures == {"stopping": 3}

@@ -197,7 +197,7 @@ class Service:
         """Give accepted requests until then."""
         self._draining.deadline = deadline
         # The backstop of a bounded exit: the grace, then two fences, the control plane, error handlers and the last flush.
-        self._shield.deadline = deadline + 6 * FENCE_SECONDS
+        self._shield.deadline = deadline + 8 * FENCE_SECONDS
 
     def _forget(self, endpoint: Endpoint) -> None:
         for endpoints in (self._endpoints, self._joining):
@@ -267,8 +267,9 @@ class Service:
             await self._run_tasks()
         finally:
             if not self._is_drained:
-                # Something has ended the tasks that should not have: without them, no subscription may stay.
-                self.stop(RuntimeError("the service's tasks have ended before it was stopped"))
+                # Without the tasks, no subscription may stay.
+                if not self._stopping.is_set():
+                    self.stop(RuntimeError("the service's tasks have ended before it was stopped"))
                 # Protects the UNSUBs, within a bound.
                 with anyio.move_on_after(FENCE_SECONDS, shield=True):
                     for endpoint in (*self._endpoints, *self._joining):
@@ -320,8 +321,9 @@ class Service:
         """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
         endpoints = [*self._endpoints, *self._joining]
         try:
-            for endpoint in endpoints:
-                await endpoint._unsubscribe()
+            with anyio.move_on_after(FENCE_SECONDS):
+                for endpoint in endpoints:
+                    await endpoint._unsubscribe()
             is_responsive = await self._fence()
             with self._draining:
                 for endpoint in endpoints:
