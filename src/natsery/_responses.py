@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class ServicePing:
             MalformedReplyError: it is not JSON, is of another type, or lacks a name, an id or a version.
         """
         try:
-            value = json.loads(data)
+            value = json.loads(data, parse_int=_read_int)
         except (ValueError, RecursionError) as error:
             raise MalformedReplyError(f"not JSON: {error}") from None
         reader = _Reader(value, "reply")
@@ -120,7 +121,7 @@ class ServiceInfo(ServicePing):
                     queue_group=each.text("queue_group", ""),
                     metadata=each.metadata(),
                 )
-                for each in reader.objects("endpoints")
+                for each in reader.endpoints()
             ),
         }
 
@@ -203,20 +204,32 @@ class ServiceStats(ServicePing):
                     name=each.required_text("name"),
                     subject=each.required_text("subject"),
                     queue_group=each.text("queue_group", ""),
-                    num_requests=each.integer("num_requests"),
-                    num_errors=each.integer("num_errors"),
+                    num_requests=each.integer("num_requests") or 0,
+                    num_errors=each.integer("num_errors") or 0,
                     last_error=each.text("last_error", ""),
-                    processing_time=each.integer("processing_time"),
-                    average_processing_time=each.integer("average_processing_time"),
+                    processing_time=_times(each)[0],
+                    average_processing_time=_times(each)[1],
                     data=each.value.get("data"),
                 )
-                for each in reader.objects("endpoints")
+                for each in reader.endpoints()
             ),
         }
 
 
+def _times(reader: _Reader) -> tuple[int, int]:
+    """Return total and mean, each calculated from the other where an implementation leaves it out."""
+    requests = reader.integer("num_requests") or 0
+    total = reader.duration("processing_time")
+    mean = reader.duration("average_processing_time")
+    if total is None:
+        total = (mean or 0) * requests
+    if mean is None:
+        mean = total // requests if requests else 0
+    return total, mean
+
+
 class _Reader:
-    """Takes the fields out of one JSON object, each with the leniency that it needs."""
+    """Takes the fields out of one JSON object, each with the leniency that it needs: one odd value hides no other."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -227,43 +240,66 @@ class _Reader:
     def required_text(self, key: str) -> str:
         value = self.value.get(key)
         if not isinstance(value, str) or not value:
-            raise self._wrong(key, "a non-empty string")
-        return value
+            raise MalformedReplyError(f"{self._name()}{key} is not a non-empty string: {value!r:.100}")
+        return _writable(value)
 
     def text(self, key: str, default: str) -> str:
         value = self.value.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            raise self._wrong(key, "a string")
-        return value
+        return default if value is None else _as_text(value)
 
-    def integer(self, key: str) -> int:
+    def integer(self, key: str) -> int | None:
+        """Return a whole number, ``None`` if there is none or it is not one."""
         value = self.value.get(key)
-        if value is None:
-            return 0
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == _INFINITY:
-            raise self._wrong(key, "a number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
         return int(value)
+
+    def duration(self, key: str) -> int | None:
+        """Return nanoseconds, ``None`` if there are none; given as a number, or as text such as ``"1m2.5s"``."""
+        value = self.value.get(key)
+        return _read_duration(value) if isinstance(value, str) else self.integer(key)
 
     def metadata(self) -> Mapping[str, str]:
         value = self.value.get("metadata")
-        if value is None:
+        if not isinstance(value, dict):
             return _empty()
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise self._wrong("metadata", "an object of strings")
-        return MappingProxyType(value)
+        return MappingProxyType({_writable(key): "" if item is None else _as_text(item) for key, item in value.items()})
 
-    def objects(self, key: str) -> list[_Reader]:
-        value = self.value.get(key)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise self._wrong(key, "an array")
-        return [_Reader(item, f"{self._where}.{key}[{index}]") for index, item in enumerate(value)]
+    def endpoints(self) -> list[_Reader]:
+        """Return the endpoints that have a name and a subject; some implementations send an object instead of an array."""
+        value = self.value.get("endpoints")
+        items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        wanted = ("name", "subject")
+        return [
+            _Reader(item, f"{self._where}.endpoints[{index}]")
+            for index, item in enumerate(items)
+            if isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in wanted)
+        ]
 
-    def _wrong(self, key: str, wanted: str) -> MalformedReplyError:
-        return MalformedReplyError(f"{self._where}.{key} is not {wanted}: {self.value.get(key)!r:.100}")
+    def _name(self) -> str:
+        """Return which service and instance this is, as far as that can be read."""
+        known = [each for each in (self.value.get("name"), self.value.get("id")) if isinstance(each, str) and each]
+        return f"{_writable(' '.join(known))!r:.100}: {self._where}." if known else f"{self._where}."
+
+
+def _read_int(digits: str) -> int:
+    return int(digits) if len(digits) <= _MAX_DIGITS else 0
+
+
+def _as_text(value: Any) -> str:
+    return _writable(value if isinstance(value, str) else json.dumps(value))
+
+
+def _writable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _read_duration(text: str) -> int | None:
+    """Return the nanoseconds of a duration as Go writes it, ``None`` if it is not one."""
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
+        return None
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
 def check_json(value: Any) -> None:
@@ -271,7 +307,11 @@ def check_json(value: Any) -> None:
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
 
 
-_INFINITY = float("inf")
+_MAX_DIGITS = 300
+"""Digits of the largest number that is read; there is none that large among the figures of a service."""
+
+_UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+_DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):?(\d\d))",
     re.ASCII,
@@ -280,7 +320,10 @@ _TIME = re.compile(
 
 def format_time(moment: datetime) -> str:
     """Return a time as RFC 3339 in UTC with a ``Z`` and microseconds."""
-    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    try:
+        utc = moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:  # at an end of the calendar, with an offset
+        return moment.isoformat(timespec="microseconds")
     return f"{utc.isoformat(timespec='microseconds')}Z"
 
 

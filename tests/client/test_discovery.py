@@ -228,3 +228,20 @@ def test_replies_that_were_dropped_are_told_also_when_the_collection_is_complete
                 assert replies.ended is EndReason.COUNT
 
     in_virtual_time(main)
+
+
+def test_a_status_that_a_peer_writes_ends_nothing() -> None:
+    """One forged 503 among the replies ended the discovery for all."""
+
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc, nc.subscribe("$SRV.PING") as pings:
+            async with ServiceClient(nc).discover("PING", count=3) as replies:
+                ping = await pings.receive()
+                await nc.publish(ping.reply, ping_of(0))
+                await nc.flush()
+                replies._deliver(natsery.Message(ping.reply, status=503))
+                await nc.publish(ping.reply, ping_of(1))
+                assert [each.id async for each in replies] == ["i0", "i1"]
+            assert replies.ended is EndReason.COUNT
+
+    in_virtual_time(main)

@@ -26,6 +26,9 @@ MAX_PENDING = 65_536
 MAX_MALFORMED = 1_024
 """Unreadable replies of which a stream keeps the errors; those beyond are skipped without a trace."""
 
+MAX_MALFORMED = 1_000
+"""Replies that could not be read of which the errors are kept."""
+
 _NO_RESPONDERS = 503
 
 
@@ -82,6 +85,7 @@ class ReplyStream(ObjectReceiveStream[T]):
     ) -> None:
         self.ended = None
         self.malformed = []
+        self._has_replies = False
         self._subject = subject
         self._collection = collection
         self._read = read
@@ -108,10 +112,13 @@ class ReplyStream(ObjectReceiveStream[T]):
             if message is None:
                 self.ended = self._collection.ended
             elif message.status == _NO_RESPONDERS:
-                self.ended = EndReason.NO_RESPONDERS
+                # The server's own comes before any reply; later, a peer has written it.
+                if not self._has_replies:
+                    self.ended = EndReason.NO_RESPONDERS
             elif self._is_sentinel is not None and self._is_sentinel(message):
                 self.ended = EndReason.SENTINEL
             else:
+                self._has_replies = True
                 try:
                     return self._read(message)
                 except MalformedReplyError as error:

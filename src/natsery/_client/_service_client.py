@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, final, overload
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
 from .._checks import check_argument
-from .._errors import BackendMismatchError
+from .._errors import BackendMismatchError, MalformedReplyError
 from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
@@ -223,7 +223,7 @@ class ServiceClient:
             subject,
             b"",
             None,
-            read=lambda message: kind.from_json(message.data),
+            read=lambda message: _read_answer(kind, message),
             wait=wait,
             stall=stall,
             count=count,
@@ -272,3 +272,10 @@ class ServiceClient:
 
 def _as_it_is(message: Message) -> Message:
     return message
+
+
+def _read_answer(kind: type[S], message: Message) -> S:
+    error = ServiceError.from_message(message)
+    if error is not None:
+        raise MalformedReplyError(f"a service answered with the error {error.code}: {error.description}") from error
+    return kind.from_json(message.data)
