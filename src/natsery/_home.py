@@ -16,9 +16,13 @@ from ._backends import functions_of_loop
 _NOWHERE: Final = object()
 
 
+def _nowhere() -> None:
+    return None
+
+
 @final
 class Home:
-    """Knows the event loop that it was made in, or the first one that it was checked in if none was running then.
+    """Knows the event loop that it was made in; any is home to what was made where none was running, as requests for tests.
 
     Attributes:
         loop: what identifies it.
@@ -31,16 +35,12 @@ class Home:
     def __init__(self) -> None:
         self._process = os.getpid()
         self.loop: object = None
-        self.loop_of_caller: Callable[[], object] = self._settle
+        self.loop_of_caller: Callable[[], object] = _nowhere
         self.checkpoint_if_cancelled: Callable[[], Awaitable[None]] = checkpoint_if_cancelled
         with suppress(NoEventLoopError):
-            self._settle()
-
-    def _settle(self) -> object:
-        self.loop_of_caller, self.checkpoint_if_cancelled = functions_of_loop()
-        self.loop = loop = self.loop_of_caller()
-        _homes.add(self)
-        return loop
+            self.loop_of_caller, self.checkpoint_if_cancelled = functions_of_loop()
+            self.loop = self.loop_of_caller()
+            _homes.add(self)
 
     def check(self) -> None:
         """Check that the caller is at home.

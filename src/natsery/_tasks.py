@@ -82,10 +82,11 @@ class _Home:
 
 
 def block_of_one_task(
-    name: str,
-    abandon: Callable[[ValueT], Awaitable[None]],
-) -> Callable[[Callable[ArgsP, AsyncIterator[ValueT]]], Callable[ArgsP, AbstractAsyncContextManager[ValueT]]]:
-    """Make an async context manager of a generator function, as `asynccontextmanager` does, for blocks that hold tasks.
+    name: str, abandon: Callable[[ValueT], Awaitable[None]]
+) -> Callable[
+    [Callable[ArgsP, AbstractAsyncContextManager[ValueT]]], Callable[ArgsP, AbstractAsyncContextManager[ValueT]]
+]:
+    """Decorate a function that returns an async context manager which holds tasks.
 
     Only the task that has entered such a block can leave it. Another one that tries gets an error that says so, instead of
     those of the task groups inside.
@@ -96,11 +97,9 @@ def block_of_one_task(
     """
 
     def decorate(
-        function: Callable[ArgsP, AsyncIterator[ValueT]],
+        make: Callable[ArgsP, AbstractAsyncContextManager[ValueT]],
     ) -> Callable[ArgsP, AbstractAsyncContextManager[ValueT]]:
-        make = asynccontextmanager(function)
-
-        @wraps(function)
+        @wraps(make)
         def open_block(*args: ArgsP.args, **kwargs: ArgsP.kwargs) -> AbstractAsyncContextManager[ValueT]:
             return _Block(name, make(*args, **kwargs), abandon)
 
@@ -129,8 +128,8 @@ class _Block(AbstractAsyncContextManager[ValueT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         if current_task() is self._task:
-            return await self._block.__aexit__(kind, error, traceback)
-        await self._abandon(self._value)
+            return await self._block.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # it bounds itself
+        await self._abandon(self._value)  # noqa: ASYNC102  # it bounds itself
         raise RuntimeError(
             f"the block of {self._name} was entered in one task and is left in another, as by fixtures of "
             "pytest-asyncio or two cells of a notebook; write 'async with' in a task of its own that holds the block open "

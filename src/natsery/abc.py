@@ -47,7 +47,11 @@ class Subscription(ABC):
 
 
 class Connection(ABC):
-    """A connection to NATS. Its methods belong to the event loop it was made in and may be called concurrently."""
+    """A connection to NATS. Its methods may be called concurrently, in the event loop that it was made in.
+
+    Coroutine functions that are called in another event loop, as in another thread, or in a forked process raise a
+    `RuntimeError`.
+    """
 
     @property
     @abstractmethod
@@ -125,7 +129,7 @@ class Connection(ABC):
 
         Raises:
             NoRespondersError: there is no subscription to the subject.
-            SubscriptionDeniedError: this user may not subscribe to its own inbox.
+            SubscriptionDeniedError: this user may not subscribe to its own inbox; the next call tries again.
             PublishDeniedError: this user may not publish to the subject.
             TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for ``publish``.
 
@@ -136,7 +140,7 @@ class Connection(ABC):
     def new_inbox(self) -> str:
         """Return a new subject for replies to this connection, below its inbox prefix; nothing is subscribed.
 
-        Not a checkpoint.
+        Nobody can guess it, but for that of a `natsery.testing.MemoryBroker`. Not a checkpoint.
         """
 
     @abstractmethod

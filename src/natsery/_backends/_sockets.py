@@ -28,9 +28,10 @@ class ConnectedSocket:
 
     def __init__(self, stream: Any) -> None:  # anyio has no common type for what has attributes
         raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # no Django
-        self._number = -1 if raw is None or not hasattr(os, "fork") else raw.fileno()
+        self._number = -1
         self._name: object = None
-        if self._number >= 0:
+        if raw is not None and hasattr(os, "fork"):
+            self._number = raw.fileno()
             with suppress(OSError):
                 self._name = raw.getsockname()  # pyright: ignore[reportOptionalMemberAccess]  # it has a number
             _connected.add(self)

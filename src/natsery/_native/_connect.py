@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
@@ -14,6 +15,7 @@ from ._session import Session
 
 
 @block_of_one_task("natsery.connect", NativeConnection.aclose)
+@asynccontextmanager
 async def connect(
     servers: str | Sequence[str] = "nats://127.0.0.1:4222",
     *,

@@ -10,7 +10,7 @@ from socket import gaierror
 from typing import Any, final
 
 import anyio
-from anyio.abc import AsyncResource, ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._backends import is_trio
@@ -64,7 +64,8 @@ class Link:
 
     async def close(self) -> None:
         """Give the network connection up, without waiting."""
-        await _close(self.stream, self.socket)
+        self.socket.shut_down()
+        await anyio.aclose_forcefully(self.stream)
 
 
 async def open_link(address: Address, options: Options) -> Link:
@@ -89,23 +90,21 @@ async def open_link(address: Address, options: Options) -> Link:
         try:
             return await _shake_hands(_HandshakeStream(stream, socket), address, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            await _close(stream, socket)
+            socket.shut_down()
+            await anyio.aclose_forcefully(stream)
             raise ConnectionLostError("the server ended the connection during the handshake") from error
         except ssl.SSLError as error:
             # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
-            await _close(stream, socket)
+            socket.shut_down()
+            await anyio.aclose_forcefully(stream)
             raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
         except BaseException:
-            await _close(stream, socket)
+            socket.shut_down()
+            await anyio.aclose_forcefully(stream)
             raise
     raise TimeoutError(
         f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
     )
-
-
-async def _close(stream: AsyncResource, socket: ConnectedSocket) -> None:
-    socket.shut_down()
-    await anyio.aclose_forcefully(stream)
 
 
 async def _connect_tcp(address: Address) -> ByteStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, final
 
 from anyio import move_on_after
@@ -35,6 +36,7 @@ async def _let_go(connection: AdaptedConnection) -> None:
 
 
 @block_of_one_task("natsery.adapt", _let_go)
+@asynccontextmanager
 async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     """Use a connected nats-py client as a connection, for the length of a block::
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, final
 
@@ -51,6 +52,7 @@ async def _close(connection: BridgedConnection) -> None:
 
 
 @block_of_one_task("natsery.bridge", _close)
+@asynccontextmanager
 async def bridge(
     servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: Any
 ) -> AsyncIterator[BridgedConnection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,6 +33,7 @@ async def _stop(service: Service) -> None:
 
 
 @block_of_one_task("natsery.serve", _stop)
+@asynccontextmanager
 async def serve(
     nc: abc.Connection | Client, config: ServiceConfig, *, grace: float = DEFAULT_GRACE
 ) -> AsyncIterator[Service]:

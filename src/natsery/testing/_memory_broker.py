@@ -62,6 +62,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         self._wakeup: Wakeup | None = None
 
     @block_of_one_task("MemoryBroker", _close_connections)
+    @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[MemoryBroker, None]:
         if self._wakeup is not None:
             raise RuntimeError("a MemoryBroker can be entered once; make another one")
