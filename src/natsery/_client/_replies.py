@@ -26,9 +26,6 @@ MAX_PENDING = 65_536
 MAX_MALFORMED = 1_024
 """Unreadable replies of which a stream keeps the errors; those beyond are skipped without a trace."""
 
-MAX_MALFORMED = 1_000
-"""Replies that could not be read of which the errors are kept."""
-
 _NO_RESPONDERS = 503
 
 
