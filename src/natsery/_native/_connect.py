@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 
 from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
 from .._tasks import background_tasks, block_of_one_task
 from ._native_connection import NativeConnection
-from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign
+from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign, TLSContext
 from ._session import Session
 
 
@@ -26,7 +25,7 @@ async def connect(
     nkey: str | None = None,
     jwt: Secret | None = None,
     sign: Sign | None = None,
-    tls: ssl.SSLContext | bool = False,
+    tls: TLSContext | bool = False,
     tls_hostname: str | None = None,
     tls_first: bool = False,
     inbox_prefix: str = "_INBOX",
@@ -38,6 +37,7 @@ async def connect(
     retry_first_connect: bool = False,
     ignore_discovered_servers: bool = False,
     reconnect: bool = True,
+    credentials_grace: float = 30.0,
     reconnect_wait: float = 0.1,
     max_reconnect_wait: float = 10.0,
     max_reconnect_rounds: int | None = None,
@@ -71,9 +71,9 @@ async def connect(
         nkey: the public key (``U…``) of a user whose private key is kept elsewhere; requires ``sign``.
         jwt: the JWT of a user; requires ``sign``.
         sign: a function, async or not, that takes the server's nonce and returns the 64 bytes of its Ed25519 signature.
-        tls: an SSL context, or true for the default one, which trusts the system's certificate authorities. TLS is then
-            required: nothing, not even CONNECT, is sent to a server that does not offer it. If the server requires TLS, it
-            is used in any case.
+        tls: an SSL context, or true for the default one, which trusts the system's certificate authorities, or a function,
+            async or not, that returns a context, called for every network connection. TLS is then required: nothing, not
+            even CONNECT, is sent to a server that does not offer it. If the server requires TLS, it is used in any case.
         tls_hostname: the host name that the server's certificate must match, if it differs from the one in the URL.
         tls_first: start with the TLS handshake, before the server has sent INFO.
         inbox_prefix: the prefix of reply subjects.
@@ -85,6 +85,10 @@ async def connect(
         retry_first_connect: keep trying if no server can be reached at first, instead of raising.
         ignore_discovered_servers: use only the given servers, and not those that a server names in its INFO.
         reconnect: whether to reconnect; if false, the connection closes when it breaks.
+        credentials_grace: seconds for which reconnecting goes on although a server refuses the credentials, or they or the
+            context for TLS cannot be had because a function raises or a file cannot be read. Each failure is an ``error``
+            event; after that time, the next one closes the connection. 0 closes it at the first, ``math.inf`` never. At the
+            first connect, such failures are raised at once.
         reconnect_wait: maximum seconds to wait before the first round through all servers. The maximum doubles with every
             round, and each wait is a random part of it.
         max_reconnect_wait: upper limit of that maximum, in seconds.
@@ -99,12 +103,14 @@ async def connect(
 
     Raises:
         ConfigError: an option is invalid, or a credentials file cannot be read. The error does not contain secrets.
+        Exception: raised by a function for credentials or for TLS.
         AuthorizationError: a server refuses the credentials.
         SecureConnectionError: TLS is required but cannot be established.
         ConnectError: no server can be reached; contains the error of each one.
 
-    The connection closes by itself if a server refuses the credentials twice in a row, or if ``max_reconnect_rounds`` is
-    exhausted. Whatever needs the connection then raises `ConnectionClosedError`; ``nc.wait_closed()`` waits for that.
+    The connection closes by itself if the credentials fail for longer than ``credentials_grace``, or if
+    ``max_reconnect_rounds`` is exhausted. Whatever needs the connection then raises `ConnectionClosedError`;
+    ``nc.wait_closed()`` waits for that.
 
     **Cancellation:** while connecting, everything is cleaned up. In the block, it ends the block and closes the connection.
 
@@ -133,6 +139,7 @@ async def connect(
         retry_first_connect=retry_first_connect,
         ignore_discovered_servers=ignore_discovered_servers,
         reconnect=reconnect,
+        credentials_grace=credentials_grace,
         reconnect_wait=reconnect_wait,
         max_reconnect_wait=max_reconnect_wait,
         max_reconnect_rounds=max_reconnect_rounds,

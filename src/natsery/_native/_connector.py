@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 import anyio
 
-from .._errors import AuthorizationError, ConfigError, ConnectError, NatseryError, SecureConnectionError
+from .._errors import AuthorizationError, ConnectError, NatseryError, SecureConnectionError
 from .._protocol._addresses import Address
+from .._tasks import raise_as_it_is
+from ._authentication import CredentialsUnavailableError
 from ._handshake import Link, open_link
 from ._options import Options
 from ._server_pool import ServerPool
 
 logger = logging.getLogger("natsery")
-
-MAX_REFUSALS = 2
-"""Consecutive refusals of the credentials by one server after which reconnecting gives up."""
 
 Failures: TypeAlias = "list[tuple[str, Exception]]"
 
@@ -28,7 +27,9 @@ async def connect_first(pool: ServerPool, options: Options) -> Link:
 
     Raises:
         ConnectError: no server could be reached.
-        AuthorizationError, SecureConnectionError, ConfigError: raised at the first server; trying again would not help.
+        AuthorizationError, SecureConnectionError: raised at the first server; trying again would not help.
+        ConfigError: the same, because the credentials cannot be read.
+        Exception: the same, raised by a user's function for credentials or for TLS.
     """
     backoff = Backoff(options)
     while True:
@@ -36,17 +37,23 @@ async def connect_first(pool: ServerPool, options: Options) -> Link:
         for address in pool.next_round(None):
             try:
                 return await open_link(address, options)
-            except (AuthorizationError, SecureConnectionError, ConfigError):
+            except CredentialsUnavailableError as unavailable:
+                failure = unavailable.error
+            except (AuthorizationError, SecureConnectionError):
                 raise
             except (OSError, NatseryError) as error:
                 failures.append((str(address), error))
+                continue
+            raise_as_it_is(failure)
         if not options.retry_first_connect:
             raise ConnectError(failures)
         logger.info("%s; trying again", ConnectError(failures))
         await backoff.wait()
 
 
-async def reconnect(pool: ServerPool, options: Options, last: Address, backoff: Backoff) -> Link:
+async def reconnect(
+    pool: ServerPool, options: Options, last: Address, backoff: Backoff, report: Callable[[Exception], None]
+) -> Link:
     """Return a new connection after one has broken, with a back-off before each round through the servers.
 
     Args:
@@ -54,13 +61,16 @@ async def reconnect(pool: ServerPool, options: Options, last: Address, backoff: 
         options: the options of the connection.
         last: the server of the broken connection, which is tried last in each round.
         backoff: the back-off, continued from earlier reconnects.
+        report: called with each failure of the credentials.
 
     Raises:
         ConnectError: ``max_reconnect_rounds`` rounds have failed.
-        AuthorizationError, ConfigError: a server refused the credentials twice in a row, or they could not be read.
-        Exception: raised twice in a row by a user's function for credentials.
+        AuthorizationError: a server has refused the credentials for longer than ``credentials_grace``.
+        ConfigError: the credentials could not be read for longer than that.
+        Exception: raised by a user's function, for credentials or for TLS, for longer than that.
     """
-    refusals: Counter[tuple[str, int]] = Counter()
+    failing_since: dict[tuple[str, int], float] = {}
+    """When the credentials began to fail at a server; the network's failures there begin a new time."""
     rounds = 0
     while True:
         # Also before the first round, so that the clients of a restarted server do not all reconnect at the same moment.
@@ -69,16 +79,19 @@ async def reconnect(pool: ServerPool, options: Options, last: Address, backoff: 
         for address in pool.next_round(last):
             try:
                 return await open_link(address, options)
-            except Exception as error:
+            except CredentialsUnavailableError as unavailable:
+                failure = unavailable.error
+            except AuthorizationError as error:
+                failure = error
+            except Exception as error:  # whatever else stands in the way
                 failures.append((str(address), error))
-                # An error of another type was raised by a user's function for credentials.
-                is_refusal = isinstance(error, (AuthorizationError, ConfigError))
-                if is_refusal or not isinstance(error, (OSError, NatseryError)):
-                    refusals[address.host_port] += 1
-                    if refusals[address.host_port] >= MAX_REFUSALS:
-                        raise
-                else:
-                    refusals[address.host_port] = 0
+                failing_since.pop(address.host_port, None)
+                continue
+            failures.append((str(address), failure))
+            report(failure)
+            now = anyio.current_time()
+            if now - failing_since.setdefault(address.host_port, now) >= options.credentials_grace:
+                raise_as_it_is(failure)
         rounds += 1
         logger.info("reconnecting, round %d: %s", rounds, ConnectError(failures))
         if options.max_reconnect_rounds is not None and rounds >= options.max_reconnect_rounds:
@@ -91,7 +104,10 @@ async def connect_elsewhere(pool: ServerPool, options: Options, current: Address
         if address.host_port != current.host_port:
             try:
                 link = await open_link(address, options)
-            except Exception as error:  # a function for credentials may raise anything
+            except CredentialsUnavailableError as unavailable:
+                logger.info("cannot move to %s: %r", address, unavailable.error)
+                continue
+            except Exception as error:  # this connection still works
                 logger.info("cannot move to %s: %r", address, error)
                 continue
             if not link.info.lame_duck:

@@ -24,7 +24,7 @@ from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
 from .._version import __version__
-from ._authentication import authenticate
+from ._authentication import authenticate, credentials_needed, tls_context
 from ._options import Options
 
 RECEIVE_BYTES = 64 * 1024
@@ -75,7 +75,7 @@ async def open_link(address: Address, options: Options) -> Link:
         SecureConnectionError: TLS is required and the server does not offer it, or the handshake has failed; no credentials
             were sent in clear.
         AuthorizationError: the server refuses the credentials.
-        ConfigError: the credentials cannot be read.
+        CredentialsUnavailableError: the credentials or the context for TLS cannot be had.
         TimeoutError: it took longer than ``connect_timeout``.
         ConnectionLostError: the server closed the network connection.
         NatseryError: the server sent an error, or does not speak NATS.
@@ -178,7 +178,8 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
         "no_responders": info.headers,
     }
     progress.waiting_for = "the credentials"
-    credentials = await authenticate(options, address, info.nonce)
+    with credentials_needed():
+        credentials = await authenticate(options, address, info.nonce)
     handshake.secrets = tuple(value for name, value in credentials.items() if name in _SECRETS)
     fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
@@ -209,7 +210,8 @@ class _HandshakeStream:
             raise SecureConnectionError(
                 f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
             )
-        context = options.tls if isinstance(options.tls, ssl.SSLContext) else ssl.create_default_context()
+        with credentials_needed():
+            context = await tls_context(options)
         hostname = options.tls_hostname or address.verify_as or address.host
         self.stream = await TLSStream.wrap(
             self.stream, hostname=hostname, ssl_context=context, standard_compatible=False

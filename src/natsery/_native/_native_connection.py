@@ -275,7 +275,7 @@ class NativeConnection(ConnectionBase):
                 if not self._options.reconnect:
                     return lost
                 try:
-                    successor = await reconnect(self._pool, self._options, session.link.address, backoff)
+                    successor = await reconnect(self._pool, self._options, session.link.address, backoff, self._report)
                 except Exception as error:  # the credentials may come from functions, which can raise anything
                     return error
             self._counters.reconnects += 1
