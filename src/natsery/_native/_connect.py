@@ -57,8 +57,9 @@ async def connect(
 
     Args:
         servers: a URL, several URLs separated by commas, or a sequence of URLs: ``nats://host:port``, ``tls://host``,
-            ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Servers that the cluster announces
-            are used as well.
+            ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Each address of a host name is tried
+            like a server of its own. Servers that the cluster announces are used as well. What did not answer last time is
+            tried last.
         name: the name of this connection in the server's monitoring.
         user: a user name; requires ``password``. This and every other credential can also be a function, async or not, that
             returns it. Functions are called and files are read for every network connection.
@@ -80,8 +81,9 @@ async def connect(
         echo: whether to receive messages that this connection itself has published.
         verbose: make the server acknowledge every command with ``+OK``.
         pedantic: make the server check subjects strictly.
-        shuffle: try servers in random order instead of the given one.
-        connect_timeout: seconds allowed for connecting to one server, including all handshakes.
+        shuffle: try servers, and the addresses of a host name, in random order instead of the given one.
+        connect_timeout: seconds allowed for connecting to one address of a server, including all handshakes, and for
+            looking a host name up.
         retry_first_connect: keep trying if no server can be reached at first, instead of raising.
         ignore_discovered_servers: use only the given servers, and not those that a server names in its INFO.
         reconnect: whether to reconnect; if false, the connection closes when it breaks.

@@ -18,7 +18,7 @@ from .._backends._plain_stream import PlainStream
 from .._backends._sockets import ConnectedSocket
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
-from .._protocol._addresses import Address
+from .._protocol._addresses import Address, Target
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
@@ -54,7 +54,7 @@ _CERTIFICATE_ALERTS = (
 class Link:
     """A network connection that the server has accepted; the caller of `open_link` closes it."""
 
-    address: Address
+    target: Target
     stream: ByteStream | PlainStream
     socket: ConnectedSocket
     parser: Parser
@@ -62,13 +62,18 @@ class Link:
     events: list[Event]
     """Events received after the end of the handshake and not handled yet."""
 
+    @property
+    def address(self) -> Address:
+        """The server."""
+        return self.target.address
+
     async def close(self) -> None:
         """Give the network connection up, without waiting."""
         await _close(self.stream, self.socket)
 
 
-async def open_link(address: Address, options: Options) -> Link:
-    """Connect to a server, with TLS and credentials as configured.
+async def open_link(target: Target, options: Options) -> Link:
+    """Connect to a server at one of its IP addresses, with TLS and credentials as configured.
 
     Raises:
         OSError: the server cannot be reached.
@@ -82,12 +87,13 @@ async def open_link(address: Address, options: Options) -> Link:
 
     **Cancellation:** the network connection is closed.
     """
+    address = target.address
     progress = _Progress()
     with anyio.move_on_after(options.connect_timeout):
-        stream = await _connect_tcp(address)
+        stream = await _connect_tcp(target)
         socket = ConnectedSocket(stream)
         try:
-            return await _shake_hands(_HandshakeStream(stream, socket), address, options, progress)
+            return await _shake_hands(_HandshakeStream(stream, socket), target, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
             await _close(stream, socket)
             raise ConnectionLostError("the server ended the connection during the handshake") from error
@@ -108,9 +114,9 @@ async def _close(stream: AsyncResource, socket: ConnectedSocket) -> None:
     await anyio.aclose_forcefully(stream)
 
 
-async def _connect_tcp(address: Address) -> ByteStream:
+async def _connect_tcp(target: Target) -> ByteStream:
     try:
-        return await anyio.connect_tcp(address.host, address.port)
+        return await anyio.connect_tcp(*target.ip_port)
     except OSError as error:
         # anyio's error only says that all attempts failed; their own errors are its cause.
         cause = error.__cause__
@@ -118,13 +124,13 @@ async def _connect_tcp(address: Address) -> ByteStream:
             cause = cause.exceptions[0]
         if not isinstance(cause, OSError):
             raise
-        # A resolver's numbers are not the system's.
+        # The zone of an address may have to be resolved, and a resolver's numbers are not the system's.
         is_systems = bool(cause.errno) and not isinstance(cause, gaierror)
         refused = OSError(cause.errno, os.strerror(cause.errno or 0) if is_systems else cause.strerror or str(cause))
         refused.__cause__ = error
         interrupt: BaseException = refused
     except BaseExceptionGroup as group:
-        # anyio tries several addresses in tasks; Ctrl-C in one of them should look like any other Ctrl-C.
+        # anyio connects in a task; Ctrl-C in one of them should look like any other Ctrl-C.
         interrupt = lone(group)
     raise interrupt
 
@@ -150,7 +156,8 @@ class _Progress:
     waiting_for: str = "the network"
 
 
-async def _shake_hands(handshake: _HandshakeStream, address: Address, options: Options, progress: _Progress) -> Link:
+async def _shake_hands(handshake: _HandshakeStream, target: Target, options: Options, progress: _Progress) -> Link:
+    address = target.address
     wants_tls = address.tls or bool(options.tls) or options.tls_first
     if options.tls_first:
         progress.waiting_for = "the TLS handshake"
@@ -184,7 +191,7 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
     fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
     await handshake.stream.send(_commands.connect(fields) + _commands.PING)
-    return await handshake.receive_pong(address, info)
+    return await handshake.receive_pong(target, info)
 
 
 @final
@@ -226,7 +233,7 @@ class _HandshakeStream:
             raise ProtocolError("a server must begin with INFO", repr(event).encode())
         return read_info(event.text)
 
-    async def receive_pong(self, address: Address, info: ServerInfo) -> Link:
+    async def receive_pong(self, target: Target, info: ServerInfo) -> Link:
         """Receive the PONG that accepts CONNECT, and return the link."""
         error: NatseryError | None = None
         while True:
@@ -237,7 +244,7 @@ class _HandshakeStream:
                     raise
                 raise error from None
             if event is Signal.PONG:
-                return Link(address, plain_stream(self.stream), self._socket, self._parser, info, self._events)
+                return Link(target, plain_stream(self.stream), self._socket, self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):
@@ -245,7 +252,7 @@ class _HandshakeStream:
             elif isinstance(event, ErrorEvent):
                 error = server_error(self._without_secrets(event.text))
                 if isinstance(error, AuthorizationError):
-                    raise AuthorizationError(error.text, str(address))
+                    raise AuthorizationError(error.text, str(target.address))
             elif event is not Signal.OK:
                 raise self._protocol_error("a server must answer CONNECT first", repr(event).encode())
 
