@@ -15,7 +15,7 @@ import natsery
 from ..certificates import Certificates
 from ..server import NatsServer, cluster
 from .scripted import Peer, scripted_server
-from .tools import bounded
+from .tools import QUICK, Events, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_discovered_servers_can_be_ignored() -> None:
 @pytest.mark.parametrize(
     "credentials", [{"user": "u", "password": PASSWORD}, {"token": PASSWORD}], ids=["user", "token"]
 )
-@pytest.mark.parametrize("how", ["echo", "error", "message", "authorization"])
+@pytest.mark.parametrize("how", ["echo", "error", "message", "authorization", "INFO"])
 async def test_a_port_that_echoes_shows_no_secret(
     credentials: dict[str, str], how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,6 +94,8 @@ async def test_a_port_that_echoes_shows_no_secret(
         secret = PASSWORD.encode()
         if how == "echo":
             await peer.send(secret + b"\r\n")
+        elif how == "INFO":
+            await peer.send(b"INFO " + secret + b"\r\n")
         elif how == "error":
             await peer.send(b"-ERR '" + line.strip() + b"'\r\n")
         elif how == "authorization":
@@ -108,8 +110,83 @@ async def test_a_port_that_echoes_shows_no_secret(
                     pass
     shown = str(caught.value) + repr(caught.value) + repr(getattr(caught.value, "failures", "")) + caplog.text
     for _, failure in getattr(caught.value, "failures", ()):
-        shown += repr(failure) + repr(vars(failure))
+        shown += repr(failure) + repr(vars(failure)) + repr(failure.__context__)
     assert "sesame" not in shown
+
+
+@pytest.mark.parametrize(
+    "say",
+    ["%b", "-ERR '%b'\r\n", "-ERR 'Authorization Violation %b'\r\n", "MSG %b 1\r\n", "INFO %b\r\n", 'INFO "%b"\r\n'],
+    ids=["echo", "error", "authorization", "message", "INFO", "INFO's JSON"],
+)
+@pytest.mark.parametrize("token", [PASSWORD, "s3same-" * 40], ids=["short", "long"])
+async def test_a_port_that_echoes_after_the_handshake_shows_no_secret(
+    token: str, say: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the answer to CONNECT itself was searched for secrets."""
+    caplog.set_level(logging.DEBUG)
+
+    async def script(peer: Peer) -> None:
+        await peer.send_info()
+        line = (await peer.line_of(b"CONNECT")).partition(b'"auth_token":"')[2].partition(b'"}')[0]
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n")
+        await peer.send(say.encode() % line)
+
+    shown = ""
+    with bounded():
+        async with scripted_server(script) as url:
+            async with natsery.connect(url, token=token, reconnect=False) as nc:
+                nc.add_listener(lambda event: seen.append(event.error))
+                seen: list[Exception | None] = []
+                await nc.wait_closed()
+                with pytest.raises(natsery.ConnectionClosedError) as caught:
+                    await nc.flush()
+    for error in (*seen, caught.value):
+        shown += "" if error is None else f"{error} {error!r} {vars(error)} {error.__cause__!r}"
+    assert "same" not in shown + caplog.text
+    assert shown
+
+
+async def test_what_is_received_is_shown_where_it_holds_no_secret() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.send(b"HELLO\r\n")
+
+    with bounded():
+        async with scripted_server(script) as url, natsery.connect(url, token=PASSWORD, reconnect=False) as nc:
+            await nc.wait_closed()
+            with pytest.raises(natsery.ConnectionClosedError, match="received b'HELLO'"):
+                await nc.flush()
+
+
+async def test_headers_that_somebody_has_taken_away_before_tls(certificates: Certificates) -> None:
+    """The server took this client for one that cannot read headers, and sent it messages without them."""
+    clients = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal clients
+        clients += 1
+        await peer.send_info(tls_required=True, headers=clients > 2)
+        upgrading = Upgrading(peer._stream)
+        await upgrading.start_tls(certificates)
+        if clients == 2:
+            await upgrading.greet()
+        else:
+            await upgrading.line_of(b"PING")
+            await upgrading.send(b"PONG\r\n")
+            await upgrading.send_info()
+        await upgrading.answer_pings()
+
+    with bounded():
+        async with scripted_server(script) as url:
+            context = certificates.client_context()
+            async with natsery.connect(url.replace("nats:", "tls:"), tls=context, **QUICK) as nc:
+                events = Events(nc)
+                lost = await events.wait(natsery.EventKind.DISCONNECTED)
+                assert "its first INFO said that it does not" in str(lost.error)
+                await events.wait(natsery.EventKind.RECONNECTED)
+                assert nc.server_info.headers
 
 
 async def test_a_server_without_headers() -> None:

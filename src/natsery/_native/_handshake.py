@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from .._tasks import lone
 from .._version import __version__
 from ._authentication import authenticate, credentials_needed, tls_context
 from ._options import Options
+from ._secrets import Secrets
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -33,9 +33,6 @@ _INFO_HINT = "INFO, which a server that begins with TLS (tls_first) does not sen
 
 _SECRETS = ("pass", "auth_token", "jwt", "sig")
 """Fields of CONNECT that no error shows."""
-
-_LEAST_SECRET = 4
-"""Characters of a secret below which it is not looked for in texts, where it would be found everywhere."""
 
 _CERTIFICATE_ALERTS = (
     "BAD_CERTIFICATE",
@@ -59,6 +56,10 @@ class Link:
     socket: ConnectedSocket
     parser: Parser
     info: ServerInfo
+    has_headers: bool
+    """Whether CONNECT has claimed headers."""
+    secrets: Secrets
+    """What CONNECT has contained."""
     events: list[Event]
     """Events received after the end of the handshake and not handled yet."""
 
@@ -147,6 +148,18 @@ def plain_stream(stream: ByteStream) -> ByteStream | PlainStream:
     return take_over(stream) or stream
 
 
+def check_headers(info: ServerInfo, *, has_headers: bool) -> None:
+    """Check what a server says of headers against what CONNECT has claimed because of its first INFO.
+
+    Somebody on the way may have changed the INFO that came before TLS; the server would send messages without their headers.
+
+    Raises:
+        ProtocolError: they differ.
+    """
+    if info.headers and not has_headers:
+        raise ProtocolError("the server supports headers, and its first INFO said that it does not")
+
+
 @final
 @dataclass
 class _Progress:
@@ -168,9 +181,10 @@ async def _shake_hands(handshake: _HandshakeStream, target: Target, options: Opt
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionError(f"TLS is wanted and {address} does not offer it; nothing secret was sent")
         await handshake.encrypt(address, options)
-        # What was received in clear may come from another than the server: it must not say where to log in next time. The
-        # server sends its addresses again inside TLS.
-        info = replace(info, connect_urls=())
+        # What was received in clear may come from another than the server. It must not say where to log in next time, and
+        # what it says of headers is compared with the INFO that servers send after CONNECT. The nonce has to be taken from
+        # it: servers send no other.
+        info = replace(info, connect_urls=(), lame_duck=False)
     fields: dict[str, Any] = {
         "verbose": options.verbose,
         "pedantic": options.pedantic,
@@ -186,11 +200,11 @@ async def _shake_hands(handshake: _HandshakeStream, target: Target, options: Opt
     progress.waiting_for = "the credentials"
     with credentials_needed():
         credentials = await authenticate(options, address, info.nonce)
-    handshake.secrets = tuple(value for name, value in credentials.items() if name in _SECRETS)
+    handshake.secrets = Secrets(value for name, value in credentials.items() if name in _SECRETS)
     fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
     await handshake.stream.send(_commands.connect(fields) + _commands.PING)
-    return await handshake.receive_pong(target, info)
+    return await handshake.receive_pong(target, info, has_headers=info.headers)
 
 
 @final
@@ -204,7 +218,7 @@ class _HandshakeStream:
 
     def __init__(self, stream: ByteStream, socket: ConnectedSocket) -> None:
         self.stream = stream
-        self.secrets: tuple[str, ...] = ()
+        self.secrets = Secrets()
         self._socket = socket
         self._parser = Parser()
         self._events: list[Event] = []
@@ -232,7 +246,7 @@ class _HandshakeStream:
             raise ProtocolError("a server must begin with INFO", repr(event).encode())
         return read_info(event.text)
 
-    async def receive_pong(self, target: Target, info: ServerInfo) -> Link:
+    async def receive_pong(self, target: Target, info: ServerInfo, *, has_headers: bool) -> Link:
         """Receive the PONG that accepts CONNECT, and return the link."""
         error: NatseryError | None = None
         while True:
@@ -243,37 +257,36 @@ class _HandshakeStream:
                     raise
                 raise error from None
             if event is Signal.PONG:
-                return Link(target, plain_stream(self.stream), self._socket, self._parser, info, self._events)
+                check_headers(info, has_headers=has_headers)
+                stream = plain_stream(self.stream)
+                return Link(target, stream, self._socket, self._parser, info, has_headers, self.secrets, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):
-                info = read_info(event.text)
+                info = self._read_info(event.text)
             elif isinstance(event, ErrorEvent):
-                error = server_error(self._without_secrets(event.text))
+                error = server_error(self.secrets.hide(event.text))
                 if isinstance(error, AuthorizationError):
                     raise AuthorizationError(error.text, str(target.address))
             elif event is not Signal.OK:
-                raise self._protocol_error("a server must answer CONNECT first", repr(event).encode())
+                raise self.secrets.hide_received(
+                    ProtocolError("a server must answer CONNECT first", repr(event).encode())
+                )
+
+    def _read_info(self, text: bytes) -> ServerInfo:
+        try:
+            return read_info(text)
+        except ProtocolError as error:
+            shown = self.secrets.hide_received(error)
+        raise shown  # outside of the `except` block, so that the other error is not its context
 
     async def _receive(self) -> Event:
         while not self._events:
             self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
         event = self._events.pop(0)
         if isinstance(event, ProtocolError):
-            raise self._protocol_error(event.reason, event.received)
+            raise self.secrets.hide_received(event)
         return event
-
-    def _protocol_error(self, reason: str, received: bytes) -> ProtocolError:
-        # Part of a secret may be in what is shown, which is cut.
-        return ProtocolError(reason, b"..." if self.secrets else received)
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self.secrets:
-            if len(secret) < _LEAST_SECRET:
-                continue
-            for written in {secret, json.dumps(secret)[1:-1]}:
-                text = text.replace(written, "...")
-        return text
 
 
 def _reason(error: ssl.SSLError) -> str:

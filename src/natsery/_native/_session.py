@@ -17,7 +17,7 @@ from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Sign
 from .._protocol._server_errors import denied_subscription, is_too_many_subscriptions, server_error
 from .._protocol._server_info import ServerInfo, read_info
 from ._connection_statistics import Counters
-from ._handshake import RECEIVE_BYTES, Link
+from ._handshake import RECEIVE_BYTES, Link, check_headers
 from ._options import Options
 from ._subscriptions import NativeSubscription, Subscriptions
 from ._unconfirmed import Fence, Unconfirmed
@@ -148,6 +148,8 @@ class Session:
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             # A server that closes the connection because of an error sends the error first.
             self._break(self._last_error or _lost(error))
+        except ProtocolError as error:
+            self._break(self.link.secrets.hide_received(error))
         except NatseryError as error:
             self._break(error)
         except Exception as error:
@@ -233,9 +235,11 @@ class Session:
             self._unanswered_pings = 0
             self._subscriptions.remove(self._unconfirmed.confirm())
         elif isinstance(event, InfoEvent):
-            self._handle_info(read_info(event.text))
+            info = read_info(event.text)
+            check_headers(info, has_headers=self.link.has_headers)
+            self._handle_info(info)
         elif isinstance(event, ErrorEvent):
-            self._handle_error(event.text)
+            self._handle_error(self.link.secrets.hide(event.text))
         elif isinstance(event, ProtocolError):
             raise event
 
