@@ -21,7 +21,7 @@ from ._errors import (
     SubscriptionDeniedError,
 )
 from ._events import ConnectionEvent, EventKind, Listener
-from ._fast_path import Interest
+from ._fast_path import Interest, settle
 from ._home import Home
 from ._message import Deliver, Headers, HeadersInput, Message
 from ._protocol._commands import as_bytes
@@ -133,6 +133,7 @@ class ConnectionBase(abc.Connection):
         if type(data) is not bytes:
             data = as_bytes(data)
         await self._turns.checkpoint(len(data))
+        await self._wait_for_room()
         await self._send(subject, data, reply=reply, headers=headers)
 
     async def add_subscription(
@@ -149,7 +150,14 @@ class ConnectionBase(abc.Connection):
             check_argument("queue_group", queue_group, queue_group_rule)
         self._home.check()
         await checkpoint()
+        await self._wait_for_room()
         return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
+
+    async def _wait_for_room(self) -> None:
+        """Wait while the output buffer is over its high-water mark. Not a checkpoint if it does not have to wait.
+
+        For senders that leave nothing behind when they are cancelled; ``_send`` takes a message all the same.
+        """
 
     @abstractmethod
     async def _subscribe(self, interest: Interest) -> SubscriptionBase:
@@ -254,6 +262,7 @@ class _Requests:
         if self._inbox is None or self._inbox.is_denied:
             async with self._lock:
                 await self._open_inbox()
+        await self._connection._wait_for_room()
         token = next(self._tokens)
         pending = self._pending[token] = _Pending(subject)
         try:
@@ -287,7 +296,7 @@ class _Requests:
         if previous is None:
             self._connection.add_listener(self._on_event)
             return
-        await self._connection.flush()
+        await settle(self._connection)
         if inbox.is_denied:
             raise self._inbox_denied()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
+from ._errors import ConnectionLostError
 from ._message import Deliver, Message
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
 
@@ -54,7 +55,8 @@ class FastPath(Protocol):
             ValueError, TypeError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: nothing was sent.
 
         **Cancellation:** it waits only while the output buffer is over its high-water mark, and only after the message was
-        taken: cancelled there, the message is sent all the same. Otherwise it is not a checkpoint.
+        taken: cancelled there, the message is sent all the same, so that each sender has at most one message beyond the mark.
+        Otherwise it is not a checkpoint.
         """
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
@@ -81,6 +83,20 @@ def fast_path(connection: abc.Connection) -> FastPath:
     from ._connection_base import ConnectionBase
 
     return connection if isinstance(connection, ConnectionBase) else _PublicPath(connection)
+
+
+async def settle(connection: abc.Connection) -> None:
+    """Wait until the server has taken all subscriptions and their ends, on a later network connection if this one ends.
+
+    As ``flush``, but for what is not lost with a network connection: subscriptions are sent again on the next one, and those
+    that have been ended are not.
+    """
+    while True:
+        try:
+            await connection.flush()
+        except ConnectionLostError:
+            continue
+        return
 
 
 @final

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
+from ._fast_path import settle
 from ._message import Deliver, HeadersInput, Message
 from ._streams import Events, Messages, unsubscribe_while_unwinding
 from ._subjects import subject_rule
@@ -82,9 +83,9 @@ class Connection(ABC):
 
         In each of these cases nothing was sent.
 
-        **Cancellation:** each call is a cancellation point, and raises there with nothing sent. Other tasks get their turn
-        when it has to wait because the output buffer is over its high-water mark (cancelled there, the message is sent all
-        the same), and at the latest after 64 calls or 64 KiB.
+        **Cancellation:** each call is a cancellation point, and raises there with nothing sent, also when it has to wait
+        because the output buffer is over its high-water mark; only through nats-py may the message be sent all the same.
+        Other tasks get their turn then, and at the latest after 64 calls or 64 KiB.
         """
 
     @abstractmethod
@@ -115,9 +116,12 @@ class Connection(ABC):
         """Wait until all that was sent before has reached the server, and all that it sent before answering is delivered.
 
         This is a fence. While the connection is away it waits for the server to be back, without a limit: callers own
-        deadlines.
+        deadlines. What was sent to a server that had been lost before the call is not waited for; a ``disconnected`` event has
+        said so.
 
         Raises:
+            ConnectionLostError: the network connection ended meanwhile, and with it perhaps what was sent before and not
+                confirmed. If there is no such message, it waits for the server to be back. Only a native connection knows.
             ConnectionClosedError: it is closed, or becomes so meanwhile.
 
         **Cancellation:** only the waiting ends; the connection is unharmed. A checkpoint.
@@ -211,7 +215,7 @@ class Connection(ABC):
                 subject, messages._deliver, queue_group=queue_group, on_error=messages._fail
             )
             try:
-                await self.flush()
+                await settle(self)
                 messages._raise_failure()
                 yield messages
             finally:

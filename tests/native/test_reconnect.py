@@ -107,6 +107,95 @@ async def test_a_flush_waits_until_the_server_is_back() -> None:
             assert nc.is_connected
 
 
+class Failing:
+    """A server that fails the first client at its n-th PING after CONNECT, and serves all others."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.is_first = True
+        self.published = 0
+
+    async def script(self, peer: Peer) -> None:
+        pings = self.at if self.is_first else 1_000
+        self.is_first = False
+        await peer.greet()
+        while pings:
+            line = await peer.line()
+            if line == b"PING":
+                pings -= 1
+                if pings:
+                    await peer.send(b"PONG\r\n")
+            elif line.startswith(b"PUB"):
+                self.published += 1
+
+
+async def test_a_flush_raises_if_what_was_sent_may_be_lost() -> None:
+    """It returned as soon as the next server answered, which had nothing of what was sent."""
+    failing = Failing(at=1)
+    async with bounded(), scripted_server(failing.script) as url, natsery.connect(url, **QUICK) as nc:
+        await nc.publish("a")
+        with pytest.raises(natsery.ConnectionLostError, match="before it confirmed what was sent") as caught:
+            await nc.flush()
+        assert isinstance(caught.value.__cause__, natsery.ConnectionLostError)
+        await nc.flush()
+        assert nc.statistics().out_messages == 1
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["nothing sent", "confirmed"])
+async def test_a_flush_goes_on_with_the_next_server_if_nothing_is_lost(at: int) -> None:
+    failing = Failing(at)
+    async with bounded(), scripted_server(failing.script) as url, natsery.connect(url, **QUICK) as nc:
+        for _ in range(at - 1):
+            await nc.publish("a")
+            await nc.flush()
+        await nc.flush()
+        assert nc.statistics().reconnects == 1
+        await nc.publish("a")
+        await nc.flush()
+        assert failing.published == at
+
+
+async def test_a_flush_for_what_waits_for_the_server_goes_on_with_the_next_one() -> None:
+    """What was sent while no server was there is not lost with the one before."""
+    failing = Failing(at=1)
+    async with bounded(), scripted_server(failing.script) as url:
+        async with natsery.connect(url, reconnect_wait=0.2, max_reconnect_wait=0.2) as nc:
+            heard = Events(nc)
+            with pytest.raises(natsery.ConnectionLostError):
+                await nc.publish("lost")
+                await nc.flush()
+            await heard.wait(EventKind.DISCONNECTED)
+            await nc.publish("kept")
+            await nc.flush()
+            assert failing.published == 2
+
+
+@pytest.mark.parametrize("way", ["block", "serve", "drain"])
+async def test_what_is_sent_again_is_waited_for_although_messages_are_lost(way: str) -> None:
+    """Subscribing, serving and draining go on with the next server."""
+    failing = Failing(at=1)
+    async with bounded(), scripted_server(failing.script) as url, natsery.connect(url, **QUICK) as nc:
+        await nc.publish("lost")
+        if way == "block":
+            async with nc.subscribe("a"):
+                assert nc.statistics().reconnects == 1
+        elif way == "drain":
+            await nc.drain()
+            assert nc.statistics().reconnects == 1
+        else:
+            async with natsery.serve(nc, config(add)):
+                assert nc.statistics().reconnects == 1
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+async def test_a_service_is_left_although_the_server_fails_at_a_fence(at: int) -> None:
+    failing = Failing(at)
+    async with bounded(), scripted_server(failing.script) as url, natsery.connect(url, **QUICK) as nc:
+        async with natsery.serve(nc, config(add)) as service:
+            await nc.publish("lost")
+        assert service.stats().endpoints[0].num_errors == 0
+
+
 async def test_a_connection_that_may_not_reconnect_closes() -> None:
     with NatsServer() as server:
         async with bounded(), natsery.connect(server.url, reconnect=False) as nc:

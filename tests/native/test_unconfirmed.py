@@ -19,11 +19,12 @@ def subscriptions() -> list[NativeSubscription]:
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.anyio
 async def test_each_pong_passes_the_oldest_fence() -> None:
-    unconfirmed, first, second = Unconfirmed(), Fence(), Fence()
-    for fence in (first, None, second):
-        unconfirmed.add_ping(fence)
+    unconfirmed, first, second = Unconfirmed(0), Fence(1), Fence(3)
+    for messages, fence in ((1, first), (2, None), (3, second)):
+        unconfirmed.add_ping(messages, fence)
     assert list(unconfirmed.fences()) == [first, second]
     unconfirmed.confirm()
+    assert unconfirmed.confirmed_messages == 1
     assert first.has_passed
     assert first.done.is_set()
     unconfirmed.confirm()
@@ -36,11 +37,11 @@ async def test_each_pong_passes_the_oldest_fence() -> None:
 def test_a_pong_ends_the_subscriptions_that_were_unsubscribed_before_its_ping(
     subscriptions: list[NativeSubscription],
 ) -> None:
-    unconfirmed = Unconfirmed()
+    unconfirmed = Unconfirmed(0)
     unconfirmed.add_unsubscribed(subscriptions[0])
-    unconfirmed.add_ping(None)
+    unconfirmed.add_ping(0, None)
     unconfirmed.add_unsubscribed(subscriptions[1])
-    unconfirmed.add_ping(None)
+    unconfirmed.add_ping(0, None)
     assert unconfirmed.confirm() == [subscriptions[0]]
     assert unconfirmed.confirm() == [subscriptions[1]]
     assert unconfirmed.confirm() == []
@@ -48,10 +49,10 @@ def test_a_pong_ends_the_subscriptions_that_were_unsubscribed_before_its_ping(
 
 def test_the_newest_that_the_server_can_have_seen_is_refused(subscriptions: list[NativeSubscription]) -> None:
     """A SUB behind the next PING was taken for the one that the server had refused before it."""
-    unconfirmed = Unconfirmed()
+    unconfirmed = Unconfirmed(0)
     for each in subscriptions[:3]:
         unconfirmed.add_subscribed(each)
-    unconfirmed.add_ping(None)
+    unconfirmed.add_ping(0, None)
     unconfirmed.add_subscribed(subscriptions[3])
     assert unconfirmed.pop_refused() is subscriptions[2]
     assert unconfirmed.pop_refused() is subscriptions[1]

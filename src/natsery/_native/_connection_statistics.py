@@ -49,6 +49,11 @@ class Counters:
         self.taken_frames: int = 0
         self.control_frames: int = 0
 
+    @property
+    def sent_messages(self) -> int:
+        """Messages handed to the network, as long as no other frames wait in write buffers."""
+        return self.taken_frames - self.control_frames
+
     def snapshot(self, waiting_frames: int) -> ConnectionStatistics:
         """Return the statistics.
 

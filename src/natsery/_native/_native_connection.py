@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, OutboundBufferError, PublishError
 from .._events import ConnectionEvent, EventKind
-from .._fast_path import Interest
+from .._fast_path import Interest, settle
 from .._message import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
@@ -59,7 +59,7 @@ class NativeConnection(ConnectionBase):
         # Kept from one session to the next
         self._counters = Counters()
         self._subscriptions = Subscriptions()
-        self._fences: list[Fence] = []
+        self._fences: dict[Fence, None] = {}  # in order
         self._write_buffer = WriteBuffer(self._counters)
         self._leaving: WriteBuffer | None = None
         """The buffer of a session that is leaving its server, while ``_write_buffer`` collects for the next one."""
@@ -93,8 +93,11 @@ class NativeConnection(ConnectionBase):
 
     def statistics(self) -> ConnectionStatistics:
         """Return a frozen copy of what this connection has counted."""
-        waiting = len(self._write_buffer.frames) + (0 if self._leaving is None else len(self._leaving.frames))
-        return self._counters.snapshot(waiting)
+        return self._counters.snapshot(self._waiting_frames)
+
+    @property
+    def _waiting_frames(self) -> int:
+        return len(self._write_buffer.frames) + (0 if self._leaving is None else len(self._leaving.frames))
 
     # Sending
 
@@ -143,6 +146,11 @@ class NativeConnection(ConnectionBase):
             write_buffer.wake()
         return True
 
+    async def _wait_for_room(self) -> None:
+        # While the server is away, `_send` refuses what is too much. The next server has another write buffer.
+        while self._session is not None and self._write_buffer.size > self._write_buffer.limit:
+            await self._write_buffer.wait_low_water()
+
     async def _send_into_full(self, write_buffer: WriteBuffer, frame: bytes) -> None:
         """Add a message while the server is away or slower than the senders."""
         if self._session is None and write_buffer.size + len(frame) > self._options.max_pending_bytes:
@@ -171,15 +179,21 @@ class NativeConnection(ConnectionBase):
         """See `abc.Connection`."""
         self._home.check()
         await checkpoint()
+        await self._wait_for_room()
         self._raise_if_closed()
-        fence = Fence()
+        fence = Fence(self._counters.sent_messages + self._waiting_frames)
         if self._session is None:
-            self._fences.append(fence)
+            self._fences[fence] = None
         else:
             self._session.ping(fence)
-        await fence.done.wait()
+        try:
+            await fence.done.wait()
+        finally:
+            self._fences.pop(fence, None)
         if not fence.has_passed:
             self._raise_if_closed()
+            if fence.loss is not None:
+                raise fence.loss
 
     async def rtt(self) -> float:
         """Return the round-trip time in seconds: how long the server takes to answer a PING sent after everything else.
@@ -208,7 +222,7 @@ class NativeConnection(ConnectionBase):
             for subscription in self._subscriptions.live():
                 await subscription.unsubscribe()
             if not self._is_closed:
-                await self.flush()
+                await settle(self)
         finally:
             await self.aclose()  # noqa: ASYNC102  # bounded by itself
 
@@ -223,7 +237,7 @@ class NativeConnection(ConnectionBase):
         # Protects what was sent until the server has received it.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosedError):
             if self._session is not None or self._write_buffer.frames:
-                await self.flush()
+                await settle(self)
         self._scope.cancel("the connection is closed")
         # Protects the network connection from being left open; its tasks are cancelled, and it closes without waiting.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -319,7 +333,7 @@ class NativeConnection(ConnectionBase):
             on_info=lambda info: self._learn(info, link.address),
             on_error=self._report,
         )
-        fences, self._fences = self._fences, []
+        fences, self._fences = self._fences, {}
         for fence in fences:
             session.ping(fence)
         return session
@@ -340,8 +354,9 @@ class NativeConnection(ConnectionBase):
         self._session = self._leaving = None
         if self._write_buffer is session.write_buffer:
             self._write_buffer = WriteBuffer(self._counters)
-        self._write_buffer.put_first(session.write_buffer.retire())
-        self._fences += session.fences()
+        messages, fences = session.retire()
+        self._write_buffer.put_first(messages)
+        self._fences = dict.fromkeys((*fences, *self._fences))
 
     def _learn(self, info: ServerInfo, address: Address) -> None:
         self._info = info

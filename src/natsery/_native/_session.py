@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import final
 
@@ -65,7 +65,7 @@ class Session:
         self._max_outstanding_pings = options.max_outstanding_pings
         self._on_info = on_info
         self._on_error = on_error
-        self._unconfirmed = Unconfirmed()
+        self._unconfirmed = Unconfirmed(counters.sent_messages)
         self._unanswered_pings = 0
         self._scope = anyio.CancelScope()
         self._reason: Exception | None = None
@@ -98,7 +98,7 @@ class Session:
 
     def ping(self, fence: Fence | None = None) -> None:
         """Send a PING; its PONG passes the fence."""
-        self._unconfirmed.add_ping(fence)
+        self._unconfirmed.add_ping(self.messages, fence)
         self.write_buffer.put(_commands.PING)
 
     def leave(self) -> Fence:
@@ -109,13 +109,32 @@ class Session:
         """
         for subscription in self._subscriptions.live():
             self.write_buffer.put(_commands.unsubscribe(subscription.sid))
-        fence = Fence()
+        fence = Fence(self.messages)
         self.ping(fence)
         return fence
 
-    def fences(self) -> Iterable[Fence]:
-        """Return the fences that have not been passed, in order."""
-        return self._unconfirmed.fences()
+    @property
+    def messages(self) -> int:
+        """Messages sent so far by the connection, those that wait in this session's write buffer included."""
+        return self._counters.sent_messages + len(self.write_buffer.frames)
+
+    def retire(self) -> tuple[list[bytes], list[Fence]]:
+        """Stop sending; return the messages and the fences that the next session takes over.
+
+        Fences fail if a message before them has left the write buffer and the server has not confirmed it.
+        """
+        messages = self.write_buffer.retire()
+        confirmed = self._unconfirmed.confirmed_messages
+        is_lossy = self._counters.sent_messages > confirmed
+        kept: list[Fence] = []
+        for fence in self._unconfirmed.fences():
+            if is_lossy and fence.messages > confirmed:
+                loss = ConnectionLostError("the connection to the server ended before it confirmed what was sent")
+                loss.__cause__ = self._reason
+                fence.fail(loss)
+            else:
+                kept.append(fence)
+        return messages, kept
 
     # The tasks
 
@@ -230,7 +249,9 @@ class Session:
 
     def _handle(self, event: Event) -> None:
         if event is Signal.PING:
-            self.write_buffer.put(_commands.PONG)
+            # A server that does not read must not fill the memory; one PONG answers all PINGs before it.
+            if self.write_buffer.size <= self.write_buffer.limit or self.write_buffer.frames[-1:] != [_commands.PONG]:
+                self.write_buffer.put(_commands.PONG)
         elif event is Signal.PONG:
             self._unanswered_pings = 0
             self._subscriptions.remove(self._unconfirmed.confirm())

@@ -13,22 +13,34 @@ from ._subscriptions import NativeSubscription
 
 @final
 class Fence:
-    """A task's wait for the answer to a PING, on this network connection or a later one.
+    """A task's wait for the answer to a PING, on this network connection or, if nothing was lost with it, a later one.
+
+    Args:
+        messages: how many messages were sent before it, since the connection was created.
 
     Attributes:
-        done: set when the answer has arrived, or when the connection is closed.
+        messages: the same.
+        done: set when the answer has arrived, when a message before it may be lost, or when the connection is closed.
         has_passed: whether the answer has arrived.
+        loss: why messages before it may be lost.
     """
 
-    __slots__ = ("done", "has_passed")
+    __slots__ = ("done", "has_passed", "loss", "messages")
 
-    def __init__(self) -> None:
+    def __init__(self, messages: int) -> None:
+        self.messages = messages
         self.done: anyio.Event = anyio.Event()
         self.has_passed: bool = False
+        self.loss: Exception | None = None
 
     def pass_(self) -> None:
         """Wake the task because the answer has arrived."""
         self.has_passed = True
+        self.done.set()
+
+    def fail(self, loss: Exception) -> None:
+        """Wake the task because messages before it may be lost."""
+        self.loss = loss
         self.done.set()
 
 
@@ -36,21 +48,30 @@ class Fence:
 class _Batch:
     """The commands between two PINGs."""
 
-    __slots__ = ("fence", "subscribed", "unsubscribed")
+    __slots__ = ("fence", "messages", "subscribed", "unsubscribed")
 
     def __init__(self) -> None:
         self.subscribed: list[NativeSubscription] = []
         self.unsubscribed: list[NativeSubscription] = []
         self.fence: Fence | None = None
+        self.messages = 0
 
 
 @final
 class Unconfirmed:
-    """The SUBs, UNSUBs and PINGs of one network connection that the server has not confirmed."""
+    """The SUBs, UNSUBs and PINGs of one network connection that the server has not confirmed.
 
-    __slots__ = ("_current", "_pings")
+    Args:
+        messages: how many messages were sent before, over earlier network connections.
 
-    def __init__(self) -> None:
+    Attributes:
+        confirmed_messages: how many messages were sent before the last PING that was answered.
+    """
+
+    __slots__ = ("_current", "_pings", "confirmed_messages")
+
+    def __init__(self, messages: int) -> None:
+        self.confirmed_messages = messages
         self._current = _Batch()
         self._pings: deque[_Batch] = deque()
 
@@ -62,9 +83,10 @@ class Unconfirmed:
         """Record an UNSUB."""
         self._current.unsubscribed.append(subscription)
 
-    def add_ping(self, fence: Fence | None) -> None:
-        """Record a PING, with the fence that its PONG passes if there is one."""
+    def add_ping(self, messages: int, fence: Fence | None) -> None:
+        """Record a PING, how many messages were sent before it, and the fence that its PONG passes if there is one."""
         self._current.fence = fence
+        self._current.messages = messages
         self._pings.append(self._current)
         self._current = _Batch()
 
@@ -73,6 +95,7 @@ class Unconfirmed:
         if not self._pings:
             return []  # a PONG without a PING is harmless
         batch = self._pings.popleft()
+        self.confirmed_messages = batch.messages
         if batch.fence is not None:
             batch.fence.pass_()
         return batch.unsubscribed

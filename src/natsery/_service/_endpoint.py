@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from .._config import PlacedEndpoint
 from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, SubscriptionDeniedError
-from .._fast_path import FastSubscription, Interest
+from .._fast_path import FastSubscription, Interest, settle
 from .._message import Deliver
 from .._responses import EndpointInfo, EndpointStats
 from .._statistics import Counters, Failure, FailureCause
@@ -82,7 +82,7 @@ class Endpoint:
         await checkpoint()
         await self._unsubscribe()
         if self._context.connection.is_connected:
-            await self._context.connection.flush()
+            await settle(self._context.connection)
         await self._queue.wait_drained()
         self._queue.retire()
         self._forget(self)

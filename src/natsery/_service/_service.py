@@ -23,6 +23,7 @@ from .._config import (
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
+from .._fast_path import settle
 from .._interrupts import start_task
 from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
@@ -217,7 +218,7 @@ class Service:
         self._joining.append(endpoint)  # so that a service that stops meanwhile drains it too
         try:
             await self._attach(endpoint)
-            await self._connection.flush()
+            await settle(self._connection)
             endpoint._go_live()
             if self._stopping.is_set():
                 raise ServiceStoppedError
@@ -253,7 +254,7 @@ class Service:
             self._endpoints.append(endpoint)
             await self._attach(endpoint)
         await self._control.subscribe()
-        await self._connection.flush()
+        await settle(self._connection)
         for endpoint in self._endpoints:
             endpoint._go_live()
         self._control.go_live()
@@ -355,7 +356,7 @@ class Service:
             return False
         with anyio.move_on_after(FENCE_SECONDS):
             try:
-                await self._connection.flush()
+                await settle(self._connection)
             except ConnectionClosedError:
                 return False
             return True
