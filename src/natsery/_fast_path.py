@@ -75,6 +75,10 @@ class FastPath(Protocol):
         """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
         ...
 
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        """Call ``on_drain`` when a program drains the client below, which does not close before what is returned is called."""
+        ...
+
 
 def fast_path(connection: abc.Connection) -> FastPath:
     """Return the fast path of a connection: its own if it has one, otherwise one made of its public methods."""
@@ -102,6 +106,9 @@ class _PublicPath:
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
+
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # the protocol's parameters
+        return lambda: None
 
     async def _subscribe(self, interest: Interest) -> FastSubscription:
         message_type, deliver = interest.message_type, interest.deliver

@@ -72,6 +72,8 @@ async def bridge(
 
     Leaving the block closes the connection and ends the thread, within a few seconds whatever the server does.
 
+    ``drain`` of the client, through ``call``, ends the services on it first, as ``Service.stop`` does; see ``adapt``.
+
     **Cancellation:** the thread has ended before it goes on.
     """
     urls = servers if isinstance(servers, str) else list(servers)
@@ -198,6 +200,13 @@ class BridgedConnection(ConnectionBase):
         self._raise_if_closed()
         return BridgedSubscription(self._thread, interest, self._home)
 
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        from ._worker_thread import AioHold
+
+        hold = AioHold(self._thread, on_drain)
+        self._outbound.put(hold.aio_begin)
+        return lambda: self._outbound.put(hold.aio_release)
+
     async def flush(self) -> None:
         """See `abc.Connection`."""
         await self._call_remotely(self._thread.aio_fence)
@@ -291,6 +300,8 @@ class BridgedConnection(ConnectionBase):
             # Protects the thread from never being started: only there its loop is closed. It bounds its own end.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._thread.aio_thread, limiter=anyio.CapacityLimiter(1))
+            while self._thread.inbound.gathered():
+                await checkpoint()  # messages, and the ends of calls, that came before the end are handed over first
         finally:
             self._emit(ConnectionEvent(EventKind.CLOSED))
             for call in self._calls:

@@ -32,7 +32,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_subs",
         "_transport",
     ),
-    "Subscription": ("_future", "_id"),
+    "Subscription": ("_drain", "_future", "_id"),
     "TcpTransport": ("_io_writer",),
 }
 """By the class whose objects have them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, final
 
 import nats.errors
@@ -145,8 +146,12 @@ class SafeClient:
         self._reader: asyncio.Task[Any] | None = None
         self._deaf = asyncio.Event()
         self._writing: set[asyncio.Task[Any]] = set()
+        self._holds: list[Callable[[], None]] = []
+        self._unheld = asyncio.Event()
+        self._unheld.set()
         self._is_attached = False
         self._is_closed = False
+        self._is_draining = False
         self.unanswered: int = 0
 
     # The slots of the client
@@ -257,6 +262,36 @@ class SafeClient:
             else:
                 self._on_closed()
 
+    # A program that drains its client
+
+    def hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        """See `FastPath._hold_open`."""
+        holds = self._holds
+        holds.append(on_drain)
+        self._unheld.clear()
+
+        def release() -> None:
+            if on_drain in holds:
+                holds.remove(on_drain)
+            if not holds:
+                self._unheld.set()
+
+        return release
+
+    async def _drain(self, subscription: ClientSubscription) -> None:
+        """Stand in for nats-py's ``Subscription._drain``, of which ``Client.drain`` awaits one for each subscription.
+
+        nats-py's own waits for callbacks of nats-py, which these subscriptions have not; then the client is closed.
+        """
+        if not self._is_draining:
+            self._is_draining = True
+            for on_drain in self._holds:
+                on_drain()
+        await self._unheld.wait()
+        with suppress(ConnectionClosedError):
+            await self.unsubscribe(subscription)
+            await self.fence()
+
     # What the seam needs
 
     def raise_if_closed(self) -> None:
@@ -291,6 +326,7 @@ class SafeClient:
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)
+        inner._drain = partial(self._drain, subscription)  # type: ignore[method-assign]
         return subscription
 
     async def unsubscribe(self, subscription: ClientSubscription) -> None:

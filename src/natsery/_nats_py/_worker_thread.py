@@ -79,6 +79,31 @@ class AioSubscription:
 
 
 @final
+class AioHold:
+    """What keeps a client that is drained from closing before the caller's loop is ready.
+
+    Args:
+        thread: the client's thread.
+        on_drain: called in the caller's loop when the client is drained.
+    """
+
+    def __init__(self, thread: WorkerThread, on_drain: Callable[[], None]) -> None:
+        self._thread = thread
+        self._on_drain = on_drain
+        self._aio_end: Callable[[], None] | None = None
+
+    async def aio_begin(self) -> None:
+        self._aio_end = self._thread.aio_client.hold_open(self.aio_drain)
+
+    async def aio_release(self) -> None:
+        if self._aio_end is not None:
+            self._aio_end()
+
+    def aio_drain(self) -> None:
+        self._thread.inbound.put(self._on_drain)
+
+
+@final
 class WorkerThread:
     """The thread, its loop and the client in it.
 
