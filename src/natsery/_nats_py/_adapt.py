@@ -51,7 +51,8 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     what they have accepted, at the latest after the client's ``drain_timeout`` (30 s unless given). Awaited in a handler, it
     waits for that handler until the service's grace is over. ``client.close()`` closes it under the services.
 
-    Headers that a received message repeats keep their last value: nats-py holds headers in a plain ``dict``.
+    A message that cannot be read is dropped and reported, also to the client's ``error_cb``; what the client's callbacks
+    raise is logged, since it would end nats-py's reading or reconnecting.
 
     Raises:
         BackendMismatchError: this is not asyncio, or not the loop that the client was connected in, or natsery does not

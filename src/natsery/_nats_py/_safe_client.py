@@ -8,6 +8,7 @@ through one synchronous call.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -15,12 +16,10 @@ from typing import Any, TypeVar, final
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport, Transport
 
 from .._errors import (
     ConnectionClosedError,
-    MalformedMessageError,
     NatseryError,
     OutboundBufferError,
     PublishDeniedError,
@@ -29,10 +28,12 @@ from .._errors import (
 )
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
-from .._message import Deliver, Headers, Message
 from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
+from ._incoming import Incoming, Intake
+
+logger = logging.getLogger("natsery")
 
 ResultT = TypeVar("ResultT")
 
@@ -60,54 +61,18 @@ class ClientSubscription:
         self.is_ending = False
 
 
-def _with_headers(msg: Msg, headers: dict[str, str], message_type: type[Message]) -> Message:
-    pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
-    status = headers.get("Status", "") if not msg.data else ""
-    return message_type(
-        msg.subject,
-        msg.data,
-        reply=msg.reply,
-        headers=Headers.from_wire(pairs),
-        status=int(status) if status.isascii() and status.isdigit() and len(status) == 3 else 0,
-    )
-
-
 def _ignore(event: ConnectionEvent) -> None:
     """Stand in for the listener of a client that is not attached."""
+
+
+def _nothing() -> None:
+    """Stand in for what detaches a client that is not attached."""
 
 
 def _is_clear(transport: Transport) -> bool:
     """Whether the operating system has all that was written."""
     writer = transport._io_writer if type(transport) is TcpTransport else None
     return writer is not None and not writer.transport.get_write_buffer_size()
-
-
-@final
-class Intake(asyncio.Future[Msg]):
-    """What nats-py takes for the future of a single reply, and what takes every message synchronously instead.
-
-    The other ways to get messages out of nats-py put a queue and a task between, which drop messages when full, end for
-    good when a callback is cancelled, and throw the queue away on unsubscribing.
-    """
-
-    def __init__(self, deliver: Deliver, message_type: type[Message], safe_client: SafeClient) -> None:
-        super().__init__(loop=safe_client.loop)
-        self.deliver = deliver
-        self.message_type = message_type
-        self._safe_client = safe_client
-
-    def set_result(self, result: Msg, /) -> None:
-        self._safe_client.unanswered += 1
-        headers = result.headers
-        if headers is None:
-            message = self.message_type(result.subject, result.data, result.reply)
-        else:
-            try:
-                message = _with_headers(result, headers, self.message_type)
-            except Exception as error:  # whatever the headers hold: raised from here, it would end nats-py's reader
-                self._safe_client.report_malformed(result.subject, error)
-                return
-        self.deliver(message)
 
 
 @final
@@ -119,10 +84,13 @@ class _Hook:
         self.listeners: list[Callable[..., None]] = []
 
     async def __call__(self, *args: Any) -> None:  # the slots take no or one argument
-        for listener in list(self.listeners):
-            listener(*args)
-        if self.previous is not None:
-            await self.previous(*args)
+        try:
+            for listener in list(self.listeners):
+                listener(*args)
+            if self.previous is not None:
+                await self.previous(*args)
+        except Exception:  # raised from here, it would end nats-py's reader or its reconnecting
+            logger.exception("a callback of the nats-py client raised")
 
 
 @final
@@ -150,6 +118,7 @@ class SafeClient:
         self._unheld = asyncio.Event()
         self._unheld.set()
         self._is_attached = False
+        self._detach_incoming: Callable[[], None] = _nothing
         self._is_closed = False
         self._is_draining = False
         self.unanswered: int = 0
@@ -160,6 +129,7 @@ class SafeClient:
         """Have ``emit`` called with everything that happens to the connection; it must not raise."""
         self._emit = emit
         self._is_attached = True
+        self._detach_incoming = Incoming.attach(self.client)
         self._hook("_error_cb").append(self._on_error)
         self._hook("_disconnected_cb").append(self._on_disconnected)
         self._hook("_reconnected_cb").append(self._on_reconnected)
@@ -169,6 +139,8 @@ class SafeClient:
     def detach(self) -> None:
         """Put the client's callbacks back as they were."""
         self._is_attached = False
+        self._detach_incoming()
+        self._detach_incoming = _nothing
         for slot, listener in (
             ("_error_cb", self._on_error),
             ("_disconnected_cb", self._on_disconnected),
@@ -226,11 +198,6 @@ class SafeClient:
             self._is_closed = True
             self._end_waiting()
             self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
-
-    def report_malformed(self, subject: str, error: Exception) -> None:
-        """Report a message that was dropped because its headers cannot be read."""
-        malformed = MalformedMessageError(f"its headers cannot be read: {error}", subject)
-        self._emit(ConnectionEvent(EventKind.ERROR, malformed))
 
     # A reader that ends without a word
 

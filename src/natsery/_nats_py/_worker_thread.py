@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from nats.aio.client import Client
+
 from .._errors import ConnectionClosedError, NatseryError
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
 from .._message import Message
 from ._bounds import CANCEL_SECONDS, CLOSE_SECONDS, SILENCE_SECONDS
-from ._bridge_client import BridgeClient
 from ._private_names import check_private_names
 from ._remote_call import RemoteCall
 from ._safe_client import ClientSubscription, SafeClient, cancel_until_done
@@ -132,7 +133,7 @@ class WorkerThread:
         on_taken: Callable[[], None],
         wake_caller: Callable[[], bool],
     ) -> None:
-        self.client = BridgeClient()
+        self.client = Client()
         check_private_names(self.client)
         self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_caller_soon)
         self.outbound = outbound
