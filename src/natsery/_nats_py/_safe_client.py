@@ -65,6 +65,12 @@ def _ignore(event: ConnectionEvent) -> None:
     """Stand in for the listener of a client that is not attached."""
 
 
+def _forget_outcome(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from complaining that no task looked at what this one raised."""
+    if task.done() and not task.cancelled():
+        task.exception()
+
+
 def _nothing() -> None:
     """Stand in for what detaches a client that is not attached."""
 
@@ -112,7 +118,8 @@ class SafeClient:
         self._fences: set[asyncio.Future[bool]] = set()
         self._changed: asyncio.Future[None] = self.loop.create_future()
         self._reader: asyncio.Task[Any] | None = None
-        self._deaf = asyncio.Event()
+        self._reader_ended = asyncio.Event()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
         self._writing: set[asyncio.Task[Any]] = set()
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
@@ -196,6 +203,7 @@ class SafeClient:
     def _on_closed(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._closed.set_result(None)
             self._end_waiting()
             self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
 
@@ -208,26 +216,54 @@ class SafeClient:
             reader.add_done_callback(self._on_reader_done)
 
     def _on_reader_done(self, reader: asyncio.Task[Any]) -> None:
-        if self._is_attached and reader is self.client._reading_task and self.client.is_connected:
-            self._deaf.set()
+        if self._is_attached and reader is self.client._reading_task:
+            self._reader_ended.set()
 
     async def heal(self) -> None:
-        """Reconnect whenever nats-py's reader has ended although it takes itself for connected. Runs until cancelled.
+        """See that the client reconnects or closes whenever its reader has ended. Runs until cancelled.
 
-        That happens when anybody cancels a ``flush()`` of this client, or sends it a subject that is not UTF-8.
+        nats-py does neither when anybody cancels a ``flush()`` of this client, when a callback raises, or when the connection
+        is lost while it writes its last messages.
         """
         while True:
-            await self._deaf.wait()
-            self._deaf.clear()
-            reader = self.client._reading_task
-            if reader is None or not reader.done() or not self.client.is_connected:
-                continue
-            error = NatseryError("nats-py's reader ended without a word; reconnecting")
-            self._emit(ConnectionEvent(EventKind.ERROR, error))
-            if self.client.options["allow_reconnect"]:
-                await self.client.force_reconnect()
-            else:
+            await self._reader_ended.wait()
+            self._reader_ended.clear()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait until the client is connected or closed, and make it so if nats-py does nothing for it any more."""
+        client = self.client
+        while not self._closed.done():
+            reconnecting, reader = client._reconnection_task, client._reading_task
+            if client.is_closed:
+                # nats-py calls its callback at the end of closing, if it comes so far.
+                await asyncio.wait((self._closed,), timeout=CLOSE_SECONDS)
+                self.abort()
                 self._on_closed()
+            elif reconnecting is not None and not reconnecting.done():
+                await asyncio.wait((reconnecting, self._closed), return_when=asyncio.FIRST_COMPLETED)
+            elif client.is_connected and reader is not None and not reader.done():
+                self._watch_reader()
+                return
+            else:
+                if reconnecting is not None:
+                    _forget_outcome(reconnecting)
+                await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        """Do what nats-py has left undone."""
+        client = self.client
+        self._emit(
+            ConnectionEvent(EventKind.ERROR, NatseryError("nats-py's reader ended without a word; reconnecting"))
+        )
+        if not client.options["allow_reconnect"]:
+            self._on_closed()
+        elif client.is_connected:
+            await client.force_reconnect()
+        else:
+            await asyncio.sleep(client.options["reconnect_time_wait"])
+            client._status = Client.RECONNECTING
+            client._reconnection_task = self.loop.create_task(client._attempt_reconnect())
 
     # A program that drains its client
 
@@ -397,8 +433,7 @@ class SafeClient:
 
     def _on_written(self, task: asyncio.Task[Any]) -> None:
         self._writing.discard(task)
-        if not task.cancelled():
-            task.exception()  # or asyncio complains when the task that waited was cancelled
+        _forget_outcome(task)
 
     def answer_nowait(self, reply: str, data: bytes) -> bool:
         """Publish to a reply subject off the wire, if that needs no waiting; false if it does, with nothing done."""
