@@ -54,7 +54,8 @@ class FastPath(Protocol):
             ValueError, TypeError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: nothing was sent.
 
         **Cancellation:** it waits only while the output buffer is over its high-water mark, and only after the message was
-        taken: cancelled there, the message is sent all the same. Otherwise it is not a checkpoint.
+        taken: cancelled there, the message is sent all the same. While twice as much waits, it may wait before: cancelled
+        there, nothing is sent. Otherwise it is not a checkpoint.
         """
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:

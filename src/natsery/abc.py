@@ -84,7 +84,7 @@ class Connection(ABC):
 
         **Cancellation:** each call is a cancellation point, and raises there with nothing sent. Other tasks get their turn
         when it has to wait because the output buffer is over its high-water mark (cancelled there, the message is sent all
-        the same), and at the latest after 64 calls or 64 KiB.
+        the same, unless very much was waiting already), and at the latest after 64 calls or 64 KiB.
         """
 
     @abstractmethod

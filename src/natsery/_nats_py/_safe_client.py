@@ -121,6 +121,7 @@ class SafeClient:
         self._reader_ended = asyncio.Event()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._writing: set[asyncio.Task[Any]] = set()
+        self._flushing: asyncio.Task[Any] | None = None
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
         self._unheld.set()
@@ -386,6 +387,8 @@ class SafeClient:
         """
         client = self.client
         limit = client._max_pending_size
+        while 0 < 2 * limit < client._pending_data_size and client.is_connected:
+            await self._flush()  # before it takes more, for senders that give up leave theirs behind
         if client._status != Client.CONNECTED:
             self.raise_if_closed()
             if client.is_draining_pubs:
@@ -395,13 +398,26 @@ class SafeClient:
         client._pending.append(frames)
         client._pending_data_size += len(frames)
         self._count_sent(messages, payload_bytes)
-        is_too_full = 0 < limit < client._pending_data_size
         kicks = client._flush_queue
-        if is_too_full or (kicks is not None and kicks.empty()):
+        if 0 < limit < client._pending_data_size:
+            await self._flush()
+        elif kicks is not None and kicks.empty():
             try:
-                await self._write(client._flush_pending(force_flush=is_too_full), 0)
-            except (nats.errors.Error, OSError) as error:
+                await self._write(client._flush_pending(), 0)
+            except OSError as error:
                 raise PublishError(f"nats-py could not publish: {error}") from error
+
+    async def _flush(self) -> None:
+        """Wait until nats-py has written what waits in its buffer; all tasks that do so share one task of nats-py's."""
+        flushing = self._flushing
+        if flushing is None or flushing.done():
+            flushing = self._flushing = self._start_writing(self.client._flush_pending(force_flush=True))
+        await asyncio.wait((flushing,))
+        try:
+            if not flushing.cancelled():
+                flushing.result()
+        except (nats.errors.Error, OSError) as error:
+            raise PublishError(f"nats-py could not publish: {error}") from error
 
     # What nats-py writes, out of the reach of cancellations
 
@@ -485,13 +501,18 @@ class SafeClient:
         self._subscriptions.pop(sid, None)
         self.client._remove_sub(sid)
 
+    async def wait_changed(self) -> None:
+        """Wait until the client is away, back or closed."""
+        self.raise_if_closed()
+        await asyncio.shield(self._changed)
+
     async def fence(self) -> None:
         """Wait until the server has processed all that was sent before, and all that it sent is delivered."""
         while True:
             self.raise_if_closed()
             ending = [sid for sid, each in self._subscriptions.items() if each.is_ending]
             if not self.client.is_connected:
-                await asyncio.shield(self._changed)
+                await self.wait_changed()
             elif await self.reach_server():
                 for sid in ending:
                     self._forget(sid)
