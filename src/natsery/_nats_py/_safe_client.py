@@ -121,6 +121,7 @@ class SafeClient:
         self._reader_ended = asyncio.Event()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._writing: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None  # kept, for asyncio keeps no task that it runs
         self._flushing: asyncio.Task[Any] | None = None
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
@@ -359,12 +360,16 @@ class SafeClient:
             self._start_writing(self._undo(task.result()))
 
     async def close(self) -> None:
-        """Close the client for good, within a bound whatever nats-py and the server do. Safe twice."""
-        closing = self.loop.create_task(self._close())
-        await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
-        self.abort()
-        await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
-        self._on_closed()
+        """Close the client for good, within a bound whatever nats-py and the server do; at once if cancelled. Safe twice."""
+        closing = self._closing = self.loop.create_task(self._close())
+        try:
+            await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
+            self.abort()
+            await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
+        finally:
+            self.abort()
+            closing.cancel()
+            self._on_closed()
 
     async def _close(self) -> None:
         with suppress(Exception):  # when the server has died nats-py raises before it has closed its transport
