@@ -51,6 +51,10 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     what they have accepted, at the latest after the client's ``drain_timeout`` (30 s unless given). Awaited in a handler, it
     waits for that handler until the service's grace is over. ``client.close()`` closes it under the services.
 
+    nats-py notices a link over which nothing comes, or nothing goes, after ``max_outstanding_pings`` + 1 intervals of
+    ``ping_interval``: six minutes unless ``nats.connect`` was given others. It reconnects then, and so it does when a server
+    has complained of a stale connection; after any other complaint, as of a password that was changed, it closes for good.
+
     A message that cannot be read is dropped and reported, also to the client's ``error_cb``; what the client's callbacks
     raise is logged, since it would end nats-py's reading or reconnecting.
 

@@ -72,6 +72,8 @@ async def bridge(
 
     Leaving the block closes the connection and ends the thread, within a few seconds whatever the server does.
 
+    Dead links and complaints of the server are nats-py's matter, as ``adapt`` says: give a ``ping_interval``.
+
     ``drain`` of the client, through ``call``, ends the services on it first, as ``Service.stop`` does; see ``adapt``.
 
     **Cancellation:** the thread has ended before it goes on.

@@ -243,7 +243,12 @@ class SafeClient:
                 self.abort()
                 self._on_closed()
             elif reconnecting is not None and not reconnecting.done():
-                await asyncio.wait((reconnecting, self._closed), return_when=asyncio.FIRST_COMPLETED)
+                transport = self._tcp_transport()
+                waits = (reconnecting, self._closed)
+                done, _ = await asyncio.wait(waits, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not done and transport is not None and transport.is_closing():
+                    # nats-py waits until the old socket is closed, and asyncio until the server has taken all that was written.
+                    transport.abort()
             elif client.is_connected and reader is not None and not reader.done():
                 self._watch_reader()
                 return
@@ -377,11 +382,15 @@ class SafeClient:
 
     def abort(self) -> None:
         """Drop the client's socket, with what has not been written to it."""
+        transport = self._tcp_transport()
+        if transport is not None:
+            transport.abort()
+
+    def _tcp_transport(self) -> asyncio.WriteTransport | None:
+        """Return asyncio's transport; none before the first, and none of a WebSocket, which has no way to abort."""
         transport = self.client._transport
-        if type(transport) is not TcpTransport:
-            return  # none yet, or a WebSocket, which has no way to abort
-        if transport._io_writer is not None:
-            transport._io_writer.transport.abort()
+        writer = transport._io_writer if type(transport) is TcpTransport else None
+        return None if writer is None else writer.transport
 
     async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
         """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.
