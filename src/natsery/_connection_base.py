@@ -200,8 +200,8 @@ class ConnectionBase(abc.Connection):
             except Exception:
                 logger.exception("a listener of the NATS connection raised")
 
-    def _report(self, error: NatseryError) -> None:
-        """Emit an error of a subscription that has no ``on_error``."""
+    def _report(self, error: Exception) -> None:
+        """Emit an error that ends nothing, such as that of a subscription that has no ``on_error``."""
         self._emit(ConnectionEvent(EventKind.ERROR, error))
 
     def _raise_if_closed(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 import natsery
 from natsery import EventKind
 
+from ..certificates import Certificates
 from ..operator_mode import USER, Key, Operator, nkey_config
 from ..server import NatsServer, cluster
-from .tools import FUNCTIONS, PASSWORD, QUICK, WRONG, Events, bounded, password_config, token_config
+from .tools import AT_ONCE, FUNCTIONS, PASSWORD, QUICK, WRONG, Events, bounded, password_config, token_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
@@ -115,7 +117,7 @@ async def test_jwts_that_expire(operator_server: NatsServer, operator: Operator,
     with bounded():
         async with (
             natsery.connect(operator_server.url, credentials=replaced, **QUICK) as lasting,
-            natsery.connect(operator_server.url, credentials=left, **QUICK) as ending,
+            natsery.connect(operator_server.url, credentials=left, **AT_ONCE) as ending,
         ):
             lasting_events, ending_events = Events(lasting), Events(ending)
             operator.account.user().write_credentials(replaced)
@@ -144,7 +146,7 @@ async def test_those_who_wait_when_the_credentials_are_refused_hear_why() -> Non
         errors.append(caught.value)
 
     with NatsServer(password_config("first")) as server, bounded():
-        async with natsery.connect(server.url, user="u", password="first", **QUICK) as nc:
+        async with natsery.connect(server.url, user="u", password="first", **AT_ONCE) as nc:
             async with nc.subscribe("never.answered"), anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
                 tasks.start_soon(listen)
@@ -158,7 +160,7 @@ async def test_those_who_wait_when_the_credentials_are_refused_hear_why() -> Non
 
 async def test_a_service_ends_when_its_credentials_are_refused() -> None:
     with NatsServer(password_config("first")) as server, bounded():
-        async with natsery.connect(server.url, user="u", password="first", **QUICK) as nc:
+        async with natsery.connect(server.url, user="u", password="first", **AT_ONCE) as nc:
             with pytest.raises(natsery.ConnectionClosedError, match="refuses the credentials"):
                 async with natsery.serve(nc, natsery.ServiceConfig("s", "1.0.0")) as service:
                     server.reload(password_config("second"))
@@ -168,7 +170,7 @@ async def test_a_service_ends_when_its_credentials_are_refused() -> None:
 async def test_a_file_that_is_gone_when_it_is_needed_again(operator: Operator, tmp_path: Path) -> None:
     file = operator.account.user().write_credentials(tmp_path / "user.creds")
     with NatsServer(operator.server_config()) as server, bounded():
-        async with natsery.connect(server.url, credentials=file, **QUICK) as nc:
+        async with natsery.connect(server.url, credentials=file, **AT_ONCE) as nc:
             events = Events(nc)
             file.unlink()
             server.restart()
@@ -179,7 +181,7 @@ async def test_a_file_that_is_gone_when_it_is_needed_again(operator: Operator, t
 async def test_a_password_changed_by_a_reload() -> None:
     password = "first"
     with NatsServer(password_config("first")) as server, bounded():
-        async with natsery.connect(server.url, user="u", password=lambda: password, **QUICK) as nc:
+        async with natsery.connect(server.url, user="u", password=lambda: password, **AT_ONCE) as nc:
             events = Events(nc)
             password = "second"
             server.reload(password_config("second"))
@@ -219,7 +221,7 @@ async def test_a_function_that_raises_under_way() -> None:
         return PASSWORD
 
     with NatsServer(password_config(PASSWORD)) as server, bounded():
-        async with natsery.connect(server.url, user="u", password=password, **QUICK) as nc:
+        async with natsery.connect(server.url, user="u", password=password, **AT_ONCE) as nc:
             events = Events(nc)
             failure = LookupError("no secret")
             server.restart()
@@ -251,12 +253,150 @@ async def test_a_function_that_raises_while_moving_away_from_a_server(caplog: py
             await nc.flush()
 
 
+# Short trouble
+
+
+def errors_of(events: Events) -> list[Exception | None]:
+    return [event.error for event in events.seen if event.kind is EventKind.ERROR]
+
+
+@pytest.mark.parametrize(
+    "error", [LookupError, FileNotFoundError, TimeoutError, anyio.EndOfStream, natsery.ServerError]
+)
+async def test_a_function_that_raises_for_a_while(error: type[Exception]) -> None:
+    """The connection closed for good at the second failure, a tenth of a second after the first."""
+    failures: list[Exception] = []
+    fails = False
+
+    def password() -> str:
+        if fails and len(failures) < 5:
+            failures.append(error("the vault is sealed"))
+            raise failures[-1]
+        return PASSWORD
+
+    with NatsServer(password_config(PASSWORD)) as server, bounded():
+        async with natsery.connect(server.url, user="u", password=password, **QUICK) as nc:
+            events = Events(nc)
+            fails = True
+            server.restart()
+            await events.wait(EventKind.RECONNECTED)
+            await nc.flush()
+    assert len(failures) == 5
+    assert errors_of(events) == failures
+
+
+async def test_a_credentials_file_that_is_being_replaced(operator: Operator, tmp_path: Path) -> None:
+    file = operator.account.user().write_credentials(tmp_path / "user.creds")
+    text = file.read_text()
+    with NatsServer(operator.server_config()) as server, bounded():
+        async with natsery.connect(server.url, credentials=file, **QUICK) as nc:
+            events = Events(nc)
+            file.unlink()
+            server.restart()
+            await events.wait(EventKind.ERROR, 3)
+            file.write_text(text[:200])
+            seen = len(errors_of(events))
+            await events.wait(EventKind.ERROR, seen + 3)
+            file.write_text(text)
+            await events.wait(EventKind.RECONNECTED)
+    assert {type(error) for error in errors_of(events)} == {natsery.ConfigError}
+
+
+async def test_a_server_that_does_not_know_the_user_yet() -> None:
+    with NatsServer(password_config(PASSWORD)) as server, bounded():
+        async with natsery.connect(server.url, user="u", password=PASSWORD, **QUICK) as nc:
+            events = Events(nc)
+            server.restart(password_config("other"))
+            await events.wait(EventKind.ERROR, 5)
+            server.reload(password_config(PASSWORD))
+            await events.wait(EventKind.RECONNECTED)
+    assert {type(error) for error in errors_of(events)} == {natsery.AuthorizationError}
+
+
+async def test_trouble_that_lasts_closes_the_connection() -> None:
+    fails = False
+
+    def password() -> str:
+        if fails:
+            raise LookupError("no secret")
+        return PASSWORD
+
+    with NatsServer(password_config(PASSWORD)) as server, bounded():
+        async with natsery.connect(server.url, user="u", password=password, credentials_grace=0.05, **QUICK) as nc:
+            events = Events(nc)
+            fails = True
+            server.restart()
+            assert await closes(nc, events, LookupError) == "no secret"
+            assert len(errors_of(events)) >= 2
+            assert events.seen[-1].error is errors_of(events)[-1]
+
+
+@pytest.mark.parametrize("error", [LookupError, FileNotFoundError, TimeoutError])
+async def test_a_function_that_raises_at_the_first_connect(error: type[Exception]) -> None:
+    """An OSError of a function was taken for a server that cannot be reached, and tried again for ever."""
+    failure = error("the vault is sealed")
+
+    def token() -> str:
+        raise failure
+
+    with NatsServer(token_config("t")) as server, bounded():
+        with pytest.raises(error) as caught:
+            async with natsery.connect(server.url, token=token, retry_first_connect=True):
+                pytest.fail("it connected")
+    assert caught.value is failure
+
+
+# Contexts for TLS
+
+
+@FUNCTIONS
+async def test_a_function_gives_a_context_for_every_connection(certificates: Certificates, how: str) -> None:
+    calls = 0
+
+    def give() -> ssl.SSLContext:
+        nonlocal calls
+        calls += 1
+        if 2 <= calls <= 4:
+            raise ssl.SSLError("half a file")
+        return certificates.client_context(certificates.client)
+
+    async def give_later() -> ssl.SSLContext:
+        return give()
+
+    with NatsServer(certificates.server_config(options="verify: true")) as server, bounded():
+        tls = give if how == "function" else give_later
+        async with natsery.connect(server.url, tls=tls, **QUICK) as nc:
+            assert calls == 1
+            events = Events(nc)
+            server.restart()
+            await events.wait(EventKind.RECONNECTED)
+            assert nc.server_info.tls_required
+    assert calls == 5
+    assert [type(error) for error in errors_of(events)] == [ssl.SSLError] * 3
+
+
+async def test_a_function_that_gives_no_context(certificates: Certificates) -> None:
+    with NatsServer(certificates.server_config()) as server, bounded():
+        with pytest.raises(natsery.ConfigError, match=r"tls: the function must return an ssl.SSLContext; got 'bool'"):
+            async with natsery.connect(server.url, tls=lambda: True):  # type: ignore[arg-type,return-value]
+                pytest.fail("it connected")
+
+
+async def test_a_function_for_tls_requires_tls(nats_server: NatsServer) -> None:
+    with bounded(), pytest.raises(natsery.SecureConnectionError, match="TLS is wanted"):
+        async with natsery.connect(nats_server.url, tls=ssl.create_default_context):
+            pytest.fail("it connected")
+
+
+# Secrets
+
+
 async def test_secrets_are_not_in_the_log_of_a_reconnect(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     url_password = secrets.token_hex(8)
     with NatsServer(password_config(url_password)) as server, bounded():
         url = f"nats://u:{url_password}@127.0.0.1:{server.port}"
-        async with natsery.connect(url, **QUICK) as nc:
+        async with natsery.connect(url, **AT_ONCE) as nc:
             events = Events(nc)
             assert url_password not in repr(nc) + repr(nc.servers)
             server.reload(password_config("other"))

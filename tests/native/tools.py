@@ -23,6 +23,9 @@ QUICK = {"reconnect_wait": 0.001, "max_reconnect_wait": 0.01}
 """Options for those who do not want to wait for a reconnect."""
 
 
+AT_ONCE = {**QUICK, "credentials_grace": 0}
+"""The same, for those who do not want to wait for credentials either."""
+
 PASSWORD = f"p@ss:w/rd {secrets.token_hex(8)}"
 TOKEN = f"t0ken {secrets.token_hex(8)}"
 WRONG = f"wrong-{secrets.token_hex(8)}"

@@ -60,8 +60,8 @@ def test_the_defaults_are_good():
         {"tls": True},
         {"tls": ssl.create_default_context(), "tls_hostname": "h", "tls_first": True},
         {"inbox_prefix": "_INBOX.me"},
-        {"connect_timeout": math.inf, "ping_interval": math.inf},
-        {"connect_timeout": 1, "reconnect_wait": 0.001, "max_reconnect_wait": 1},
+        {"connect_timeout": math.inf, "ping_interval": math.inf, "credentials_grace": math.inf},
+        {"connect_timeout": 1, "credentials_grace": 0, "reconnect_wait": 0.001, "max_reconnect_wait": 1},
         {"max_reconnect_rounds": 1, "max_outstanding_pings": 1, "max_pending_bytes": 1, "max_control_line": 1},
     ],
     ids=lambda options: "-".join(options),
@@ -140,7 +140,7 @@ def test_a_public_key_begins_with_u(value):
     assert ("nkey_seed" in error.reason) is (value == SECRET)
 
 
-@pytest.mark.parametrize("value", [None, 0, 1, "true", "cert.pem", ssl.SSLContext])
+@pytest.mark.parametrize("value", [None, 0, 1, "true", "cert.pem", ssl.SSLContext, int])
 def test_tls_is_a_context_or_a_bool(value):
     assert refused("tls", tls=value).value is value
 

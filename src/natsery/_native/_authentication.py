@@ -1,4 +1,4 @@
-"""Authentication: the credentials in a CONNECT, read again for every network connection."""
+"""Authentication: the credentials in a CONNECT and the context for TLS, had again for every network connection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import base64
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast, final
 
 import anyio
 
@@ -21,6 +23,45 @@ if TYPE_CHECKING:
 
 _SEED = re.compile(r"SU\S*|S[A-Z2-7]{40,}")
 """Matches a seed rather than a path: the seed of a user, even a mistyped one, or a complete seed of another kind."""
+
+
+@final
+class CredentialsUnavailableError(Exception):
+    """The credentials or the context for TLS cannot be had. Internal; users get the error itself.
+
+    Attributes:
+        error: what the user's function raised, or a `ConfigError`.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def credentials_needed() -> Iterator[None]:
+    """Raise what goes wrong in a block as a `CredentialsUnavailableError`, which is not mistaken for the network's failure."""
+    try:
+        yield
+    except Exception as error:  # the user's functions may raise anything
+        raise CredentialsUnavailableError(error) from error
+
+
+async def tls_context(options: Options) -> ssl.SSLContext:
+    """Return the context for the TLS of one network connection.
+
+    Raises:
+        ConfigError: the function returned something else.
+        Exception: raised by the function.
+    """
+    if isinstance(options.tls, ssl.SSLContext):
+        return options.tls
+    if isinstance(options.tls, bool):
+        return ssl.create_default_context()
+    context = await _call(options.tls)
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigError("tls", type(context).__name__, "the function must return an ssl.SSLContext")
+    return context
 
 
 async def authenticate(options: Options, address: Address, nonce: str) -> dict[str, str]:

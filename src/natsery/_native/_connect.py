@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,7 +9,7 @@ from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
 from .._tasks import background_tasks, block_of_one_task
 from ._native_connection import NativeConnection
-from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign
+from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign, TLSContext
 from ._session import Session
 
 
@@ -28,7 +27,7 @@ async def connect(
     nkey: str | None = None,
     jwt: Secret | None = None,
     sign: Sign | None = None,
-    tls: ssl.SSLContext | bool = False,
+    tls: TLSContext | bool = False,
     tls_hostname: str | None = None,
     tls_first: bool = False,
     inbox_prefix: str = "_INBOX",
@@ -40,6 +39,7 @@ async def connect(
     retry_first_connect: bool = False,
     ignore_discovered_servers: bool = False,
     reconnect: bool = True,
+    credentials_grace: float = 30.0,
     reconnect_wait: float = 0.1,
     max_reconnect_wait: float = 10.0,
     max_reconnect_rounds: int | None = None,
@@ -59,8 +59,9 @@ async def connect(
 
     Args:
         servers: a URL, several URLs separated by commas, or a sequence of URLs: ``nats://host:port``, ``tls://host``,
-            ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Servers that the cluster announces
-            are used as well.
+            ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Each address of a host name is tried
+            like a server of its own. Servers that the cluster announces are used as well. What did not answer last time is
+            tried last.
         name: the name of this connection in the server's monitoring.
         user: a user name; requires ``password``. This and every other credential can also be a function, async or not, that
             returns it. Functions are called and files are read for every network connection.
@@ -73,20 +74,25 @@ async def connect(
         nkey: the public key (``U…``) of a user whose private key is kept elsewhere; requires ``sign``.
         jwt: the JWT of a user; requires ``sign``.
         sign: a function, async or not, that takes the server's nonce and returns the 64 bytes of its Ed25519 signature.
-        tls: an SSL context, or true for the default one, which trusts the system's certificate authorities. TLS is then
-            required: nothing, not even CONNECT, is sent to a server that does not offer it. If the server requires TLS, it
-            is used in any case.
+        tls: an SSL context, or true for the default one, which trusts the system's certificate authorities, or a function,
+            async or not, that returns a context, called for every network connection. TLS is then required: nothing, not
+            even CONNECT, is sent to a server that does not offer it. If the server requires TLS, it is used in any case.
         tls_hostname: the host name that the server's certificate must match, if it differs from the one in the URL.
         tls_first: start with the TLS handshake, before the server has sent INFO.
         inbox_prefix: the prefix of reply subjects.
         echo: whether to receive messages that this connection itself has published.
         verbose: make the server acknowledge every command with ``+OK``.
         pedantic: make the server check subjects strictly.
-        shuffle: try servers in random order instead of the given one.
-        connect_timeout: seconds allowed for connecting to one server, including all handshakes.
+        shuffle: try servers, and the addresses of a host name, in random order instead of the given one.
+        connect_timeout: seconds allowed for connecting to one address of a server, including all handshakes, and for
+            looking a host name up.
         retry_first_connect: keep trying if no server can be reached at first, instead of raising.
         ignore_discovered_servers: use only the given servers, and not those that a server names in its INFO.
         reconnect: whether to reconnect; if false, the connection closes when it breaks.
+        credentials_grace: seconds for which reconnecting goes on although a server refuses the credentials, or they or the
+            context for TLS cannot be had because a function raises or a file cannot be read. Each failure is an ``error``
+            event; after that time, the next one closes the connection. 0 closes it at the first, ``math.inf`` never. At the
+            first connect, such failures are raised at once.
         reconnect_wait: maximum seconds to wait before the first round through all servers. The maximum doubles with every
             round, and each wait is a random part of it.
         max_reconnect_wait: upper limit of that maximum, in seconds.
@@ -101,12 +107,14 @@ async def connect(
 
     Raises:
         ConfigError: an option is invalid, or a credentials file cannot be read. The error does not contain secrets.
+        Exception: raised by a function for credentials or for TLS.
         AuthorizationError: a server refuses the credentials.
         SecureConnectionError: TLS is required but cannot be established.
         ConnectError: no server can be reached; contains the error of each one.
 
-    The connection closes by itself if a server refuses the credentials twice in a row, or if ``max_reconnect_rounds`` is
-    exhausted. Whatever needs the connection then raises `ConnectionClosedError`; ``nc.wait_closed()`` waits for that.
+    The connection closes by itself if the credentials fail for longer than ``credentials_grace``, or if
+    ``max_reconnect_rounds`` is exhausted. Whatever needs the connection then raises `ConnectionClosedError`;
+    ``nc.wait_closed()`` waits for that.
 
     **Cancellation:** while connecting, everything is cleaned up. In the block, it ends the block and closes the connection.
 
@@ -135,6 +143,7 @@ async def connect(
         retry_first_connect=retry_first_connect,
         ignore_discovered_servers=ignore_discovered_servers,
         reconnect=reconnect,
+        credentials_grace=credentials_grace,
         reconnect_wait=reconnect_wait,
         max_reconnect_wait=max_reconnect_wait,
         max_reconnect_rounds=max_reconnect_rounds,

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
-from typing import TypeAlias, final
+from collections.abc import Callable
+from typing import final
 
 import anyio
 
-from .._errors import AuthorizationError, ConfigError, ConnectError, NatseryError, SecureConnectionError
-from .._protocol._addresses import Address
+from .._errors import AuthorizationError, ConnectError, NatseryError, SecureConnectionError
+from .._protocol._addresses import Address, Target
+from .._tasks import raise_as_it_is
+from ._authentication import CredentialsUnavailableError
 from ._handshake import Link, open_link
 from ._options import Options
+from ._resolver import look_up
 from ._server_pool import ServerPool
 
 logger = logging.getLogger("natsery")
-
-MAX_REFUSALS = 2
-"""Consecutive refusals of the credentials by one server after which reconnecting gives up."""
-
-Failures: TypeAlias = "list[tuple[str, Exception]]"
 
 
 async def connect_first(pool: ServerPool, options: Options) -> Link:
@@ -28,76 +26,140 @@ async def connect_first(pool: ServerPool, options: Options) -> Link:
 
     Raises:
         ConnectError: no server could be reached.
-        AuthorizationError, SecureConnectionError, ConfigError: raised at the first server; trying again would not help.
+        AuthorizationError, SecureConnectionError: raised at the first server; trying again would not help.
+        ConfigError: the same, because the credentials cannot be read.
+        Exception: the same, raised by a user's function for credentials or for TLS.
     """
     backoff = Backoff(options)
     while True:
-        failures: Failures = []
-        for address in pool.next_round(None):
-            try:
-                return await open_link(address, options)
-            except (AuthorizationError, SecureConnectionError, ConfigError):
-                raise
-            except (OSError, NatseryError) as error:
-                failures.append((str(address), error))
+        attempts = _Round(pool, options)
+        for address in pool.next_round():
+            for target in await attempts.targets(address):
+                try:
+                    return await attempts.open_link(target)
+                except CredentialsUnavailableError as unavailable:
+                    failure = unavailable.error
+                except (AuthorizationError, SecureConnectionError):
+                    raise
+                except (OSError, NatseryError) as error:
+                    attempts.note_failure(target, error)
+                    continue
+                raise_as_it_is(failure)
         if not options.retry_first_connect:
-            raise ConnectError(failures)
-        logger.info("%s; trying again", ConnectError(failures))
+            raise ConnectError(attempts.failures)
+        logger.info("%s; trying again", ConnectError(attempts.failures))
         await backoff.wait()
 
 
-async def reconnect(pool: ServerPool, options: Options, last: Address, backoff: Backoff) -> Link:
+async def reconnect(pool: ServerPool, options: Options, backoff: Backoff, report: Callable[[Exception], None]) -> Link:
     """Return a new connection after one has broken, with a back-off before each round through the servers.
 
     Args:
         pool: the servers.
         options: the options of the connection.
-        last: the server of the broken connection, which is tried last in each round.
         backoff: the back-off, continued from earlier reconnects.
+        report: called with each failure of the credentials.
 
     Raises:
         ConnectError: ``max_reconnect_rounds`` rounds have failed.
-        AuthorizationError, ConfigError: a server refused the credentials twice in a row, or they could not be read.
-        Exception: raised twice in a row by a user's function for credentials.
+        AuthorizationError: a server has refused the credentials for longer than ``credentials_grace``.
+        ConfigError: the credentials could not be read for longer than that.
+        Exception: raised by a user's function, for credentials or for TLS, for longer than that.
     """
-    refusals: Counter[tuple[str, int]] = Counter()
+    failing_since: dict[tuple[str, int], float] = {}
+    """When the credentials began to fail at a server; the network's failures there begin a new time."""
     rounds = 0
     while True:
         # Also before the first round, so that the clients of a restarted server do not all reconnect at the same moment.
         await backoff.wait()
-        failures: Failures = []
-        for address in pool.next_round(last):
-            try:
-                return await open_link(address, options)
-            except Exception as error:
-                failures.append((str(address), error))
-                # An error of another type was raised by a user's function for credentials.
-                is_refusal = isinstance(error, (AuthorizationError, ConfigError))
-                if is_refusal or not isinstance(error, (OSError, NatseryError)):
-                    refusals[address.host_port] += 1
-                    if refusals[address.host_port] >= MAX_REFUSALS:
-                        raise
-                else:
-                    refusals[address.host_port] = 0
+        attempts = _Round(pool, options)
+        for address in pool.next_round():
+            for target in await attempts.targets(address):
+                try:
+                    return await attempts.open_link(target)
+                except CredentialsUnavailableError as unavailable:
+                    failure = unavailable.error
+                except AuthorizationError as error:
+                    failure = error
+                except Exception as error:  # whatever else stands in the way
+                    attempts.note_failure(target, error)
+                    failing_since.pop(target.ip_port, None)
+                    continue
+                attempts.note_failure(target, failure)
+                report(failure)
+                now = anyio.current_time()
+                if now - failing_since.setdefault(target.ip_port, now) >= options.credentials_grace:
+                    raise_as_it_is(failure)
         rounds += 1
-        logger.info("reconnecting, round %d: %s", rounds, ConnectError(failures))
+        logger.info("reconnecting, round %d: %s", rounds, ConnectError(attempts.failures))
         if options.max_reconnect_rounds is not None and rounds >= options.max_reconnect_rounds:
-            raise ConnectError(failures)
+            raise ConnectError(attempts.failures)
 
 
-async def connect_elsewhere(pool: ServerPool, options: Options, current: Address) -> Link | None:
+async def connect_elsewhere(pool: ServerPool, options: Options, current: Target) -> Link | None:
     """Return a connection to a server other than ``current``, or ``None`` if there is none."""
-    for address in pool.next_round(current):
-        if address.host_port != current.host_port:
+    attempts = _Round(pool, options, without=current)
+    for address in pool.next_round():
+        for target in await attempts.targets(address):
             try:
-                link = await open_link(address, options)
-            except Exception as error:  # a function for credentials may raise anything
-                logger.info("cannot move to %s: %r", address, error)
+                link = await attempts.open_link(target)
+            except CredentialsUnavailableError as unavailable:
+                logger.info("cannot move to %s: %r", target, unavailable.error)
+                continue
+            except Exception as error:  # this connection still works
+                logger.info("cannot move to %s: %r", target, error)
                 continue
             if not link.info.lame_duck:
                 return link
             await link.close()
     return None
+
+
+@final
+class _Round:
+    """One round through the servers, in which every IP address is tried at most once, under whatever name it is known.
+
+    Args:
+        pool: the servers.
+        options: the options of the connection.
+        without: what not to try.
+
+    Attributes:
+        failures: each target and name that has failed, and why.
+    """
+
+    def __init__(self, pool: ServerPool, options: Options, *, without: Target | None = None) -> None:
+        self.failures: list[tuple[str, Exception]] = []
+        self._pool = pool
+        self._options = options
+        self._tried = set() if without is None else {without.ip_port}
+
+    async def targets(self, address: Address) -> list[Target]:
+        """Return where to try a server, in order; nowhere if its name cannot be resolved, which is one of the failures."""
+        seconds = self._options.connect_timeout
+        failure: OSError = TimeoutError(f"gave up after {seconds:g} s (connect_timeout), waiting for the resolver")
+        with anyio.move_on_after(seconds):
+            try:
+                ips = await look_up(address.host)
+            except OSError as error:
+                failure = error
+            else:
+                return [each for each in self._pool.targets(address, ips) if each.ip_port not in self._tried]
+        self._pool.note_failure(address)
+        self.failures.append((str(address), failure))
+        return []
+
+    async def open_link(self, target: Target) -> Link:
+        """Connect; raises what `_handshake.open_link` raises."""
+        self._tried.add(target.ip_port)
+        link = await open_link(target, self._options)
+        self._pool.note_success(target)
+        return link
+
+    def note_failure(self, target: Target, error: Exception) -> None:
+        """Note that a target has failed."""
+        self._pool.note_failure(target)
+        self.failures.append((str(target), error))
 
 
 @final

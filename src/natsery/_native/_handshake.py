@@ -18,13 +18,13 @@ from .._backends._plain_stream import PlainStream
 from .._backends._sockets import ConnectedSocket
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
-from .._protocol._addresses import Address
+from .._protocol._addresses import Address, Target
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
 from .._tasks import lone
 from .._version import __version__
-from ._authentication import authenticate
+from ._authentication import authenticate, credentials_needed, tls_context
 from ._options import Options
 
 RECEIVE_BYTES = 64 * 1024
@@ -54,7 +54,7 @@ _CERTIFICATE_ALERTS = (
 class Link:
     """A network connection that the server has accepted; the caller of `open_link` closes it."""
 
-    address: Address
+    target: Target
     stream: ByteStream | PlainStream
     socket: ConnectedSocket
     parser: Parser
@@ -62,33 +62,39 @@ class Link:
     events: list[Event]
     """Events received after the end of the handshake and not handled yet."""
 
+    @property
+    def address(self) -> Address:
+        """The server."""
+        return self.target.address
+
     async def close(self) -> None:
         """Give the network connection up, without waiting."""
         self.socket.shut_down()
         await anyio.aclose_forcefully(self.stream)
 
 
-async def open_link(address: Address, options: Options) -> Link:
-    """Connect to a server, with TLS and credentials as configured.
+async def open_link(target: Target, options: Options) -> Link:
+    """Connect to a server at one of its IP addresses, with TLS and credentials as configured.
 
     Raises:
         OSError: the server cannot be reached.
         SecureConnectionError: TLS is required and the server does not offer it, or the handshake has failed; no credentials
             were sent in clear.
         AuthorizationError: the server refuses the credentials.
-        ConfigError: the credentials cannot be read.
+        CredentialsUnavailableError: the credentials or the context for TLS cannot be had.
         TimeoutError: it took longer than ``connect_timeout``.
         ConnectionLostError: the server closed the network connection.
         NatseryError: the server sent an error, or does not speak NATS.
 
     **Cancellation:** the network connection is closed.
     """
+    address = target.address
     progress = _Progress()
     with anyio.move_on_after(options.connect_timeout):
-        stream = await _connect_tcp(address)
+        stream = await _connect_tcp(target)
         socket = ConnectedSocket(stream)
         try:
-            return await _shake_hands(_HandshakeStream(stream, socket), address, options, progress)
+            return await _shake_hands(_HandshakeStream(stream, socket), target, options, progress)
         except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
             socket.shut_down()
             await anyio.aclose_forcefully(stream)
@@ -107,9 +113,9 @@ async def open_link(address: Address, options: Options) -> Link:
     )
 
 
-async def _connect_tcp(address: Address) -> ByteStream:
+async def _connect_tcp(target: Target) -> ByteStream:
     try:
-        return await anyio.connect_tcp(address.host, address.port)
+        return await anyio.connect_tcp(*target.ip_port)
     except OSError as error:
         # anyio's error only says that all attempts failed; their own errors are its cause.
         cause = error.__cause__
@@ -117,13 +123,13 @@ async def _connect_tcp(address: Address) -> ByteStream:
             cause = cause.exceptions[0]
         if not isinstance(cause, OSError):
             raise
-        # A resolver's numbers are not the system's.
+        # The zone of an address may have to be resolved, and a resolver's numbers are not the system's.
         is_systems = bool(cause.errno) and not isinstance(cause, gaierror)
         refused = OSError(cause.errno, os.strerror(cause.errno or 0) if is_systems else cause.strerror or str(cause))
         refused.__cause__ = error
         interrupt: BaseException = refused
     except BaseExceptionGroup as group:
-        # anyio tries several addresses in tasks; Ctrl-C in one of them should look like any other Ctrl-C.
+        # anyio connects in a task; Ctrl-C in one of them should look like any other Ctrl-C.
         interrupt = lone(group)
     raise interrupt
 
@@ -149,7 +155,8 @@ class _Progress:
     waiting_for: str = "the network"
 
 
-async def _shake_hands(handshake: _HandshakeStream, address: Address, options: Options, progress: _Progress) -> Link:
+async def _shake_hands(handshake: _HandshakeStream, target: Target, options: Options, progress: _Progress) -> Link:
+    address = target.address
     wants_tls = address.tls or bool(options.tls) or options.tls_first
     if options.tls_first:
         progress.waiting_for = "the TLS handshake"
@@ -177,12 +184,13 @@ async def _shake_hands(handshake: _HandshakeStream, address: Address, options: O
         "no_responders": info.headers,
     }
     progress.waiting_for = "the credentials"
-    credentials = await authenticate(options, address, info.nonce)
+    with credentials_needed():
+        credentials = await authenticate(options, address, info.nonce)
     handshake.secrets = tuple(value for name, value in credentials.items() if name in _SECRETS)
     fields.update(credentials)
     progress.waiting_for = "the answer to CONNECT"
     await handshake.stream.send(_commands.connect(fields) + _commands.PING)
-    return await handshake.receive_pong(address, info)
+    return await handshake.receive_pong(target, info)
 
 
 @final
@@ -208,7 +216,8 @@ class _HandshakeStream:
             raise SecureConnectionError(
                 f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
             )
-        context = options.tls if isinstance(options.tls, ssl.SSLContext) else ssl.create_default_context()
+        with credentials_needed():
+            context = await tls_context(options)
         hostname = options.tls_hostname or address.verify_as or address.host
         self.stream = await TLSStream.wrap(
             self.stream, hostname=hostname, ssl_context=context, standard_compatible=False
@@ -223,7 +232,7 @@ class _HandshakeStream:
             raise ProtocolError("a server must begin with INFO", repr(event).encode())
         return read_info(event.text)
 
-    async def receive_pong(self, address: Address, info: ServerInfo) -> Link:
+    async def receive_pong(self, target: Target, info: ServerInfo) -> Link:
         """Receive the PONG that accepts CONNECT, and return the link."""
         error: NatseryError | None = None
         while True:
@@ -234,7 +243,7 @@ class _HandshakeStream:
                     raise
                 raise error from None
             if event is Signal.PONG:
-                return Link(address, plain_stream(self.stream), self._socket, self._parser, info, self._events)
+                return Link(target, plain_stream(self.stream), self._socket, self._parser, info, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):
@@ -242,7 +251,7 @@ class _HandshakeStream:
             elif isinstance(event, ErrorEvent):
                 error = server_error(self._without_secrets(event.text))
                 if isinstance(error, AuthorizationError):
-                    raise AuthorizationError(error.text, str(address))
+                    raise AuthorizationError(error.text, str(target.address))
             elif event is not Signal.OK:
                 raise self._protocol_error("a server must answer CONNECT first", repr(event).encode())
 

@@ -267,20 +267,21 @@ class NativeConnection(ConnectionBase):
                 lost, successor = await self._run_session(session)
             finally:
                 self._detach(session)
+            self._pool.note_loss(session.link.target)
             if anyio.current_time() - begun > self._options.max_reconnect_wait:
                 backoff.reset()  # not for a server that accepts connections only to close them at once
             if successor is None:
-                logger.warning("disconnected from NATS at %s: %s", session.link.address, lost)
+                logger.warning("disconnected from NATS at %s: %s", session.link.target, lost)
                 self._emit(ConnectionEvent(EventKind.DISCONNECTED, lost))
                 if not self._options.reconnect:
                     return lost
                 try:
-                    successor = await reconnect(self._pool, self._options, session.link.address, backoff)
+                    successor = await reconnect(self._pool, self._options, backoff, self._report)
                 except Exception as error:  # the credentials may come from functions, which can raise anything
                     return error
             self._counters.reconnects += 1
             session = self._attach(successor)
-            logger.info("reconnected to NATS at %s", successor.address)
+            logger.info("reconnected to NATS at %s", successor.target)
             self._emit(ConnectionEvent(EventKind.RECONNECTED))
 
     async def _run_session(self, session: Session) -> tuple[Exception | None, Link | None]:
@@ -292,7 +293,7 @@ class NativeConnection(ConnectionBase):
             nonlocal successor
             await session.is_lame_duck.wait()
             self._emit(ConnectionEvent(EventKind.LAME_DUCK))
-            successor = await connect_elsewhere(self._pool, self._options, session.link.address)
+            successor = await connect_elsewhere(self._pool, self._options, session.link.target)
             if successor is not None:
                 await self._leave(session)
 
@@ -328,7 +329,7 @@ class NativeConnection(ConnectionBase):
         fence = session.leave()
         self._session = None
         self._leaving, self._write_buffer = session.write_buffer, WriteBuffer(self._counters)
-        logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.address)
+        logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.target)
         self._emit(ConnectionEvent(EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
             await fence.done.wait()

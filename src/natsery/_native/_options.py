@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from .._checks import check_config, count_rule, seconds_rule
+from .._checks import GRACE_RULE, check_config, count_rule, seconds_rule
 from .._errors import ConfigError
 from .._protocol._addresses import Address
 from .._subjects import literal_subject_rule
@@ -21,6 +21,9 @@ FileSecret: TypeAlias = "str | os.PathLike[str] | Callable[[], str | Awaitable[s
 
 Sign: TypeAlias = "Callable[[bytes], bytes | Awaitable[bytes]]"
 """A function that takes a server's nonce and returns the 64 bytes of its Ed25519 signature."""
+
+TLSContext: TypeAlias = "ssl.SSLContext | Callable[[], ssl.SSLContext | Awaitable[ssl.SSLContext]]"
+"""An SSL context, or a function that returns it, called for every network connection that uses TLS."""
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 """Default bytes of messages that may wait while no server is connected."""
@@ -41,7 +44,7 @@ class Options:
     nkey: str | None = None
     jwt: Secret | None = field(default=None, repr=False)
     sign: Sign | None = None
-    tls: ssl.SSLContext | bool = False
+    tls: TLSContext | bool = False
     tls_hostname: str | None = None
     tls_first: bool = False
     inbox_prefix: str = "_INBOX"
@@ -53,6 +56,7 @@ class Options:
     retry_first_connect: bool = False
     ignore_discovered_servers: bool = False
     reconnect: bool = True
+    credentials_grace: float = 30.0
     reconnect_wait: float = 0.1
     max_reconnect_wait: float = 10.0
     max_reconnect_rounds: int | None = None
@@ -68,8 +72,9 @@ class Options:
         for where in ("credentials", "nkey_seed"):
             _check_secret(where, getattr(self, where), files=True)
         self._check_authentication()
-        if not isinstance(self.tls, (bool, ssl.SSLContext)):
-            raise ConfigError("tls", self.tls, "must be an ssl.SSLContext or a bool")
+        # The class itself would make a context that verifies nothing.
+        if not isinstance(self.tls, (bool, ssl.SSLContext)) and (not callable(self.tls) or isinstance(self.tls, type)):
+            raise ConfigError("tls", self.tls, "must be an ssl.SSLContext, a function that returns one, or a bool")
         _check_text("tls_hostname", self.tls_hostname)
         check_config("inbox_prefix", self.inbox_prefix, literal_subject_rule)
         switches = (
@@ -87,6 +92,7 @@ class Options:
                 raise ConfigError(where, getattr(self, where), "must be True or False")
         for where in ("connect_timeout", "ping_interval"):
             check_config(where, getattr(self, where), seconds_rule(infinite=True))
+        check_config("credentials_grace", self.credentials_grace, GRACE_RULE)
         for where in ("reconnect_wait", "max_reconnect_wait"):
             check_config(where, getattr(self, where), seconds_rule())
         for where in ("max_outstanding_pings", "max_pending_bytes", "max_control_line"):

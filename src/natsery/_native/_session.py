@@ -151,7 +151,7 @@ class Session:
         except NatseryError as error:
             self._break(error)
         except Exception as error:
-            logger.exception("the NATS connection to %s failed unexpectedly", self.link.address)
+            logger.exception("the NATS connection to %s failed unexpectedly", self.link.target)
             self._break(error)
 
     async def _read(self) -> None:

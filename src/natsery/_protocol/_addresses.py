@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, NamedTuple, final
 from urllib.parse import unquote, urlsplit
 
 from .._errors import ConfigError
@@ -42,6 +42,22 @@ class Address:
     def host_port(self) -> tuple[str, int]:
         """Host and port, which identify the server."""
         return self.host, self.port
+
+
+@final
+class Target(NamedTuple):
+    """One of the IP addresses of a server."""
+
+    address: Address
+    ip: str
+
+    @property
+    def ip_port(self) -> tuple[str, int]:
+        """IP address and port."""
+        return self.ip, self.address.port
+
+    def __str__(self) -> str:
+        return str(self.address) if self.ip == self.address.host else f"{self.address} ({self.ip})"
 
 
 def read_addresses(servers: object) -> list[Address]:
@@ -123,13 +139,14 @@ def discovered_address(text: str, origin: Address) -> Address | None:
         return None
     # Servers announce IP addresses, while certificates are issued for host names.
     name = origin.verify_as or origin.host
-    verify_as = name if _is_ip_address(address.host) and not _is_ip_address(name) else None
+    verify_as = name if is_ip_address(address.host) and not is_ip_address(name) else None
     return Address(
         address.host, address.port, origin.tls, origin.user, origin.password, origin.token, verify_as=verify_as
     )
 
 
-def _is_ip_address(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
