@@ -181,6 +181,10 @@ class ConnectionBase(abc.Connection):
         """See `FastPath`."""
         return False
 
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # for those that are drained
+        """See `FastPath`."""
+        return lambda: None
+
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
         check_argument("subject", subject, literal_subject_rule)

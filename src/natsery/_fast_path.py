@@ -56,7 +56,8 @@ class FastPath(Protocol):
 
         **Cancellation:** it waits only while the output buffer is over its high-water mark, and only after the message was
         taken: cancelled there, the message is sent all the same, so that each sender has at most one message beyond the mark.
-        Otherwise it is not a checkpoint.
+        Through nats-py it may also wait before, while twice the mark waits: cancelled there, nothing is sent. Otherwise it
+        is not a checkpoint.
         """
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
@@ -75,6 +76,10 @@ class FastPath(Protocol):
 
     async def _subscribe(self, interest: Interest) -> FastSubscription:
         """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
+        ...
+
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        """Call ``on_drain`` when a program drains the client below, which does not close before what is returned is called."""
         ...
 
 
@@ -118,6 +123,9 @@ class _PublicPath:
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
+
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # the protocol's parameters
+        return lambda: None
 
     async def _subscribe(self, interest: Interest) -> FastSubscription:
         message_type, deliver = interest.message_type, interest.deliver

@@ -84,8 +84,9 @@ class Connection(ABC):
         In each of these cases nothing was sent.
 
         **Cancellation:** each call is a cancellation point, and raises there with nothing sent, also when it has to wait
-        because the output buffer is over its high-water mark; only through nats-py may the message be sent all the same.
-        Other tasks get their turn then, and at the latest after 64 calls or 64 KiB.
+        because the output buffer is over its high-water mark; only through nats-py may the message be sent all the same,
+        unless twice the mark was waiting already. Other tasks get their turn then, and at the latest after 64 calls or
+        64 KiB.
         """
 
     @abstractmethod

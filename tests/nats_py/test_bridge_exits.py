@@ -19,7 +19,6 @@ from nats.aio.client import Client
 
 import natsery
 from natsery._nats_py import _bridge, _worker_thread
-from natsery._nats_py._bridge_client import BridgeClient
 
 from ..server import NatsServer
 from ..test_serve import bounded
@@ -143,7 +142,7 @@ async def test_what_nats_py_raises_while_it_closes_stays_there(
     async with bounded():
         async with natsery.bridge(nats_server.url) as nc:
             await nc.publish("x")
-            monkeypatch.setattr(BridgeClient, "close", close)
+            monkeypatch.setattr(Client, "close", close)
 
 
 async def test_a_refusing_server_leaves_nothing() -> None:
@@ -193,7 +192,7 @@ async def test_entering_is_cancelled_while_nats_py_swallows_that(
     async def connect(self: Client, *args: object, **options: object) -> None:
         await stubborn(3)
 
-    monkeypatch.setattr(BridgeClient, "connect", connect)
+    monkeypatch.setattr(Client, "connect", connect)
     monkeypatch.setattr(_worker_thread, "CANCEL_SECONDS", 5)
     async with bounded():
         with anyio.move_on_after(0.05) as scope:

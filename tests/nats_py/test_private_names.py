@@ -134,7 +134,7 @@ async def test_bridge_refuses_a_version_that_lacks_one(monkeypatch: pytest.Monke
             super().__init__()
             del self._pending
 
-    monkeypatch.setattr(_worker_thread, "BridgeClient", OtherClient)
+    monkeypatch.setattr(_worker_thread, "Client", OtherClient)
     async with bounded():
         with pytest.raises(natsery.BackendMismatchError, match=r"has no Client\._pending"):
             async with natsery.bridge():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, final
 
@@ -47,7 +47,16 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
     ``serve`` also takes such a client as it is. The client stays the caller's: its callbacks go on being called, and
     leaving the block puts them back and does not close it. Subscriptions made through the block end with it.
 
-    Headers that a received message repeats keep their last value: nats-py holds headers in a plain ``dict``.
+    ``client.drain()`` ends the services on it first, as ``Service.stop`` does, and closes the client when they have answered
+    what they have accepted, at the latest after the client's ``drain_timeout`` (30 s unless given). Awaited in a handler, it
+    waits for that handler until the service's grace is over. ``client.close()`` closes it under the services.
+
+    nats-py notices a link over which nothing comes, or nothing goes, after ``max_outstanding_pings`` + 1 intervals of
+    ``ping_interval``: six minutes unless ``nats.connect`` was given others. It reconnects then, and so it does when a server
+    has complained of a stale connection; after any other complaint, as of a password that was changed, it closes for good.
+
+    A message that cannot be read is dropped and reported, also to the client's ``error_cb``; what the client's callbacks
+    raise is logged, since it would end nats-py's reading or reconnecting.
 
     Raises:
         BackendMismatchError: this is not asyncio, or not the loop that the client was connected in, or natsery does not
@@ -154,6 +163,9 @@ class AdaptedConnection(ConnectionBase):
         subscription = AdaptedSubscription(self._safe_client, interest, self._home)
         await subscription._begin(interest)
         return subscription
+
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        return self._safe_client.hold_open(on_drain)
 
     async def flush(self) -> None:
         """See `abc.Connection`."""

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from .._backends import caller_into_this_loop
 from .._condition_event import ConditionEvent
 from .._connection_base import ConnectionBase, SubscriptionBase
-from .._errors import ConnectionClosedError, NatseryError
+from .._errors import ConnectionClosedError, NatseryError, OutboundBufferError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._home import Home
@@ -44,7 +44,7 @@ ITEMS_BETWEEN_YIELDS = 256
 """Items that are handed over here before other tasks get their turn."""
 
 HIGH_WATER_BYTES = 8 * 1024 * 1024
-"""Bytes of messages on their way to nats-py over which senders wait."""
+"""Bytes of messages on their way to nats-py, headers and subjects counted, over which senders wait."""
 
 
 async def _close(connection: BridgedConnection) -> None:
@@ -71,6 +71,10 @@ async def bridge(
         nats.errors.Error, OSError: what nats-py raises when it cannot connect.
 
     Leaving the block closes the connection and ends the thread, within a few seconds whatever the server does.
+
+    Dead links and complaints of the server are nats-py's matter, as ``adapt`` says: give a ``ping_interval``.
+
+    ``drain`` of the client, through ``call``, ends the services on it first, as ``Service.stop`` does; see ``adapt``.
 
     **Cancellation:** the thread has ended before it goes on.
     """
@@ -126,7 +130,8 @@ class BridgedConnection(ConnectionBase):
         super().__init__(f"{prefix}.{new_nuid()}")
         self._received = new_wakeup()
         self._sent = new_wakeup()
-        self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full)
+        self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full or not self._client.is_connected)
+        self.add_listener(lambda _: self._low_water.check())
         self._calls: set[RemoteCall[Any]] = set()
         self._thread = WorkerThread(
             ThreadQueue(self._sent.set),
@@ -158,12 +163,29 @@ class BridgedConnection(ConnectionBase):
         if self._is_closed:
             self._raise_if_closed()
         frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
-        outbound = self._outbound
-        outbound.put_bytes += len(data) + MESSAGE_BYTES
-        outbound.put(frame)
         if self._is_full:
-            outbound.is_awaited = True
+            await self._make_room()
+        self._put(frame, len(data))
+        if self._is_full:
+            self._outbound.is_awaited = True
             await self._low_water.wait()
+
+    async def _make_room(self) -> None:
+        """Raise if too much waits while the server is away, and wait while twice as much does: for senders that give up."""
+        if not self._client.is_connected:
+            raise OutboundBufferError
+        while self._outbound.put_bytes - self._outbound.taken_bytes > 2 * HIGH_WATER_BYTES:
+            self._outbound.is_awaited = True
+            await self._low_water.wait()
+            self._raise_if_closed()
+            if not self._client.is_connected:
+                raise OutboundBufferError
+
+    def _put(self, frame: bytes, payload_bytes: int) -> None:
+        outbound = self._outbound
+        outbound.put_bytes += len(frame) + MESSAGE_BYTES
+        outbound.put_payload_bytes += payload_bytes
+        outbound.put(frame)
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
         outbound = self._outbound
@@ -175,15 +197,17 @@ class BridgedConnection(ConnectionBase):
             or outbound.put_bytes - outbound.taken_bytes > HIGH_WATER_BYTES
         ):
             return False
-        outbound.put_bytes += size + MESSAGE_BYTES
-        outbound.put(_commands.publish_reply(reply, data))
+        # `_put`, written out.
+        frame = _commands.publish_reply(reply, data)
+        outbound.put_bytes += len(frame) + MESSAGE_BYTES
+        outbound.put_payload_bytes += size
+        outbound.put(frame)
         return True
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         if self._is_closed or self._is_full:
             return False
-        self._outbound.put_bytes += MESSAGE_BYTES
-        self._outbound.put(_commands.publish(reply, b"", "", headers, self._client._max_payload))
+        self._put(_commands.publish(reply, b"", "", headers, self._client._max_payload), 0)
         return True
 
     @property
@@ -198,9 +222,16 @@ class BridgedConnection(ConnectionBase):
         self._raise_if_closed()
         return BridgedSubscription(self._thread, interest, self._home)
 
+    def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        from ._worker_thread import AioHold
+
+        hold = AioHold(self._thread, on_drain)
+        self._outbound.put(hold.aio_begin)
+        return lambda: self._outbound.put(hold.aio_release)
+
     async def flush(self) -> None:
         """See `abc.Connection`."""
-        await self._call_remotely(self._thread.aio_fence)
+        await self._call_remotely(self._thread.aio_fence, must_end=False)
 
     async def call(self, fn: Callable[[Client, *ArgsT], Awaitable[ResultT]], *args: *ArgsT) -> ResultT:
         """Run ``fn(client, *args)`` in the client's own loop and return what it returns, or raise what it raises::
@@ -236,7 +267,7 @@ class BridgedConnection(ConnectionBase):
         await call.done.wait()  # cancelled here, the end of the thread ends it
         call.result()
 
-    async def _call_remotely(self, aio_function: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _call_remotely(self, aio_function: Callable[[], Awaitable[ResultT]], *, must_end: bool = True) -> ResultT:
         self._home.check()
         await checkpoint()
         self._raise_if_closed()
@@ -246,6 +277,8 @@ class BridgedConnection(ConnectionBase):
             await call.done.wait()
         except get_cancelled_exc_class():
             self._thread.call_soon(partial(self._thread.aio_cancel_call, call))
+            if not must_end:
+                raise
             # Protects the call from being abandoned half way; bounded because its code may refuse to end.
             with anyio.move_on_after(CALL_CANCEL_SECONDS, shield=True):
                 await call.done.wait()
@@ -269,8 +302,8 @@ class BridgedConnection(ConnectionBase):
                     item = items.popleft()
                     try:
                         if isinstance(item, tuple):
-                            subscription, message = item
-                            inbound.taken_bytes += len(message.data) + MESSAGE_BYTES
+                            subscription, message, size = item
+                            inbound.taken_bytes += size
                             subscription.delivered += 1
                             subscription._deliver(message)
                         else:
@@ -291,6 +324,8 @@ class BridgedConnection(ConnectionBase):
             # Protects the thread from never being started: only there its loop is closed. It bounds its own end.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._thread.aio_thread, limiter=anyio.CapacityLimiter(1))
+            while self._thread.inbound.gathered():
+                await checkpoint()  # messages, and the ends of calls, that came before the end are handed over first
         finally:
             self._emit(ConnectionEvent(EventKind.CLOSED))
             for call in self._calls:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "Client": (
+        "_attempt_reconnect",
         "_closed_cb",
         "_disconnected_cb",
         "_error_cb",
@@ -24,6 +25,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_pending_data_size",
         "_process_msg",
         "_reading_task",
+        "_reconnection_task",
         "_reconnected_cb",
         "_remove_sub",
         "_send_ping",
@@ -32,7 +34,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_subs",
         "_transport",
     ),
-    "Subscription": ("_future", "_id"),
+    "Subscription": ("_drain", "_future", "_id"),
     "TcpTransport": ("_io_writer",),
 }
 """By the class whose objects have them."""

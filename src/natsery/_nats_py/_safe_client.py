@@ -8,18 +8,18 @@ through one synchronous call.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, final
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport, Transport
 
 from .._errors import (
     ConnectionClosedError,
-    MalformedMessageError,
     NatseryError,
     OutboundBufferError,
     PublishDeniedError,
@@ -28,10 +28,12 @@ from .._errors import (
 )
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
-from .._message import Deliver, Headers, Message
 from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
+from ._incoming import Incoming, Intake
+
+logger = logging.getLogger("natsery")
 
 ResultT = TypeVar("ResultT")
 
@@ -59,54 +61,24 @@ class ClientSubscription:
         self.is_ending = False
 
 
-def _with_headers(msg: Msg, headers: dict[str, str], message_type: type[Message]) -> Message:
-    pairs = [(str(getattr(name, "value", name)), value) for name, value in headers.items()]
-    status = headers.get("Status", "") if not msg.data else ""
-    return message_type(
-        msg.subject,
-        msg.data,
-        reply=msg.reply,
-        headers=Headers.from_wire(pairs),
-        status=int(status) if status.isascii() and status.isdigit() and len(status) == 3 else 0,
-    )
-
-
 def _ignore(event: ConnectionEvent) -> None:
     """Stand in for the listener of a client that is not attached."""
+
+
+def _forget_outcome(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from complaining that no task looked at what this one raised."""
+    if task.done() and not task.cancelled():
+        task.exception()
+
+
+def _nothing() -> None:
+    """Stand in for what detaches a client that is not attached."""
 
 
 def _is_clear(transport: Transport) -> bool:
     """Whether the operating system has all that was written."""
     writer = transport._io_writer if type(transport) is TcpTransport else None
     return writer is not None and not writer.transport.get_write_buffer_size()
-
-
-@final
-class Intake(asyncio.Future[Msg]):
-    """What nats-py takes for the future of a single reply, and what takes every message synchronously instead.
-
-    The other ways to get messages out of nats-py put a queue and a task between, which drop messages when full, end for
-    good when a callback is cancelled, and throw the queue away on unsubscribing.
-    """
-
-    def __init__(self, deliver: Deliver, message_type: type[Message], safe_client: SafeClient) -> None:
-        super().__init__(loop=safe_client.loop)
-        self.deliver = deliver
-        self.message_type = message_type
-        self._safe_client = safe_client
-
-    def set_result(self, result: Msg, /) -> None:
-        self._safe_client.unanswered += 1
-        headers = result.headers
-        if headers is None:
-            message = self.message_type(result.subject, result.data, result.reply)
-        else:
-            try:
-                message = _with_headers(result, headers, self.message_type)
-            except Exception as error:  # whatever the headers hold: raised from here, it would end nats-py's reader
-                self._safe_client.report_malformed(result.subject, error)
-                return
-        self.deliver(message)
 
 
 @final
@@ -118,10 +90,13 @@ class _Hook:
         self.listeners: list[Callable[..., None]] = []
 
     async def __call__(self, *args: Any) -> None:  # the slots take no or one argument
-        for listener in list(self.listeners):
-            listener(*args)
-        if self.previous is not None:
-            await self.previous(*args)
+        try:
+            for listener in list(self.listeners):
+                listener(*args)
+            if self.previous is not None:
+                await self.previous(*args)
+        except Exception:  # raised from here, it would end nats-py's reader or its reconnecting
+            logger.exception("a callback of the nats-py client raised")
 
 
 @final
@@ -143,10 +118,18 @@ class SafeClient:
         self._fences: set[asyncio.Future[bool]] = set()
         self._changed: asyncio.Future[None] = self.loop.create_future()
         self._reader: asyncio.Task[Any] | None = None
-        self._deaf = asyncio.Event()
+        self._reader_ended = asyncio.Event()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
         self._writing: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None  # kept, for asyncio keeps no task that it runs
+        self._flushing: asyncio.Task[Any] | None = None
+        self._holds: list[Callable[[], None]] = []
+        self._unheld = asyncio.Event()
+        self._unheld.set()
         self._is_attached = False
+        self._detach_incoming: Callable[[], None] = _nothing
         self._is_closed = False
+        self._is_draining = False
         self.unanswered: int = 0
 
     # The slots of the client
@@ -155,6 +138,7 @@ class SafeClient:
         """Have ``emit`` called with everything that happens to the connection; it must not raise."""
         self._emit = emit
         self._is_attached = True
+        self._detach_incoming = Incoming.attach(self.client)
         self._hook("_error_cb").append(self._on_error)
         self._hook("_disconnected_cb").append(self._on_disconnected)
         self._hook("_reconnected_cb").append(self._on_reconnected)
@@ -164,6 +148,8 @@ class SafeClient:
     def detach(self) -> None:
         """Put the client's callbacks back as they were."""
         self._is_attached = False
+        self._detach_incoming()
+        self._detach_incoming = _nothing
         for slot, listener in (
             ("_error_cb", self._on_error),
             ("_disconnected_cb", self._on_disconnected),
@@ -219,13 +205,9 @@ class SafeClient:
     def _on_closed(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._closed.set_result(None)
             self._end_waiting()
             self._emit(ConnectionEvent(EventKind.CLOSED, self.client.last_error))
-
-    def report_malformed(self, subject: str, error: Exception) -> None:
-        """Report a message that was dropped because its headers cannot be read."""
-        malformed = MalformedMessageError(f"its headers cannot be read: {error}", subject)
-        self._emit(ConnectionEvent(EventKind.ERROR, malformed))
 
     # A reader that ends without a word
 
@@ -236,26 +218,89 @@ class SafeClient:
             reader.add_done_callback(self._on_reader_done)
 
     def _on_reader_done(self, reader: asyncio.Task[Any]) -> None:
-        if self._is_attached and reader is self.client._reading_task and self.client.is_connected:
-            self._deaf.set()
+        if self._is_attached and reader is self.client._reading_task:
+            self._reader_ended.set()
 
     async def heal(self) -> None:
-        """Reconnect whenever nats-py's reader has ended although it takes itself for connected. Runs until cancelled.
+        """See that the client reconnects or closes whenever its reader has ended. Runs until cancelled.
 
-        That happens when anybody cancels a ``flush()`` of this client, or sends it a subject that is not UTF-8.
+        nats-py does neither when anybody cancels a ``flush()`` of this client, when a callback raises, or when the connection
+        is lost while it writes its last messages.
         """
         while True:
-            await self._deaf.wait()
-            self._deaf.clear()
-            reader = self.client._reading_task
-            if reader is None or not reader.done() or not self.client.is_connected:
-                continue
-            error = NatseryError("nats-py's reader ended without a word; reconnecting")
-            self._emit(ConnectionEvent(EventKind.ERROR, error))
-            if self.client.options["allow_reconnect"]:
-                await self.client.force_reconnect()
-            else:
+            await self._reader_ended.wait()
+            self._reader_ended.clear()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait until the client is connected or closed, and make it so if nats-py does nothing for it any more."""
+        client = self.client
+        while not self._closed.done():
+            reconnecting, reader = client._reconnection_task, client._reading_task
+            if client.is_closed:
+                # nats-py calls its callback at the end of closing, if it comes so far.
+                await asyncio.wait((self._closed,), timeout=CLOSE_SECONDS)
+                self.abort()
                 self._on_closed()
+            elif reconnecting is not None and not reconnecting.done():
+                transport = self._tcp_transport()
+                waits = (reconnecting, self._closed)
+                done, _ = await asyncio.wait(waits, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not done and transport is not None and transport.is_closing():
+                    # nats-py waits until the old socket is closed, and asyncio until the server has taken all that was written.
+                    transport.abort()
+            elif client.is_connected and reader is not None and not reader.done():
+                self._watch_reader()
+                return
+            else:
+                if reconnecting is not None:
+                    _forget_outcome(reconnecting)
+                await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        """Do what nats-py has left undone."""
+        client = self.client
+        self._emit(
+            ConnectionEvent(EventKind.ERROR, NatseryError("nats-py's reader ended without a word; reconnecting"))
+        )
+        if not client.options["allow_reconnect"]:
+            self._on_closed()
+        elif client.is_connected:
+            await client.force_reconnect()
+        else:
+            await asyncio.sleep(client.options["reconnect_time_wait"])
+            client._status = Client.RECONNECTING
+            client._reconnection_task = self.loop.create_task(client._attempt_reconnect())
+
+    # A program that drains its client
+
+    def hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
+        """See `FastPath._hold_open`."""
+        holds = self._holds
+        holds.append(on_drain)
+        self._unheld.clear()
+
+        def release() -> None:
+            if on_drain in holds:
+                holds.remove(on_drain)
+            if not holds:
+                self._unheld.set()
+
+        return release
+
+    async def _drain(self, subscription: ClientSubscription) -> None:
+        """Stand in for nats-py's ``Subscription._drain``, of which ``Client.drain`` awaits one for each subscription.
+
+        nats-py's own waits for callbacks of nats-py, which these subscriptions have not; then the client is closed.
+        """
+        if not self._is_draining:
+            self._is_draining = True
+            for on_drain in self._holds:
+                on_drain()
+        await self._unheld.wait()
+        with suppress(ConnectionClosedError):
+            await self.unsubscribe(subscription)
+            await self.fence()
 
     # What the seam needs
 
@@ -291,6 +336,7 @@ class SafeClient:
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)
+        inner._drain = partial(self._drain, subscription)  # type: ignore[method-assign]
         return subscription
 
     async def unsubscribe(self, subscription: ClientSubscription) -> None:
@@ -319,12 +365,16 @@ class SafeClient:
             self._start_writing(self._undo(task.result()))
 
     async def close(self) -> None:
-        """Close the client for good, within a bound whatever nats-py and the server do. Safe twice."""
-        closing = self.loop.create_task(self._close())
-        await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
-        self.abort()
-        await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
-        self._on_closed()
+        """Close the client for good, within a bound whatever nats-py and the server do; at once if cancelled. Safe twice."""
+        closing = self._closing = self.loop.create_task(self._close())
+        try:
+            await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
+            self.abort()
+            await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
+        finally:
+            self.abort()
+            closing.cancel()
+            self._on_closed()
 
     async def _close(self) -> None:
         with suppress(Exception):  # when the server has died nats-py raises before it has closed its transport
@@ -332,11 +382,15 @@ class SafeClient:
 
     def abort(self) -> None:
         """Drop the client's socket, with what has not been written to it."""
+        transport = self._tcp_transport()
+        if transport is not None:
+            transport.abort()
+
+    def _tcp_transport(self) -> asyncio.WriteTransport | None:
+        """Return asyncio's transport; none before the first, and none of a WebSocket, which has no way to abort."""
         transport = self.client._transport
-        if type(transport) is not TcpTransport:
-            return  # none yet, or a WebSocket, which has no way to abort
-        if transport._io_writer is not None:
-            transport._io_writer.transport.abort()
+        writer = transport._io_writer if type(transport) is TcpTransport else None
+        return None if writer is None else writer.transport
 
     async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
         """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.
@@ -347,6 +401,8 @@ class SafeClient:
         """
         client = self.client
         limit = client._max_pending_size
+        while 0 < 2 * limit < client._pending_data_size and client.is_connected:
+            await self._flush()  # before it takes more, for senders that give up leave theirs behind
         if client._status != Client.CONNECTED:
             self.raise_if_closed()
             if client.is_draining_pubs:
@@ -356,13 +412,26 @@ class SafeClient:
         client._pending.append(frames)
         client._pending_data_size += len(frames)
         self._count_sent(messages, payload_bytes)
-        is_too_full = 0 < limit < client._pending_data_size
         kicks = client._flush_queue
-        if is_too_full or (kicks is not None and kicks.empty()):
+        if 0 < limit < client._pending_data_size:
+            await self._flush()
+        elif kicks is not None and kicks.empty():
             try:
-                await self._write(client._flush_pending(force_flush=is_too_full), 0)
-            except (nats.errors.Error, OSError) as error:
+                await self._write(client._flush_pending(), 0)
+            except OSError as error:
                 raise PublishError(f"nats-py could not publish: {error}") from error
+
+    async def _flush(self) -> None:
+        """Wait until nats-py has written what waits in its buffer; all tasks that do so share one task of nats-py's."""
+        flushing = self._flushing
+        if flushing is None or flushing.done():
+            flushing = self._flushing = self._start_writing(self.client._flush_pending(force_flush=True))
+        await asyncio.wait((flushing,))
+        try:
+            if not flushing.cancelled():
+                flushing.result()
+        except (nats.errors.Error, OSError) as error:
+            raise PublishError(f"nats-py could not publish: {error}") from error
 
     # What nats-py writes, out of the reach of cancellations
 
@@ -394,8 +463,7 @@ class SafeClient:
 
     def _on_written(self, task: asyncio.Task[Any]) -> None:
         self._writing.discard(task)
-        if not task.cancelled():
-            task.exception()  # or asyncio complains when the task that waited was cancelled
+        _forget_outcome(task)
 
     def answer_nowait(self, reply: str, data: bytes) -> bool:
         """Publish to a reply subject off the wire, if that needs no waiting; false if it does, with nothing done."""
@@ -447,13 +515,18 @@ class SafeClient:
         self._subscriptions.pop(sid, None)
         self.client._remove_sub(sid)
 
+    async def wait_changed(self) -> None:
+        """Wait until the client is away, back or closed."""
+        self.raise_if_closed()
+        await asyncio.shield(self._changed)
+
     async def fence(self) -> None:
         """Wait until the server has processed all that was sent before, and all that it sent is delivered."""
         while True:
             self.raise_if_closed()
             ending = [sid for sid, each in self._subscriptions.items() if each.is_ending]
             if not self.client.is_connected:
-                await asyncio.shield(self._changed)
+                await self.wait_changed()
             elif await self.reach_server():
                 for sid in ending:
                     self._forget(sid)

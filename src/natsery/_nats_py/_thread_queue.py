@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar, final
 ItemT = TypeVar("ItemT")
 
 MESSAGE_BYTES: Final = 512
-"""Counted for each message besides its payload, so that one bound on bytes bounds the memory of small messages too."""
+"""Counted for each message besides what it is on the wire, so that one bound on bytes holds for small messages too."""
 
 
 @final
@@ -23,6 +23,7 @@ class ThreadQueue(Generic[ItemT]):
 
     Attributes:
         put_bytes: what the sending thread, and it alone, counts of what it has sent.
+        put_payload_bytes: the payloads among them.
         taken_bytes: what the receiving thread, and it alone, counts of what it has taken.
         is_woken: whether something was sent that the receiving thread has not begun to take.
         is_awaited: set by the sending thread while one of its tasks waits until more has been taken.
@@ -30,6 +31,7 @@ class ThreadQueue(Generic[ItemT]):
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.put_bytes = 0
+        self.put_payload_bytes = 0
         self.taken_bytes = 0
         self.is_woken = False
         self.is_awaited = False

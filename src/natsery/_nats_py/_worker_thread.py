@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from .._errors import ConnectionClosedError, NatseryError
+from nats.aio.client import Client
+
+from .._errors import ConnectionClosedError, NatseryError, OutboundBufferError
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
 from .._message import Message
 from ._bounds import CANCEL_SECONDS, CLOSE_SECONDS, SILENCE_SECONDS
-from ._bridge_client import BridgeClient
 from ._private_names import check_private_names
 from ._remote_call import RemoteCall
 from ._safe_client import ClientSubscription, SafeClient, cancel_until_done
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("natsery")
 
 MAX_CROSSING_BYTES = 64 * 1024 * 1024
-"""Bytes of messages that may wait on their way to the caller's loop; more are dropped, counted and reported."""
+"""Bytes of messages, headers and subjects counted, that may wait on their way to the caller's loop; more are dropped, counted
+and reported.
+"""
 
-Inbound: TypeAlias = "tuple[BridgedSubscription, Message] | Callable[[], None]"
-"""What goes to the caller's loop: a message, or a function to call there."""
+Inbound: TypeAlias = "tuple[BridgedSubscription, Message, int] | Callable[[], None]"
+"""What goes to the caller's loop: a message and its size, or a function to call there."""
 
 Outbound: TypeAlias = "bytes | Callable[[], Awaitable[None]]"
 """What comes from there: a frame to send, or a coroutine function to await here."""
@@ -64,10 +67,11 @@ class AioSubscription:
 
     def aio_take(self, message: Message) -> None:
         inbound = self._thread.inbound
-        put_bytes = inbound.put_bytes + len(message.data) + MESSAGE_BYTES
+        size = len(message.data) + message.headers._size + len(message.subject) + len(message.reply) + MESSAGE_BYTES
+        put_bytes = inbound.put_bytes + size
         if put_bytes - inbound.taken_bytes <= MAX_CROSSING_BYTES:
             inbound.put_bytes = put_bytes
-            inbound.put((self._near, message))
+            inbound.put((self._near, message, size))
             return
         self.dropped += 1
         if not self.has_told:
@@ -76,6 +80,31 @@ class AioSubscription:
 
     def aio_on_error(self, error: NatseryError) -> None:
         self._thread.inbound.put(lambda: self._near.take_error(error))
+
+
+@final
+class AioHold:
+    """What keeps a client that is drained from closing before the caller's loop is ready.
+
+    Args:
+        thread: the client's thread.
+        on_drain: called in the caller's loop when the client is drained.
+    """
+
+    def __init__(self, thread: WorkerThread, on_drain: Callable[[], None]) -> None:
+        self._thread = thread
+        self._on_drain = on_drain
+        self._aio_end: Callable[[], None] | None = None
+
+    async def aio_begin(self) -> None:
+        self._aio_end = self._thread.aio_client.hold_open(self.aio_drain)
+
+    async def aio_release(self) -> None:
+        if self._aio_end is not None:
+            self._aio_end()
+
+    def aio_drain(self) -> None:
+        self._thread.inbound.put(self._on_drain)
 
 
 @final
@@ -107,7 +136,7 @@ class WorkerThread:
         on_taken: Callable[[], None],
         wake_caller: Callable[[], bool],
     ) -> None:
-        self.client = BridgeClient()
+        self.client = Client()
         check_private_names(self.client)
         self.inbound: ThreadQueue[Inbound] = ThreadQueue(self.aio_wake_caller_soon)
         self.outbound = outbound
@@ -119,6 +148,7 @@ class WorkerThread:
         self._end = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._look: asyncio.TimerHandle | None = None
+        self._sent_payload_bytes = 0
 
     # In the caller's thread
 
@@ -222,14 +252,17 @@ class WorkerThread:
         outbound = self.outbound
         # A message that comes at this moment may be counted although it is not among the frames: a little early, never late.
         put_bytes = outbound.put_bytes
-        payload_bytes = put_bytes - outbound.taken_bytes - len(frames) * MESSAGE_BYTES
+        payload_bytes, self._sent_payload_bytes = (
+            outbound.put_payload_bytes - self._sent_payload_bytes,
+            outbound.put_payload_bytes,
+        )
         # While the server is away, any of them may be the one that is too many for nats-py's buffer.
         batches = [frames] if self.client.is_connected else [[frame] for frame in frames]
         for batch in batches:
             joined = b"".join(batch)
             try:
                 if not self.aio_client.write_nowait(joined, len(batch), payload_bytes):
-                    await self.aio_client.publish(joined, len(batch), payload_bytes)
+                    await self.aio_publish_when_there_is_room(joined, len(batch), payload_bytes)
             except Exception as error:
                 self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
             payload_bytes = 0
@@ -237,6 +270,16 @@ class WorkerThread:
         frames.clear()
         if outbound.is_awaited:
             self.inbound.put(self._on_taken)
+
+    async def aio_publish_when_there_is_room(self, frames: bytes, messages: int, payload_bytes: int) -> None:
+        """Publish; while the server is away and nats-py's buffer is full, the caller's loop is told by what is not taken."""
+        while True:
+            try:
+                await self.aio_client.publish(frames, messages, payload_bytes)
+            except OutboundBufferError:
+                await self.aio_client.wait_changed()
+            else:
+                return
 
     async def aio_connect(self, servers: str | list[str], options: dict[str, Any]) -> None:
         await self.client.connect(servers, **options)

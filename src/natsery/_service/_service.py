@@ -35,6 +35,9 @@ from ._endpoint import Endpoint
 FENCE_SECONDS = 1.0
 """How long each fence and flush of a stopping service may take before the server counts as unresponsive."""
 
+CLOSE_SECONDS = 5.0
+"""How long a client that was drained may take to close, once its services have ended."""
+
 
 @final
 class Service:
@@ -69,6 +72,7 @@ class Service:
         self._stopped = anyio.Event()
         self._draining = anyio.CancelScope()
         self._is_drained = False
+        self._is_ended_by_drain = False
         self._error: BaseException | None = None
         self._connection_loss: Exception | None = None
 
@@ -266,6 +270,11 @@ class Service:
         """Run the service's tasks: shielded, so that what was accepted outlives a cancelled body."""
         try:
             await self._run_tasks()
+            if self._is_ended_by_drain:
+                # The body may be what drains the client, so it is not cancelled before that is over.
+                with anyio.move_on_after(CLOSE_SECONDS):
+                    await self._connection.wait_closed()
+                self.stop()
         finally:
             if not self._is_drained:
                 # Without the tasks, no subscription may stay.
@@ -283,6 +292,7 @@ class Service:
             async with anyio.create_task_group() as plumbing:
                 self._plumbing = plumbing
                 stop_listening = self._connection.add_listener(self._on_connection_event)
+                release = self._context.fast_path._hold_open(self._on_drain)
                 is_responsive = False
                 try:
                     plumbing.start_soon(self._context.refusals.run, name="natsery refusals")
@@ -298,6 +308,7 @@ class Service:
                 finally:
                     stop_listening()
                     self._context.errors.close()
+                    release()
                 self._is_drained = True
                 plumbing.cancel_scope.cancel("service stopped")
 
@@ -309,6 +320,11 @@ class Service:
         )
         error.__cause__ = reason
         self.stop(error)
+
+    def _on_drain(self) -> None:
+        """End the service, because the program drains the client that its connection consists of."""
+        self._is_ended_by_drain = True
+        self._begin_stop()
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         error = event.error

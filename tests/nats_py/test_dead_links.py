@@ -1,0 +1,64 @@
+"""Links over which nothing comes, or nothing goes: nats-py's pings find out, and the client comes back."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery._nats_py import _safe_client
+
+from ..conftest import open_connection
+from ..proxy import open_proxy
+from ..server import NatsServer
+from ..test_serve import add, bounded, config
+
+pytestmark = pytest.mark.anyio
+
+PINGS = {"ping_interval": 0.05, "max_outstanding_pings": 2}
+QUICK = {"reconnect_time_wait": 0.05, "max_reconnect_attempts": -1, "connect_timeout": 0.2}
+
+
+@pytest.fixture(params=[("asyncio", "adapted"), ("asyncio", "bridged"), ("trio", "bridged")], ids="-".join)
+def setting(request: pytest.FixtureRequest) -> object:
+    backend, transport = request.param
+    return (backend, {}), transport
+
+
+async def wait_for(events: natsery.Events, kind: natsery.EventKind) -> None:
+    async for event in events:
+        if event.kind is kind:
+            return
+
+
+@pytest.mark.parametrize("direction", ["to server", "to client"])
+async def test_a_link_that_is_dead_in_one_direction(transport: str, nats_server: NatsServer, direction: str) -> None:
+    async with bounded(), open_proxy(nats_server.port) as proxy:
+        async with open_connection(transport, proxy.url, **PINGS, **QUICK) as nc, natsery.serve(nc, config(add)):
+            with nc.events() as events:
+                proxy.dead.add(direction)
+                await wait_for(events, natsery.EventKind.DISCONNECTED)
+                proxy.dead.clear()
+                await wait_for(events, natsery.EventKind.RECONNECTED)
+            assert (await nc.request("add", b"1+1")).data == b"2"
+
+
+async def test_a_server_that_freezes_with_the_buffer_full(
+    transport: str, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-py closes its old socket first, and asyncio does not close one before all has left it: it never came back."""
+    monkeypatch.setattr(_safe_client, "CLOSE_SECONDS", 0.1)
+    with NatsServer() as frozen:
+        async with bounded(), natsery.connect(nats_server.url) as caller:
+            urls = [frozen.url, nats_server.url]
+            options = {**PINGS, **QUICK, "ping_interval": 0.3, "dont_randomize": True}
+            async with open_connection(transport, urls, **options) as nc, natsery.serve(nc, config(add)):
+                with nc.events() as events:
+                    frozen.freeze()
+                    with anyio.move_on_after(0.5):
+                        while True:
+                            await nc.publish("x", bytes(100_000))
+                    await wait_for(events, natsery.EventKind.RECONNECTED)
+                await nc.flush()
+                assert (await caller.request("add", b"1+1")).data == b"2"
+        frozen.thaw()
