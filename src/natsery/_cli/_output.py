@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ._format import printable
+from ._format import one_line, printable
+from ._json_text import escape_json, lay_out_json
 
 
 @final
@@ -37,8 +38,8 @@ class Column:
 
 
 def print_line(text: str = "") -> None:
-    """Print a line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
-    _console().print(Text(printable(text)), soft_wrap=True)
+    """Print one line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
+    _console().print(Text(one_line(text)), soft_wrap=True)
 
 
 def print_error(text: str) -> None:
@@ -56,11 +57,27 @@ def print_status(text: str, *, end: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def show_json(value: Any) -> None:
-    """Print a JSON value: indented on a terminal, on one line when piped."""
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=indent)}\n")
+def show_json(value: Any, *, compact: bool = False) -> None:
+    """Print a JSON value: indented on a terminal, on one line when piped, or ``compact`` on one line without blanks.
+
+    What the terminal cannot show, or could take for a command, is escaped.
+    """
+    indent = 2 if sys.stdout.isatty() and not compact else None
+    separators = (",", ":") if compact else None
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+    sys.stdout.write(f"{escape_json(text, _encoding())}\n")
     sys.stdout.flush()
+
+
+def show_json_array(texts: Sequence[str]) -> None:
+    """Print JSON texts as an array, each as it is; indented on a terminal, on one line when piped, escaped as above."""
+    text = lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty())
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

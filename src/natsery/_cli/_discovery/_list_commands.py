@@ -15,9 +15,9 @@ from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import Exit
 from .._format import format_duration
-from .._output import Column, print_line, show_json, show_table
+from .._output import Column, print_line, show_json_array, show_table
 from .._runner import run_async
-from ._query import Query, finish, json_option, query_options, run_query, show_replies
+from ._query import MAX_REPLIES, Query, finish, json_option, query_options, run_query, show_replies
 
 
 @click.command(cls=ConnectingCommand)
@@ -88,12 +88,20 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
     async with settings.connect("natsery ping") as nc:
         client = natsery.ServiceClient(nc, prefix=settings.prefix)
         start = anyio.current_time()
+        found: list[tuple[natsery.ServicePing, int]] = []
         async with client.discover("PING", **query.arguments()) as replies:
-            found = [(each, round((anyio.current_time() - start) * 1e9)) async for each in replies]
+            while len(found) < MAX_REPLIES:
+                try:
+                    each = await replies.receive()
+                except anyio.EndOfStream:
+                    break
+                except natsery.SlowConsumerError:
+                    continue  # the end warns of it
+                found.append((each, round((anyio.current_time() - start) * 1e9)))
         if not found and replies.ended is not natsery.EndReason.NO_RESPONDERS:
             await check_server(nc)
     if as_json:
-        show_json([{**each.to_dict(), "rtt": nanoseconds} for each, nanoseconds in found])
+        show_json_array([f'{each.raw.rstrip()[:-1]},"rtt":{nanoseconds}}}' for each, nanoseconds in found])
     elif found:
         show_table(
             (

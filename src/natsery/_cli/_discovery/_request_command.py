@@ -17,7 +17,7 @@ from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import CommandError, Exit, line_of
-from .._format import format_duration, pluralize
+from .._format import format_duration, pluralize, printable
 from .._output import print_error, show_json
 from .._runner import run_async
 
@@ -47,7 +47,7 @@ from .._runner import run_async
     metavar="SECONDS",
     help="How long to wait for a reply.",
 )
-@click.option("--raw", is_flag=True, help="Print the reply's bytes only, without a final newline.")
+@click.option("--raw", is_flag=True, help="Print the reply's bytes as they are, without a final newline.")
 @click.option("-v", "--verbose", is_flag=True, help="Show headers and times, on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print each reply as a JSON object, headers included.")
 @connection_options
@@ -100,6 +100,12 @@ class _ReplyPrinter:
                 print_error(f"{name}: {value}")
         if self._as_json:
             show_json(_as_json(reply))
+            return
+        if sys.stdout.isatty() and not self._raw:
+            # Tabs are no danger to a terminal, and common in tables.
+            text = printable(reply.data.decode(errors="backslashreplace"), keep="\n\t")
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+            sys.stdout.flush()
             return
         end = b"" if self._raw or reply.data.endswith(b"\n") else b"\n"
         sys.stdout.buffer.write(reply.data + end)

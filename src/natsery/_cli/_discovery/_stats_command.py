@@ -53,8 +53,10 @@ def stats(settings: Settings, query: Query, *, each: bool, as_json: bool) -> Exi
 
 
 def _by_name(replies: Sequence[natsery.ServiceStats]) -> list[list[natsery.ServiceStats]]:
-    names = dict.fromkeys(each.name for each in replies)
-    return [[each for each in replies if each.name == name] for name in names]
+    services: dict[str, list[natsery.ServiceStats]] = {}
+    for each in replies:
+        services.setdefault(each.name, []).append(each)
+    return list(services.values())
 
 
 def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
