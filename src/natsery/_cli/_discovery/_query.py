@@ -109,11 +109,12 @@ def warn_about_number(replies: natsery.Replies[Any] | natsery.ReplyStream[Any]) 
     """Print warnings about instances that answered more than once, and about replies that were too many."""
     if replies.repeated:
         several = {(each.name, each.id) for each in replies.repeated}
-        which = f"instance {replies.repeated[0].id} of {replies.repeated[0].name}"
-        print_error(
-            f"Warning: {which if len(several) == 1 else pluralize(len(several), 'instance')} answered more than once "
-            "and counts once"
-        )
+        if len(several) == 1:
+            (first, *_) = replies.repeated
+            text = f"instance {first.id} of {first.name} answered more than once and counts once"
+        else:
+            text = f"{pluralize(len(several), 'instance')} answered more than once and count once"
+        print_error(f"Warning: {text}")
     if replies.dropped:
         print_error(f"Warning: {pluralize(replies.dropped, 'reply', 'replies')} came too fast and were dropped")
 
