@@ -14,6 +14,7 @@ from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._subjects import literal_subject_rule
+from .._usage import DEADLINE, block, explain_options, hint_for_connection
 from ._replies import Replies, ReplyStream, open_replies
 
 DEFAULT_WAIT = 2.0
@@ -67,12 +68,12 @@ class ServiceClient:
     def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
-                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}; for a nats-py client write: "
-                "async with natsery.adapt(client) as nc"
+                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
 
+    @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
 
@@ -93,6 +94,8 @@ class ServiceClient:
             raise error
         return reply
 
+    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
+    @block("client.request_many")
     @asynccontextmanager
     async def request_many(
         self,
@@ -223,7 +226,7 @@ class ServiceClient:
     def _discover(
         self, subject: str, kind: type[S], *, wait: float, stall: float | None, count: int | None
     ) -> AbstractAsyncContextManager[ReplyStream[S]]:
-        return open_replies(
+        return _open_discovery(
             self._nc,
             subject,
             b"",
@@ -274,6 +277,9 @@ class ServiceClient:
         """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
+
+
+_open_discovery = block("client.discover")(open_replies)
 
 
 def _as_it_is(message: Message) -> Message:
