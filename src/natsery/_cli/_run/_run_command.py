@@ -105,9 +105,9 @@ def run(
 
         try:
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
-        except click.ClickException:
+        except (click.ClickException, KeyboardInterrupt, BrokenPipeError):
             raise
-        except Exception as error:  # from a handler or a lifespan, for example
+        except BaseException as error:  # noqa: ASYNC103  # from a handler, for example; also SystemExit, whose status is its own
             raise user_error(target, error, Exit.FAILED) from error
 
 
