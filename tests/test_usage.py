@@ -24,7 +24,10 @@ async def add(request):
 
 @pytest.mark.parametrize(
     ("option", "hint"),
-    [("name", "write the name first, without name=, as in @endpoint('add')"), ("handler", "EndpointConfig(name, handler)")]
+    [
+        ("name", "write the name first, without name=, as in @endpoint('add')"),
+        ("handler", "EndpointConfig(name, handler)"),
+    ]
     + [("queue", "write queue_group=...")],
 )
 def test_options_that_an_endpoint_does_not_have(option, hint):
@@ -49,12 +52,18 @@ def test_a_lambda_is_no_handler(declare):
 
 @pytest.mark.parametrize(
     ("result", "hint"),
-    [({"a": 1}, "json.dumps(...).encode()"), ([1], "json.dumps(...).encode()"), ((b"a", b"b"), "json.dumps(...).encode()")]
+    [
+        ({"a": 1}, "json.dumps(...).encode()"),
+        ([1], "json.dumps(...).encode()"),
+        ((b"a", b"b"), "json.dumps(...).encode()"),
+    ]
     + [(7, "str(...).encode()"), (True, "str(...).encode()"), (1.5, "str(...).encode()"), ("a", "text.encode()")]
     + [(natsery.Message("a"), "message.data")],
 )
 def test_what_a_handler_returns(result, hint):
-    with pytest.raises(TypeError, match=re.escape(f"a handler must return bytes or None, not {type(result).__name__}; write {hint}")):
+    with pytest.raises(
+        TypeError, match=re.escape(f"a handler must return bytes or None, not {type(result).__name__}; write {hint}")
+    ):
         reply_from(result)
 
 
@@ -96,7 +105,9 @@ def test_blocks_are_not_awaited():
                 "natsery.serve": natsery.serve(nc, ServiceConfig("calc", "1.0.0")),
             }
             for name, block in blocks.items():
-                with pytest.raises(TypeError, match=rf"^{name}\(\.\.\.\) is not to be awaited; write 'async with {name}"):
+                with pytest.raises(
+                    TypeError, match=rf"^{name}\(\.\.\.\) is not to be awaited; write 'async with {name}"
+                ):
                     await block
                 with pytest.raises(AttributeError, match=rf"^{name}\(\.\.\.\) has no 'publish'; write 'async with "):
                     block.publish  # noqa: B018
@@ -109,7 +120,9 @@ def test_deadlines_are_the_callers():
         async with MemoryBroker() as broker, broker.connect() as nc:
             client = ServiceClient(nc)
             for request in (nc.request, client.request):
-                with pytest.raises(TypeError, match=r"^request\(\) has no option 'timeout': .*'with anyio.fail_after\(2\):'"):
+                with pytest.raises(
+                    TypeError, match=r"^request\(\) has no option 'timeout': .*'with anyio.fail_after\(2\):'"
+                ):
                     await request("a", timeout=2)
             with pytest.raises(TypeError, match=r"^request_many\(\) has no option 'timeout': write wait="):
                 client.request_many("a", timeout=2)
@@ -153,7 +166,9 @@ def test_a_scheme_that_is_not_quite_one(url):
         read_address(url)
 
 
-@pytest.mark.parametrize("url", ["nats://host:port", "host:42x", "nats://[::1]:http", "nats://host:42 22", "tls://a:b/"])
+@pytest.mark.parametrize(
+    "url", ["nats://host:port", "host:42x", "nats://[::1]:http", "nats://host:42 22", "tls://a:b/"]
+)
 def test_a_port_that_is_no_number(url):
     with pytest.raises(ConfigError, match="must have a port that is a number, as in 'nats://127"):
         read_address(url)

@@ -140,9 +140,18 @@ def test_a_server_that_fails_while_it_is_asked(
         (("ls", "a", "b", "c"), "Got unexpected extra argument (c) (see 'natsery ls --help')"),
         (("request",), "Missing argument 'SUBJECT'. (see 'natsery request --help')"),
         (("run",), "Missing argument 'MODULE[:CONFIG]'. (see 'natsery run --help')"),
-        (("ls", "--wait", "long"), "Invalid value for '--wait': 'long' is not a valid float range. (see 'natsery ls --help')"),
-        (("request", "a", "b", "-f", __file__), "DATA and --file cannot be given together. (see 'natsery request --help')"),
-        (("run", "calc", "--uvloop", "--backend", "trio"), "--uvloop is for asyncio; leave out --backend trio. (see 'natsery run --help')"),
+        (
+            ("ls", "--wait", "long"),
+            "Invalid value for '--wait': 'long' is not a valid float range. (see 'natsery ls --help')",
+        ),
+        (
+            ("request", "a", "b", "-f", __file__),
+            "DATA and --file cannot be given together. (see 'natsery request --help')",
+        ),
+        (
+            ("run", "calc", "--uvloop", "--backend", "trio"),
+            "--uvloop is for asyncio; leave out --backend trio. (see 'natsery run --help')",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:

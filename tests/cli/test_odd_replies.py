@@ -32,7 +32,9 @@ def case_of(name: str) -> bytes | tuple[dict[str, str], bytes]:
 
 @pytest.mark.parametrize("command", KINDS)
 def test_every_dialect_stands_beside_the_others(run: Run, nats_server: NatsServer, command: str) -> None:
-    cases = [name for name, case in CASES.items() if case["verb"] == KINDS[command] and case["payload"][:1] in ("", "{")]
+    cases = [
+        name for name, case in CASES.items() if case["verb"] == KINDS[command] and case["payload"][:1] in ("", "{")
+    ]
     cases = [name for name in cases if "peer" not in name]
     replies = [case_of(name) for name in cases]
     with canned(nats_server.url, *replies, json.dumps(GOOD).encode()) as options:
@@ -80,8 +82,8 @@ def test_the_rate_of_an_instance_that_answers_twice_is_its_own(run: Run, nats_se
 @pytest.mark.parametrize("command", KINDS)
 def test_json_is_what_came(run: Run, nats_server: NatsServer, command: str) -> None:
     """Fields that natsery does not know were left out, others were added, and numbers were changed."""
-    text = (
-        '{"new":{"a":[1.50,1e400,-0,%s]},"name":"calc","id":"x","id":"x","metadata":null,"descr\\u0069ption":7}' % ("9" * 5_000)
+    text = '{"new":{"a":[1.50,1e400,-0,%s]},"name":"calc","id":"x","id":"x","metadata":null,"descr\\u0069ption":7}' % (
+        "9" * 5_000
     )
     with canned(nats_server.url, text.encode()) as options:
         result = run(command, "--json", *options, url=nats_server.url)
@@ -125,7 +127,9 @@ def test_json_survives_a_terminal_that_is_not_utf_8(
 ) -> None:
     """What it could not show became question marks."""
     monkeypatch.setattr(_output, "_encoding", lambda: "latin-1")
-    with canned(nats_server.url, json.dumps({**GOOD, "description": "Köln 東京 😀"}, ensure_ascii=False).encode()) as options:
+    with canned(
+        nats_server.url, json.dumps({**GOOD, "description": "Köln 東京 😀"}, ensure_ascii=False).encode()
+    ) as options:
         out = run("info", "--json", *options, url=nats_server.url).out
         assert '"Köln \\u6771\\u4eac \\ud83d\\ude00"' in out
         assert json.loads(out)[0]["description"] == "Köln 東京 😀"
@@ -134,9 +138,7 @@ def test_json_survives_a_terminal_that_is_not_utf_8(
 @pytest.mark.parametrize("command", ["stats", "top"])
 @pytest.mark.parametrize("started", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "soon", None, 5])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_odd_times_end_no_command(
-    run: Run, nats_server: NatsServer, command: str, started: Any, as_json: bool
-) -> None:
+def test_odd_times_end_no_command(run: Run, nats_server: NatsServer, command: str, started: Any, as_json: bool) -> None:
     """It was a traceback (OverflowError)."""
     endpoint = {"name": "add", "subject": "add", "num_requests": 10**400, "data": [[]] * 3}
     value = {**GOOD, "name": "odd", "started": started, "endpoints": [endpoint]}
@@ -150,7 +152,10 @@ def test_odd_times_end_no_command(
 
 
 def test_a_deep_reply_is_cut_off_where_readers_have_their_limits(run: Run, nats_server: NatsServer) -> None:
-    deep = '{"name":"deep","id":"d","new":%s,"data":[{"a":%s}]}' % ("[" * 990 + "]" * 990, '{"a":' * 990 + "1" + "}" * 990)
+    deep = '{"name":"deep","id":"d","new":%s,"data":[{"a":%s}]}' % (
+        "[" * 990 + "]" * 990,
+        '{"a":' * 990 + "1" + "}" * 990,
+    )
     with canned(nats_server.url, deep.encode(), json.dumps(GOOD).encode()) as options:
         replies = json.loads(run("info", "--json", *options, url=nats_server.url).out)
     assert [each["name"] for each in replies] == ["deep", "good"]
