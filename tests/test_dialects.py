@@ -121,7 +121,7 @@ def test_a_huge_number_is_unknown_wherever_it_is():
 @pytest.mark.parametrize("key", ["data", "last_error", "queue_group", "new", "num_requests"])
 def test_a_deeply_nested_value_hides_no_service(key, deep):
     """It could not be read, or was a RecursionError."""
-    text = STATS % ('{"name":"e","subject":"e","%s":%s},{"name":"f","subject":"f"}' % (key, deep))
+    text = STATS % f'{{"name":"e","subject":"e","{key}":{deep}}},{{"name":"f","subject":"f"}}'
     stats = ServiceStats.from_json(text.encode())
     assert [each.name for each in stats.endpoints] == ["e", "f"]
     json.loads(stats.to_json())
@@ -133,7 +133,7 @@ def test_a_deeply_nested_head_hides_nothing_else(deep):
     info = ServiceInfo.from_json(text.encode())
     assert (info.name, info.id, list(info.metadata)) == ("calc", "x", ["a"])
     with pytest.raises(natsery.MalformedReplyError, match="'calc': "):
-        ServiceInfo.from_json(('{"name":"calc","id":%s}' % deep).encode())
+        ServiceInfo.from_json(f'{{"name":"calc","id":{deep}}}'.encode())
 
 
 @pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":' * 200_000 + '"', "[" * 5_000 + '"' + '\\"' * 2_000_000])

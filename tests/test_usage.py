@@ -68,7 +68,7 @@ def test_what_a_handler_returns(result, hint):
 
 
 def test_what_has_no_hint():
-    with pytest.raises(TypeError, match="not object$"):
+    with pytest.raises(TypeError, match=r"not object$"):
         reply_from(object())
 
 

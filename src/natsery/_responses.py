@@ -389,6 +389,8 @@ def check_json(value: Any) -> None:
 UNKNOWN_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """The time that stands for an unknown one; it is what Go writes for none."""
 
+_LAST_TIME = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
 MAX_DEPTH = 100
 """How deeply the values of a reply may be nested."""
 
@@ -440,4 +442,4 @@ def parse_time(text: str) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar: its nearest end
-        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+        return UNKNOWN_TIME if moment.year == 1 else _LAST_TIME

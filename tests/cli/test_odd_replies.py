@@ -22,6 +22,7 @@ Run = Callable[..., Result]
 
 KINDS = {"ls": "INFO", "ping": "PING", "info": "INFO", "stats": "STATS"}
 GOOD = {"name": "good", "id": "g", "version": "1.0.0", "started": "2026-09-24T11:02:55Z", "endpoints": []}
+TOP = ("--prefix", PREFIX, "--once", "--interval", "0.1", "--level", "all")
 CONTROLS = "\x9b31m\x07\x7f\u2028\u202e\U000e0001"
 
 
@@ -112,9 +113,9 @@ def test_nothing_in_a_reply_controls_the_terminal(
     }
     raw = json.dumps(value, ensure_ascii=False).replace("\ud800", "\\ud800").encode()
     with canned(nats_server.url, raw) as options:
-        if command == "top":
-            options = ("--prefix", PREFIX, "--once", "--interval", "0.1", "--level", "all")
-        result = run(command, *options, *(["--json"] if as_json else []), url=nats_server.url)
+        result = run(
+            command, *(TOP if command == "top" else options), *(["--json"] if as_json else []), url=nats_server.url
+        )
     assert result.status == 0
     assert printable(result.out) == result.out
     assert not any(line.startswith("forged") for line in result.out.splitlines())
@@ -143,19 +144,17 @@ def test_odd_times_end_no_command(run: Run, nats_server: NatsServer, command: st
     endpoint = {"name": "add", "subject": "add", "num_requests": 10**400, "data": [[]] * 3}
     value = {**GOOD, "name": "odd", "started": started, "endpoints": [endpoint]}
     with canned(nats_server.url, json.dumps(value).encode(), json.dumps(GOOD).encode()) as options:
-        if command == "top":
-            options = ("--prefix", PREFIX, "--once", "--interval", "0.1", "--level", "all")
-        result = run(command, *options, *(["--json"] if as_json else []), url=nats_server.url)
+        result = run(
+            command, *(TOP if command == "top" else options), *(["--json"] if as_json else []), url=nats_server.url
+        )
     assert (result.status, result.err) == (0, "")
     assert "odd" in result.out
     assert "good" in result.out
 
 
 def test_a_deep_reply_is_cut_off_where_readers_have_their_limits(run: Run, nats_server: NatsServer) -> None:
-    deep = '{"name":"deep","id":"d","new":%s,"data":[{"a":%s}]}' % (
-        "[" * 990 + "]" * 990,
-        '{"a":' * 990 + "1" + "}" * 990,
-    )
+    lists, objects = "[" * 990 + "]" * 990, '{"a":' * 990 + "1" + "}" * 990
+    deep = f'{{"name":"deep","id":"d","new":{lists},"data":[{{"a":{objects}}}]}}'
     with canned(nats_server.url, deep.encode(), json.dumps(GOOD).encode()) as options:
         replies = json.loads(run("info", "--json", *options, url=nats_server.url).out)
     assert [each["name"] for each in replies] == ["deep", "good"]

@@ -131,8 +131,7 @@ def test_a_free_port_is_taken_if_the_usual_one_is_not(
 
         async def main() -> int:
             async with _server_command._open(None, {}) as server:
-                connected_port = server.port
-            return connected_port
+                return server.port
 
         port = anyio.run(main)
         assert port != taken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os.path
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -89,7 +88,7 @@ class Cells:
                 shown.update(dict.fromkeys(members, short))
                 continue
             # From where they differ; the beginning says what they are.
-            start = len(os.path.commonprefix(members))
+            start = _common_start(members)
 
             def shorten_from(text: str, start: int = start) -> str:
                 if start <= width // 3:
@@ -119,6 +118,12 @@ class Cells:
             " " if each is None else bars[0] if each <= 0 else bars[math.ceil(each / largest * steps)] for each in shown
         ]
         return "".join(drawn).rjust(max(width, 0))
+
+
+def _common_start(texts: Sequence[str]) -> int:
+    """Return how many characters all texts begin with."""
+    first, last = min(texts), max(texts)
+    return next((index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
 
 
 def _can_encode(text: str, encoding: str) -> bool:

@@ -18,7 +18,6 @@ from ._cells import Cells
 from ._format import one_line, printable
 from ._json_text import escape_json, lay_out_json
 
-
 LEAST_CELLS: Final = 8
 """The width down to which a column of a table is narrowed."""
 

@@ -105,9 +105,10 @@ def run(
 
         try:
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
-        except (click.ClickException, KeyboardInterrupt, BrokenPipeError):
+        except click.ClickException:
             raise
-        except BaseException as error:  # noqa: ASYNC103  # from a handler, for example; also SystemExit, whose status is its own
+        # From a handler, for example. The status of a SystemExit would have another meaning here.
+        except (Exception, SystemExit, BaseExceptionGroup) as error:
             raise user_error(target, error, Exit.FAILED) from error
 
 

@@ -10,8 +10,8 @@ from typing import Final, final
 from rich.cells import cell_len
 from rich.text import Text
 
-from .._format import pluralize
 from .._cells import Cells
+from .._format import pluralize
 from ._columns import GAP, HISTORY, TopColumn, columns_of, lay_out
 from ._figures import ServiceFigures
 from ._rates import sum_rates
@@ -112,7 +112,7 @@ def table(
     rows: Sequence[Row], layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells, *, is_dim: bool = False
 ) -> list[Text]:
     """Return the headings of columns, and the rows below them."""
-    name_width = dict((column.key, width) for column, width in layout).get("name", 0)
+    name_width = next((width for column, width in layout if column.key == "name"), 0)
     names = cells.shorten_apart((row.texts["name"] for row in rows), name_width)
     return [
         _headings(layout, view, cells),

@@ -11,10 +11,10 @@ from rich.console import Console
 
 import natsery
 
+from .._cells import Cells
 from .._exit_codes import Exit
 from .._format import format_time, now, pluralize
 from .._output import Column, print_error, print_line, show_json, show_table
-from .._cells import Cells
 from ._columns import columns_of, lay_out
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
 from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Poller, ServerStatus, WatchOptions
