@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.cells import cell_len
 
 from natsery._cli._cells import Cells
-from natsery._cli._output import Column, terminal_table
+from natsery._cli._output import Column, show_table, terminal_table
 
 COLUMNS = (
     Column("Service", whole=True),
@@ -49,6 +50,22 @@ def test_different_names_stay_different_and_numbers_whole() -> None:
         lines = table(width)
         assert len({line.split()[0] for line in lines}) == 4
         assert [line.split()[-2].isdigit() for line in lines][-1]
+
+
+def test_the_first_column_stays_different_beside_one_that_is_whole() -> None:
+    columns = (Column("Service"), Column("Instance", whole=True))
+    rows = [(LONG.format(where), "x3Yuiq7g7MoxhXdxk7i4K7") for where in ("europe", "africa")]
+    _, one, other = (each.plain for each in terminal_table(columns, rows, 50, Cells()))
+    assert one.split()[0] != other.split()[0]
+    assert one.endswith("  x3Yuiq7g7MoxhXdxk7i4K7")
+
+
+def test_an_endless_text_costs_no_more_than_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line of a table was as long as the longest name."""
+    rows = [("x" * 1_000_000, "1", "1", "a"), *[("calc", "1", "1", "a")] * 1_000]
+    show_table(COLUMNS, rows)
+    assert len(capsys.readouterr().out) < 2_000_000
+    assert len(table(80, rows)) == 1_002
 
 
 def test_ascii() -> None:

@@ -18,6 +18,9 @@ from ._cells import Cells
 from ._format import one_line, printable
 from ._json_text import escape_json, lay_out_json
 
+MAX_PADDED: Final = 200
+"""The width up to which cells are padded where tables are piped: one endless text must not make all lines as long."""
+
 LEAST_CELLS: Final = 8
 """The width down to which a column of a table is narrowed."""
 
@@ -30,8 +33,7 @@ class Column:
     Attributes:
         title: its heading.
         right: whether it is aligned to the right, as numbers are.
-        whole: whether it is narrowed only after all others have been, because users copy its cells; different ones stay
-            different then. Numbers are never narrowed.
+        whole: whether it is narrowed only after all others have been, because users copy its cells. Numbers are never narrowed.
         style: the style of its cells on a terminal, in rich's words.
     """
 
@@ -98,15 +100,18 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tota
 
 
 def terminal_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, cells: Cells) -> list[Text]:
-    """Return the lines of a table in a width: one for the headings, and one for each row. What does not fit is cut off."""
+    """Return the lines of a table in a width: one for the headings, and one for each row.
+
+    What does not fit is cut off; in the first column and in those that are to be whole, different cells stay different.
+    """
     titles = [each.title for each in columns]
-    widths = [max(cell_len(line[index]) for line in (titles, *rows)) for index in range(len(columns))]
+    widths = [min(width, max(cell_len(line[index]) for line in (titles, *rows))) for index in range(len(columns))]
     least = [max(LEAST_CELLS, cell_len(title)) for title in titles]
     room = width - 2 * (len(columns) - 1)
     for narrow_whole in (False, True):
         _narrow(widths, [not each.right and (narrow_whole or not each.whole) for each in columns], least, room)
     shown = [
-        cells.shorten_apart((row[index] for row in rows), widths[index]) if column.whole else {}
+        cells.shorten_apart((row[index] for row in rows), widths[index]) if column.whole or index == 0 else {}
         for index, column in enumerate(columns)
     ]
     lines = [Text()]
@@ -137,7 +142,7 @@ def _narrow(widths: list[int], may_narrow: Sequence[bool], least: Sequence[int],
 def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print columns two blanks apart. Nothing is wrapped or cut, so that scripts can rely on lines."""
     lines = [[column.title for column in columns], *rows]
-    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = [min(MAX_PADDED, max(cell_len(line[index]) for line in lines)) for index in range(len(columns))]
     text = io.StringIO()
     for line in lines:
         padded = [
