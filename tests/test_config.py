@@ -363,12 +363,12 @@ def test_what_can_be_called_with_a_request_is_a_handler(handler):
     [
         (Handlers, "not a class"),
         (Handlers.add, r"must take \(request\), and takes \(self, request\); pass a bound method"),
-        (Handlers().plain, "write 'async def'"),
-        (PlainCall(), "write 'async def'"),
-        (functools.partial(plain), "write 'async def'"),
+        (Handlers().plain, "write 'async def"),
+        (PlainCall(), "write 'async def"),
+        (functools.partial(plain), "write 'async def"),
         (takes_nothing, r"must take \(request\), and takes \(\)"),
         (takes_two, r"must take \(request\), and takes \(request, other\)"),
-        (lambda request: b"", "write 'async def'"),
+        (lambda request: b"", "write 'async def"),
     ],
 )
 def test_what_can_never_answer_is_no_handler(handler, reason):
@@ -451,7 +451,7 @@ def test_a_decorator_may_give_other_arguments():
     """What the function inside takes was taken for what the decorator takes."""
     for handler in (injected(takes_two), plainly(add), AsyncMock(return_value=b"")):
         ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
-    with pytest.raises(ConfigError, match="write 'async def'"):
+    with pytest.raises(ConfigError, match="write 'async def"):
         EndpointConfig("add", plainly(plain))
 
 

@@ -28,6 +28,8 @@ def test_the_demo_tells_what_a_service_does(tmp_path: Path) -> None:
     assert "Stopped: 5 requests answered, 2 of them with an error" in output
     assert "Traceback" not in output
     assert "by zero" not in output
+    assert max(map(len, output.splitlines())) < 80
+    assert re.search(r"^Try next.*\n  natsery server ", output, re.MULTILINE)
 
 
 STOPPING_HALFWAY = """

@@ -101,9 +101,107 @@ def test_a_huge_number_hides_nothing():
     assert stats.endpoints[0].num_requests == 0
 
 
-def test_an_error_names_the_service_as_far_as_it_can_be_read():
-    with pytest.raises(natsery.MalformedReplyError, match=r"'calc x': reply\.version"):
-        ServicePing.from_json(b'{"name":"calc","id":"x"}')
+STATS = '{"name":"calc","id":"x","version":"1.0.0","started":"2026-11-26T20:26:26Z","endpoints":[%s]}'
+DEEP = "[" * 100_000 + "]" * 100_000
+NESTED = "[" * 900 + "]" * 900
+OBJECTS = '{"a":' * 50_000 + "1" + "}" * 50_000
+
+
+def test_a_huge_number_is_unknown_wherever_it_is():
+    """Written as JSON, it was a ValueError, or not JSON."""
+    each = '{"name":"e","subject":"e","num_requests":1e999,"processing_time":-1e999,"data":[1e999,NaN,%s]}' % (
+        "9" * 10_000
+    )
+    stats = ServiceStats.from_json((STATS % each).encode())
+    assert stats.endpoints[0].data == [None, None, None]
+    assert b"Infinity" not in stats.to_json()
+
+
+@pytest.mark.parametrize("deep", [DEEP, NESTED, OBJECTS], ids=len)
+@pytest.mark.parametrize("key", ["data", "last_error", "queue_group", "new", "num_requests"])
+def test_a_deeply_nested_value_hides_no_service(key, deep):
+    """It could not be read, or was a RecursionError."""
+    text = STATS % f'{{"name":"e","subject":"e","{key}":{deep}}},{{"name":"f","subject":"f"}}'
+    stats = ServiceStats.from_json(text.encode())
+    assert [each.name for each in stats.endpoints] == ["e", "f"]
+    json.loads(stats.to_json())
+
+
+@pytest.mark.parametrize("deep", [DEEP, NESTED], ids=len)
+def test_a_deeply_nested_head_hides_nothing_else(deep):
+    text = '{"description":%s,"metadata":{"a":%s},"type":%s,"name":"calc","id":"x","version":%s}' % ((deep,) * 4)
+    info = ServiceInfo.from_json(text.encode())
+    assert (info.name, info.id, list(info.metadata)) == ("calc", "x", ["a"])
+    with pytest.raises(natsery.MalformedReplyError, match="'calc': "):
+        ServiceInfo.from_json(f'{{"name":"calc","id":{deep}}}'.encode())
+
+
+@pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":' * 200_000 + '"', "[" * 5_000 + '"' + '\\"' * 2_000_000])
+def test_what_is_deep_and_no_json_is_refused(text):
+    with pytest.raises(natsery.MalformedReplyError, match="not JSON"):
+        ServiceInfo.from_json(text.encode())
+
+
+def test_data_with_lone_surrogates_can_be_written_again():
+    """It was a UnicodeEncodeError."""
+    each = r'{"name":"e","subject":"e","data":{"\ud800":["\udfff",{"a":"\ud83d\ude00"}]}}'
+    stats = ServiceStats.from_json((STATS % each).encode())
+    assert stats.endpoints[0].data == {"?": ["?", {"a": "\U0001f600"}]}
+    stats.to_json()
+
+
+@pytest.mark.parametrize("text", [b"K\xf6ln", b"tab\there", b"\xed\xa0\x80", b"\xff\xfe", b"a\0b\x9b"])
+def test_bytes_that_are_no_text_hide_no_service(text):
+    """A description in Latin-1, or with a tab in it, made the whole reply unreadable."""
+    info = ServiceInfo.from_json(b'\xef\xbb\xbf{"name":"calc","id":"x","version":"1.0.0","description":"%s"}' % text)
+    assert (info.name, info.id) == ("calc", "x")
+    info.to_json()
+
+
+@pytest.mark.parametrize("odd", [*ODD, "yesterday", "2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z", 5, 1e300], ids=repr)
+@pytest.mark.parametrize("key", ["version", "started", "type"])
+def test_an_odd_head_hides_no_service(key, odd):
+    """A service whose start or version could not be read was not there."""
+    if key == "type" and isinstance(odd, str):
+        return  # it is a reply of another kind
+    stats = ServiceStats.from_json(json.dumps({**HEAD, "started": "2026-11-26T20:26:26Z", key: odd}).encode())
+    assert stats.name == "calc"
+    assert stats.started.year == (1 if key == "started" else 2026)
+    stats.to_json()
+
+
+def test_a_reply_keeps_what_it_was_read_from():
+    text = '{"name":"calc", "id":"x","new":[1.50,1e999]}'
+    ping = ServicePing.from_json(text.encode())
+    assert ping.raw == text
+    assert ping == ServicePing(name="calc", id="x", version="")
+    assert ServicePing(name="calc", id="x", version="").raw == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        ('{"name":"calc"}', "'calc': reply.id is not a non-empty string: None"),
+        ('{"name":5,"id":"x"}', "'x': reply.name is not a non-empty string: 5"),
+        ('{"name":"calc","id":"x","type":"no"}', "'calc x': type is 'no', not "),
+        ('{"name":"calc","id":"x","endpoints":[{"name":"e"', "'calc x': not JSON: "),
+        ('{"id" : "x","endpoints":[{"name":"e"', "'x': not JSON: "),
+        ('{"name":"ca\x1blc\\', "not JSON: "),
+        ("[]", "reply is not a JSON object"),
+    ],
+)
+def test_an_error_names_the_service_as_far_as_it_can_be_read(text, who):
+    with pytest.raises(natsery.MalformedReplyError) as caught:
+        ServicePing.from_json(text.encode())
+    assert str(caught.value).startswith(who)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_times_at_the_ends_of_the_calendar_are_in_utc(text):
+    """Whoever converted them got an OverflowError, as `natsery top --json` did."""
+    started = ServiceStats.from_json(json.dumps({**HEAD, "started": text}).encode()).started
+    assert started.tzinfo is UTC
+    assert started.year in (1, 9999)
 
 
 @pytest.mark.parametrize("hours", [-14, 14])

@@ -26,6 +26,7 @@ PURE = (
     "_service_error",
     "_statistics",
     "_subjects",
+    "_usage",
     "_version",
 )
 LOOPS = {"anyio", "trio", "asyncio", "nats"}

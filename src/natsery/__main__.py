@@ -37,18 +37,25 @@ def _main(arguments: Sequence[str] | None) -> int:
             reconfigure(errors="replace")
     try:
         status = cli.main(arguments, prog_name="natsery", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        hint = "" if error.ctx is None else f" (see '{error.ctx.command_path} --help')"
+        CommandError(f"{' '.join(error.format_message().split())}{hint}").show()
+        return Exit.USAGE
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except natsery.NatseryError as error:
-        CommandError(line_of(error)).show()
-        return status_of(error)
     except click.Abort:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
         # The reader of the output is gone; the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except (natsery.NatseryError, OSError) as error:
+        CommandError(line_of(error)).show()
+        return status_of(error)
     return int(status or Exit.OK)
 
 

@@ -60,6 +60,8 @@ def _check_handler(where: str, handler: Any) -> None:
         raise ConfigError(where, handler, "must be an async function")
     if inspect.isclass(handler):
         raise ConfigError(where, handler, "must be an async function, not a class; write an instance's bound method")
+    if getattr(handler, "__name__", None) == "<lambda>":
+        raise ConfigError(where, handler, "must be an async function, not a lambda; write 'async def name(request):'")
     called = handler
     while isinstance(called, functools.partial):
         called = called.func
@@ -222,9 +224,17 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
 
 _OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_"}
 
+_ENDPOINT_HINTS: Final = {
+    "name": "write the name first, without name=, as in @endpoint('add')",
+    "handler": "write @endpoint above the function, or EndpointConfig(name, handler) in the list of endpoints",
+    "queue": "write queue_group=...",
+}
+
 
 def _refuse_unknown(options: Mapping[str, Any]) -> None:
     for name in options:
+        if name in _ENDPOINT_HINTS:
+            raise TypeError(f"endpoint() has no option {name!r}: {_ENDPOINT_HINTS[name]}")
         if name not in _OPTIONS:
             raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
 
@@ -284,6 +294,7 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
         # A bound method is another object than the function that was decorated.
         config = declared if declared.handler is value else replace(declared, handler=value)
     elif callable(value):
+        _check_handler("endpoints", value)  # before its name, which may be that of a lambda
         config = EndpointConfig(_name_of(value), cast("Handler", value))
     else:
         raise ConfigError("endpoints", value, "must hold async functions, EndpointConfig and group(...)")

@@ -28,6 +28,7 @@ from ._protocol._commands import as_bytes
 from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
+from ._usage import DEADLINE, explain_options
 
 logger = logging.getLogger("natsery")
 
@@ -185,6 +186,7 @@ class ConnectionBase(abc.Connection):
         """See `FastPath`."""
         return lambda: None
 
+    @explain_options({"timeout": DEADLINE, "payload": "write data=...", "old_style": "leave it out"})
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """See `abc.Connection`."""
         check_argument("subject", subject, literal_subject_rule)

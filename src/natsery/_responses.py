@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,7 +22,13 @@ def _empty() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServicePing:
-    """The identity of a service instance: the reply to PING, and the head of the other two."""
+    """The identity of a service instance: the reply to PING, and the head of the other two.
+
+    Attributes:
+        version: its semantic version; ``""`` if the reply has none.
+        metadata: text to text; other values that a reply has are their JSON text.
+        raw: the JSON text that it was read from, with what natsery does not know; ``""`` if it was not read.
+    """
 
     response_type: ClassVar[str] = PING_RESPONSE_TYPE
 
@@ -29,6 +36,7 @@ class ServicePing:
     id: str
     version: str
     metadata: Mapping[str, str] = field(default_factory=_empty)
+    raw: str = field(default="", init=False, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reply as a JSON object, its fields in ADR-32's order."""
@@ -46,27 +54,37 @@ class ServicePing:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read a reply of any implementation: fields that implementations leave out or set to null get their empty value.
+        """Read a reply of any implementation: a field that is missing, null or no such value gets its empty value.
+
+        What is nested deeper than 100 levels may be cut off, and bytes that are not UTF-8 are replaced.
 
         Raises:
-            MalformedReplyError: it is not JSON, is of another type, or lacks a name, an id or a version.
+            MalformedReplyError: it is not JSON, is of another type, or lacks a name or an id. The error names the service and
+                the instance as far as they can be read.
         """
+        text = data.decode("utf-8-sig", errors="replace")
         try:
-            value = json.loads(data, parse_int=_read_int)
+            try:
+                value = _parse(text)
+            except RecursionError:
+                text = _without_depth(text)
+                value = _parse(text)
         except (ValueError, RecursionError) as error:
-            raise MalformedReplyError(f"not JSON: {error}") from None
+            raise MalformedReplyError(f"{_who_in(text)}not JSON: {error}") from None
         reader = _Reader(value, "reply")
-        kind = reader.text("type", cls.response_type)
-        if kind != cls.response_type:
-            raise MalformedReplyError(f"type is {kind!r:.100}, not {cls.response_type!r}")
-        return cls(**cls._fields(reader))
+        kind = reader.value.get("type")
+        if isinstance(kind, str) and kind != cls.response_type:
+            raise MalformedReplyError(f"{reader.who()}type is {reprlib.repr(kind)}, not {cls.response_type!r}")
+        reply = cls(**cls._fields(reader))
+        object.__setattr__(reply, "raw", text)
+        return reply
 
     @classmethod
     def _fields(cls, reader: _Reader) -> dict[str, Any]:
         return {
             "name": reader.required_text("name"),
             "id": reader.required_text("id"),
-            "version": reader.required_text("version"),
+            "version": reader.text("version", ""),
             "metadata": reader.metadata(),
         }
 
@@ -177,7 +195,7 @@ class ServiceStats(ServicePing):
     """The statistics of a service instance: the reply to STATS.
 
     Attributes:
-        started: when it started or was last reset, with its time zone.
+        started: when it started or was last reset, in UTC; in the year 1 if that is unknown.
         endpoints: one entry for each endpoint, in the order of addition.
     """
 
@@ -198,27 +216,29 @@ class ServiceStats(ServicePing):
     def _fields(cls, reader: _Reader) -> dict[str, Any]:
         return {
             **super()._fields(reader),
-            "started": parse_time(reader.required_text("started")),
-            "endpoints": tuple(
-                EndpointStats(
-                    name=each.required_text("name"),
-                    subject=each.required_text("subject"),
-                    queue_group=each.text("queue_group", ""),
-                    num_requests=each.integer("num_requests") or 0,
-                    num_errors=each.integer("num_errors") or 0,
-                    last_error=each.text("last_error", ""),
-                    processing_time=_times(each)[0],
-                    average_processing_time=_times(each)[1],
-                    data=each.value.get("data"),
-                )
-                for each in reader.endpoints()
-            ),
+            "started": reader.time("started"),
+            "endpoints": tuple(_endpoint_stats(each) for each in reader.endpoints()),
         }
 
 
-def _times(reader: _Reader) -> tuple[int, int]:
-    """Return total and mean, each calculated from the other where an implementation leaves it out."""
+def _endpoint_stats(reader: _Reader) -> EndpointStats:
     requests = reader.integer("num_requests") or 0
+    total, mean = _times(reader, requests)
+    return EndpointStats(
+        name=reader.required_text("name"),
+        subject=reader.required_text("subject"),
+        queue_group=reader.text("queue_group", ""),
+        num_requests=requests,
+        num_errors=reader.integer("num_errors") or 0,
+        last_error=reader.text("last_error", ""),
+        processing_time=total,
+        average_processing_time=mean,
+        data=_writable_json(reader.value.get("data"), MAX_DEPTH),
+    )
+
+
+def _times(reader: _Reader, requests: int) -> tuple[int, int]:
+    """Return total and mean, each calculated from the other where an implementation leaves it out."""
     total = reader.duration("processing_time")
     mean = reader.duration("average_processing_time")
     if total is None:
@@ -240,7 +260,9 @@ class _Reader:
     def required_text(self, key: str) -> str:
         value = self.value.get(key)
         if not isinstance(value, str) or not value:
-            raise MalformedReplyError(f"{self._name()}{key} is not a non-empty string: {value!r:.100}")
+            raise MalformedReplyError(
+                f"{self.who()}{self._where}.{key} is not a non-empty string: {reprlib.repr(value)}"
+            )
         return _writable(value)
 
     def text(self, key: str, default: str) -> str:
@@ -259,6 +281,13 @@ class _Reader:
         value = self.value.get(key)
         return _read_duration(value) if isinstance(value, str) else self.integer(key)
 
+    def time(self, key: str) -> datetime:
+        """Return a time, `UNKNOWN_TIME` if there is none or it is not one."""
+        try:
+            return parse_time(self.text(key, ""))
+        except MalformedReplyError:
+            return UNKNOWN_TIME
+
     def metadata(self) -> Mapping[str, str]:
         value = self.value.get("metadata")
         if not isinstance(value, dict):
@@ -276,22 +305,72 @@ class _Reader:
             if isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in wanted)
         ]
 
-    def _name(self) -> str:
-        """Return which service and instance this is, as far as that can be read."""
-        known = [each for each in (self.value.get("name"), self.value.get("id")) if isinstance(each, str) and each]
-        return f"{_writable(' '.join(known))!r:.100}: {self._where}." if known else f"{self._where}."
+    def who(self) -> str:
+        """Return the beginning of an error: which service and instance this is, as far as that can be read."""
+        return _who(self.value.get("name"), self.value.get("id"))
 
 
-def _read_int(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else 0
+def _who(*parts: object) -> str:
+    known = [each[:100] for each in parts if isinstance(each, str) and each]
+    return f"{_writable(' '.join(known))!r}: " if known else ""
+
+
+def _who_in(text: str) -> str:
+    """Return the same of a text that is not JSON: what stands before the first value that holds others."""
+    head = _HEAD.match(text)
+    found = [re.search(rf'"{key}"\s*:\s*"([^"\\]+)"', head[0] if head else "") for key in ("name", "id")]
+    return _who(*(each and each[1] for each in found))
+
+
+def _parse(text: str) -> Any:
+    # Neither a control character in a text nor a number of any size hides the rest.
+    return json.loads(text, strict=False, parse_int=_read_int, parse_float=_read_float, parse_constant=lambda _: None)
+
+
+def _read_int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+def _read_float(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
+def _without_depth(text: str) -> str:
+    """Return a JSON text with null in place of what is nested too deeply."""
+    kept: list[str] = []
+    depth = start = 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in ("[", "{"):
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                kept += text[start : match.start()], "null"
+        elif match[0] in ("]", "}"):
+            if depth == MAX_DEPTH + 1:
+                start = match.end()
+            depth -= 1
+    return "".join((*kept, text[start:] if depth <= MAX_DEPTH else ""))
 
 
 def _as_text(value: Any) -> str:
-    return _writable(value if isinstance(value, str) else json.dumps(value))
+    if isinstance(value, str):
+        return _writable(value)
+    return json.dumps(_writable_json(value, MAX_DEPTH), ensure_ascii=False)
 
 
 def _writable(text: str) -> str:
     return text.encode(errors="replace").decode()
+
+
+def _writable_json(value: Any, depth: int) -> Any:
+    """Return a JSON value that can be written as JSON again: without lone surrogates, and nested no deeper than that."""
+    if isinstance(value, str):
+        return _writable(value)
+    if isinstance(value, list):
+        return [_writable_json(each, depth - 1) for each in value] if depth else None
+    if isinstance(value, dict):
+        return {_writable(key): _writable_json(each, depth - 1) for key, each in value.items()} if depth else None
+    return value
 
 
 def _read_duration(text: str) -> int | None:
@@ -306,6 +385,17 @@ def check_json(value: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` if a value cannot be written as JSON."""
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
 
+
+UNKNOWN_TIME = datetime(1, 1, 1, tzinfo=UTC)
+"""The time that stands for an unknown one; it is what Go writes for none."""
+
+_LAST_TIME = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+MAX_DEPTH = 100
+"""How deeply the values of a reply may be nested."""
+
+_HEAD = re.compile(r"\s*\{[^\[{]*")
+_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 _MAX_DIGITS = 300
 """Digits of the largest number that is read; there is none that large among the figures of a service."""
@@ -328,7 +418,7 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time of any year, offset and precision; digits past microseconds are cut off.
+    """Read an RFC 3339 time of any year, offset and precision, in UTC; digits past microseconds are cut off.
 
     Raises:
         MalformedReplyError: it is not such a time.
@@ -351,5 +441,5 @@ def parse_time(text: str) -> datetime:
         raise MalformedReplyError(f"not an RFC 3339 time: {text!r:.100}: {error}") from None
     try:
         return moment.astimezone(UTC)
-    except OverflowError:  # year 1 or 9999 with an offset that leaves datetime's range
-        return moment
+    except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar: its nearest end
+        return UNKNOWN_TIME if moment.year == 1 else _LAST_TIME

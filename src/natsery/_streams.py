@@ -124,11 +124,15 @@ class Messages(_Stream[Message]):
         if self._is_closed:
             return
         if len(self._pending) >= self._max_pending:
-            self.dropped += 1
-            if self._failure is None:
-                self._fail(SlowConsumerError(self.subject, self.dropped))
+            self._drop()
             return
         self._add(message)
+
+    def _drop(self) -> None:
+        """Count a message that is not kept."""
+        self.dropped += 1
+        if self._failure is None:
+            self._fail(SlowConsumerError(self.subject, self.dropped))
 
     def _fail(self, error: NatseryError) -> None:
         self._failure = error

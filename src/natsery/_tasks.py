@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from ._backends import current_task
 from ._interrupts import start_task
+from ._usage import UsedAsBlock
 
 ArgsP = ParamSpec("ArgsP")
 ValueT = TypeVar("ValueT")
@@ -109,7 +110,7 @@ def block_of_one_task(
 
 
 @final
-class _Block(AbstractAsyncContextManager[ValueT]):
+class _Block(UsedAsBlock, AbstractAsyncContextManager[ValueT]):
     """A block that must be left by the task that has entered it."""
 
     def __init__(

@@ -17,8 +17,20 @@ from ._fast_path import settle
 from ._message import Deliver, HeadersInput, Message
 from ._streams import Events, Messages, unsubscribe_while_unwinding
 from ._subjects import subject_rule
+from ._usage import block, explain_options
 
 __all__ = ("Connection", "Subscription")
+
+
+_LOOP = "write 'async with nc.subscribe(subject) as messages:' and in it 'async for message in messages:'"
+_SUBSCRIBE_HINTS = {
+    "cb": _LOOP,
+    "future": _LOOP,
+    "queue": "write queue_group=...",
+    "max_msgs": "leave the loop after so many messages",
+    "pending_msgs_limit": "write max_pending=...",
+    "pending_bytes_limit": "write max_pending=..., in messages",
+}
 
 
 class Subscription(ABC):
@@ -182,6 +194,8 @@ class Connection(ABC):
     async def aclose(self) -> None:
         """Close the connection for good, within a few seconds whatever the server does. Safe twice. A checkpoint."""
 
+    @explain_options(_SUBSCRIBE_HINTS)
+    @block("nc.subscribe")
     @asynccontextmanager
     async def subscribe(
         self, subject: str, *, queue_group: str = "", max_pending: int = 65_536

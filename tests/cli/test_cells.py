@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from natsery._cli._top._cells import ASCII, UNICODE, Cells
+from natsery._cli._cells import ASCII, UNICODE, Cells
 
 UTF8 = Cells("utf-8")
 
@@ -75,3 +75,20 @@ def test_what_an_encoding_lacks_is_a_question_mark_of_one_cell() -> None:
     assert Cells("latin-1").printable("größe 日本") == "größe ??"
     assert Cells("ascii").sparkline([0, 1, 7], 3) == "_.#"
     assert Cells("ascii").shorten("abcdefgh", 5) == "ab~gh"
+
+
+@pytest.mark.parametrize("width", [8, 12, 20, 30])
+def test_different_texts_stay_different(width: int) -> None:
+    texts = [
+        "orders",
+        *(f"{'a' * start}{different}{'z' * 40}" for start in (0, 3, 30, 31) for different in ("bc", "bd", "東", "")),
+    ]
+    shown = Cells().shorten_apart(texts, width)
+    assert shown.keys() == set(texts)
+    assert len(set(shown.values())) == len(set(texts))
+    assert all(cell_len(each) <= width for each in shown.values())
+
+
+def test_texts_that_cannot_stay_different_are_shown_alike() -> None:
+    assert set(Cells().shorten_apart(["abcdefgh1", "abcdefgh2"], 2).values()) == {"a…"}
+    assert Cells().shorten_apart(["abc", "abd"], 3) == {"abc": "abc", "abd": "abd"}

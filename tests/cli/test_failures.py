@@ -18,6 +18,7 @@ from natsery._cli._discovery import _list_commands, _query, _request_command
 from natsery._cli._exit_codes import Exit
 from natsery._native import _native_connection
 
+from ..processes import running
 from ..server import NatsServer
 from .conftest import Result
 
@@ -128,3 +129,72 @@ def test_a_server_that_fails_while_it_is_asked(
         result = run(*command, url=faulty.url)
         future.result()
     assert result == Result(status, "", f"Error: {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("nonsense",), "No such command 'nonsense'. (see 'natsery --help')"),
+        (("--nonsense",), "No such option '--nonsense'. (see 'natsery --help')"),
+        (("ls", "--nonsense"), "No such option '--nonsense'. (see 'natsery ls --help')"),
+        (("ls", "a", "b", "c"), "Got unexpected extra argument (c) (see 'natsery ls --help')"),
+        (("request",), "Missing argument 'SUBJECT'. (see 'natsery request --help')"),
+        (("run",), "Missing argument 'MODULE[:CONFIG]'. (see 'natsery run --help')"),
+        (
+            ("ls", "--wait", "long"),
+            "Invalid value for '--wait': 'long' is not a valid float range. (see 'natsery ls --help')",
+        ),
+        (
+            ("request", "a", "b", "-f", __file__),
+            "DATA and --file cannot be given together. (see 'natsery request --help')",
+        ),
+        (
+            ("run", "calc", "--uvloop", "--backend", "trio"),
+            "--uvloop is for asyncio; leave out --backend trio. (see 'natsery run --help')",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, arguments: tuple[str, ...], line: str) -> None:
+    """It was four, beginning with the usage."""
+    result = run(*arguments)
+    # Versions of click differ in how they write some of these.
+    plain = str.maketrans("", "", "':")
+    expected = Result(Exit.USAGE, "", f"Error: {line}\n".translate(plain))
+    assert Result(result.status, result.out, result.err.translate(plain)) == expected
+    assert result.err.startswith("Error: ")
+
+
+def test_a_file_that_cannot_be_read_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback."""
+    path = tmp_path / "data"
+    path.write_bytes(b"")
+
+    def fail(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    result = run("request", "a", "-f", str(path))
+    assert (result.status, result.out) == (Exit.FAILED, "")
+    assert result.err == f"Error: [Errno 13] Permission denied: '{path}'\n"
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from natsery_command import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["natsery", "anyio", "natsery.__main__", "click", "natsery._cli._app"])
+def test_ctrl_c_while_the_command_is_imported_is_one_line(module: str, tmp_path: Path) -> None:
+    """It was a traceback of imports."""
+    with running("-c", INTERRUPTED.format(module), cwd=tmp_path) as program:
+        assert program.wait() == Exit.INTERRUPTED
+    assert program.output == "natsery: interrupted\n"

@@ -216,3 +216,25 @@ def test_what_is_loaded_is_the_very_object(write: Write) -> None:
     (config,) = load("services")
     assert isinstance(config, natsery.ServiceConfig)
     assert config is sys.modules["services"].config
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("app.config", "there is no module 'app.config'; write app:config"),
+        ("app.nothing", "there is no module 'app.nothing'"),
+        ("./app", "nor a file, such as shop/calc.py; write ./app.py"),
+        ("./nothing", "nor a file, such as shop/calc.py"),
+    ],
+)
+def test_what_newcomers_write_is_explained(
+    target: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.py").write_text("config = 1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    with pytest.raises(CommandError) as caught:
+        load(target)
+    sys.modules.pop("app", None)
+    assert caught.value.message.endswith(hint)

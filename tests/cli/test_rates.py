@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from natsery import EndpointStats, ServiceStats
+from natsery._cli._top import _rates
 from natsery._cli._top._figures import InstanceFigures, Rates, ServiceFigures
 from natsery._cli._top._rates import HISTORY, ROUNDS_UNTIL_GONE, Meter
 
@@ -252,3 +253,50 @@ def test_absurd_answers_never_give_a_negative_rate_or_an_error() -> None:
                     assert part.rates.error_share is None or 0 <= part.rates.error_share <= 1
                     assert part.rates.mean_time is None or part.rates.mean_time >= 0
                 assert part.num_requests >= 0
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return str.__eq__(self, other)
+
+    def __lt__(self, other: str) -> bool:
+        Counted.comparisons += 1
+        return str.__lt__(self, other)
+
+
+def comparisons_of(services: int) -> int:
+    Counted.comparisons = 0
+    meter = Meter()
+    for now in range(2):
+        for number in random.Random(1).sample(range(services), services):
+            meter.add(stats(endpoint(now), name=Counted(f"s{number:04}"), instance="i"), now)
+        meter.end_round()
+        assert len(meter.figures()) == services
+    return Counted.comparisons
+
+
+def test_the_work_grows_no_faster_than_sorting() -> None:
+    """For 5,000 services it took more than a minute, a round and a screen each looking through all for each."""
+    few, many = comparisons_of(200), comparisons_of(800)
+    assert many < 8 * few
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rates, "MAX_INSTANCES", 2)
+    answers = [stats(endpoint(0), instance=each) for each in ("one", "two", "three")]
+    meter = rounds((0, answers), (1, answers))
+    assert [each.id for each in calc(meter).instances] == ["one", "two"]
+    monkeypatch.undo()
+    answers = [ServiceStats.from_json(each.to_json()) for each in answers]
+    monkeypatch.setattr(_rates, "MAX_BYTES", 2 * len(answers[0].raw) + 5)
+    meter = rounds((0, answers), (1, answers), (2, answers[2:]))
+    assert [each.id for each in calc(meter).instances] == ["one", "two"]
+    meter = rounds((0, answers[:2]), *((number, []) for number in range(1, ROUNDS_UNTIL_GONE + 2)), (9, answers[2:]))
+    assert [each.id for each in calc(meter).instances] == ["three"]

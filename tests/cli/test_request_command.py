@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -13,6 +15,7 @@ import anyio.from_thread
 import pytest
 
 import natsery
+from natsery._cli._discovery import _request_command
 from natsery._cli._exit_codes import Exit
 
 from .conftest import Result
@@ -27,6 +30,10 @@ class _Stdin(io.TextIOWrapper):
 
     def isatty(self) -> bool:
         return self._is_terminal
+
+    def read_from(self, descriptor: int) -> _Stdin:
+        self.fileno = lambda: descriptor  # type: ignore[method-assign]
+        return self
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +70,54 @@ def test_data_comes_from_a_file_or_from_stdin(
     assert run("request", "math.add", "-f", "-", url=services).out == "4\n"
     assert run("request", "math.add", url=services).err == "Error: 400: expected 'a+b'\n"
     assert run("request", "repeat", "\udcff", "--json", url=services).out.count('"data_base64": "/w=="') == 1
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+def test_a_silent_stdin_is_not_waited_for(
+    run: Run, services: str, monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
+) -> None:
+    """As in a job of cron, or over ssh: it waited for ever, before --timeout counted."""
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"").read_from(pipe[0]))
+    error = "Error: no data on stdin within 0.01 s; give DATA or --file, or '' for none\n"
+    assert run("request", "repeat", "--timeout", "0.01", url=services) == Result(Exit.TIMEOUT, "", error)
+    monkeypatch.setattr(_request_command, "PATIENCE", 0.001)
+    told = "waiting for data on stdin; for none, add '' or < /dev/null\n"
+    assert run("request", "repeat", "--timeout", "0.01", url=services) == Result(Exit.TIMEOUT, "", told + error)
+    os.write(pipe[1], b"1+")
+    assert run("request", "repeat", "--timeout", "0.01", url=services).status == Exit.TIMEOUT
+    assert run("request", "repeat", "", "--replies", "1", url=services) == Result(0, "\n", "")
+
+
+def test_all_of_stdin_is_read(
+    run: Run, services: str, monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"").read_from(pipe[0]))
+    os.write(pipe[1], b"1+2")
+    os.close(pipe[1])
+    assert run("request", "math.add", url=services) == Result(0, "3\n", "")
+    path = tmp_path / "file"
+    path.write_bytes(b"20+" + b"0" * 100_000 + b"22")
+    with path.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", _Stdin(b"").read_from(file.fileno()))
+        assert len(run("request", "repeat", "--replies", "1", url=services).out) == 100_006
+
+
+def test_a_terminal_that_is_to_be_read_is_told_so(
+    run: Run, services: str, monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
+) -> None:
+    os.write(pipe[1], b"1+2")
+    os.close(pipe[1])
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"", is_terminal=True).read_from(pipe[0]))
+    note = "reading the data from the terminal; end it with Ctrl-D\n"
+    assert run("request", "math.add", "-f", "-", url=services) == Result(0, "3\n", note)
 
 
 def test_headers_and_times(run: Run, services: str) -> None:

@@ -166,10 +166,13 @@ def test_a_program_with_a_log_of_its_own_has_natsery_s_there(tmp_path: Path) -> 
 
 
 def test_a_handler_that_wants_to_exit_ends_it(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
+    """It ended without a word, and with the handler's status, which could mean that all was drained."""
     with serving(tmp_path, url=server.url) as program:
         program.wait_for("ready")
         assert asker.ask("fail") == "500:Internal Server Error"
-        assert program.wait() == 9
+        assert program.wait() == 1
+    assert "Error: service raised:\nTraceback" in program.output
+    assert program.output.endswith("SystemExit: 9\n")
 
 
 def test_a_server_of_its_own(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from natsery._cli._top._cells import Cells
+from natsery._cli._cells import Cells
 from natsery._cli._top._columns import columns_of, lay_out
 from natsery._cli._top._figures import ServiceFigures
 from natsery._cli._top._rates import Meter
@@ -80,10 +80,10 @@ def test_services_at_80_columns() -> None:
         natsery top  nats://127.0.0.1:4222                     every 1 s · by requests/s
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
 
-        Name                         Inst   Req/s▼    Err/s   Err%      Mean  History
-        calc                          1/2      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆
-        order-proces…e-of-europe        1     7.00        0     0%      0 ns  ██████████
-        idle                            1        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁
+        Name                                     Inst   Req/s▼    Err/s   Err%      Mean
+        calc                                      1/2      260     2.00   0.8%    217 µs
+        order-processing-a…e-whole-of-europe        1     7.00        0     0%      0 ns
+        idle                                        1        0        0      –         –
 
 
 
@@ -99,16 +99,16 @@ def test_everything_at_80_columns_sorted_by_errors() -> None:
         natsery top  nats://127.0.0.1:4222                       every 1 s · by errors/s
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
 
-        Name                         Inst    Req/s   Err/s▼   Err%      Mean  History
-        calc                          1/2      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆
-          x3Yuiq7g7MoxhXdxk7i4K7               260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆
-            divide                            40.0     2.00   5.0%   1.25 ms  ██████████
-            add                                220        0     0%   28.9 µs  ▇█▄▅▆▇█▄▅▆
-          two                                stale        –      –         –  ████████
-            add                              stale        –      –         –  ████████
-        idle                            1        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁
-          i                                      0        0      –         –  ▁▁▁▁▁▁▁▁▁▁
-            nothing                              0        0      –         –  ▁▁▁▁▁▁▁▁▁▁
+        Name                                     Inst    Req/s   Err/s▼   Err%      Mean
+        calc                                      1/2      260     2.00   0.8%    217 µs
+          x3Yuiq7g7MoxhXdxk7i4K7                           260     2.00   0.8%    217 µs
+            divide                                        40.0     2.00   5.0%   1.25 ms
+            add                                            220        0     0%   28.9 µs
+          two                                            stale        –      –         –
+            add                                          stale        –      –         –
+        idle                                        1        0        0      –         –
+          i                                                  0        0      –         –
+            nothing                                          0        0      –         –
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll   1 to 9 of 12
         """
     )
@@ -120,10 +120,10 @@ def test_services_at_160_columns() -> None:
         natsery top  nats://127.0.0.1:4222                                                                                                     every 1 s · by requests/s
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
 
-        Name                                Inst  Version        Up   Req/s▼    Err/s   Err%      Mean  History       Requests    Errors  Last error
-        calc                                 1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24  400:expected 'a/b', got a text
-        order-processin…whole-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
-        idle                                   1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal Server Error
+        Name                                 Inst  Version        Up   Req/s▼    Err/s   Err%      Mean  History       Requests    Errors  Last error
+        calc                                  1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24  400:expected 'a/b', got a te…
+        order-processing…whole-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
+        idle                                    1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal Server Error
 
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll  ? help
         """
@@ -136,14 +136,14 @@ def test_instances_at_160_columns_sorted_by_name() -> None:
         natsery top  nats://127.0.0.1:4222                                                                                                           every 1 s · by name
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
 
-        Name▲                          Inst  Version        Up    Req/s    Err/s   Err%      Mean  History       Requests    Errors  Last error         Metadata
-        calc                            1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24  400:expected 'a/…
-          two                                1.1.0       3h20m    stale        –      –         –  ████████            10         0
-          x3Yuiq7g7MoxhXdxk7i4K7             1.0.0       3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,160        24  400:expected 'a/…  région=Köln, 都…
-        idle                              1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal Ser…
-          i                                  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal Ser…
-        order-process…le-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
-          instance-wi…very-long-42           12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0                     note=tab\there,…
+        Name▲                                Inst  Version        Up    Req/s    Err/s   Err%      Mean  History       Requests    Errors  Last error      Metadata
+        calc                                  1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24  400:expected …
+          two                                      1.1.0       3h20m    stale        –      –         –  ████████            10         0
+          x3Yuiq7g7MoxhXdxk7i4K7                   1.0.0       3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,160        24  400:expected …  région=Köln,…
+        idle                                    1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal …
+          i                                        1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  500:Internal …
+        order-processing…whole-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
+          instance-with-…be-very-long-42           12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0                  note=tab\the…
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll  ? help
         """
     )
@@ -155,14 +155,14 @@ def test_endpoints_at_160_columns() -> None:
         natsery top  nats://127.0.0.1:4222                                                                                                     every 1 s · by requests/s
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
 
-        Name                           Inst  Version        Up   Req/s▼    Err/s   Err%      Mean  History       Requests    Errors  Subject           Last error
-        calc                            1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24                    400:expected 'a/…
-          add                                                       220        0     0%   28.9 µs  ▇█▄▅▆▇█▄▅▆       2,690         0  math.add
-          divide                                                   40.0     2.00   5.0%   1.25 ms  ██████████         480        24  math.divide       400:expected 'a/…
-        order-process…le-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
-          reserve                                                  7.00        0     0%      0 ns  ██████████          84         0  shop.eur…reserve
-        idle                              1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3                    500:Internal Ser…
-          nothing                                                     0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  math.nothing      500:Internal Ser…
+        Name                                 Inst  Version        Up   Req/s▼    Err/s   Err%      Mean  History       Requests    Errors  Subject        Last error
+        calc                                  1/2  1.0.0, …    3h20m      260     2.00   0.8%    217 µs  ▇█▄▅▆▇█▄▅▆       3,170        24                 400:expected …
+          add                                                             220        0     0%   28.9 µs  ▇█▄▅▆▇█▄▅▆       2,690         0  math.add
+          divide                                                         40.0     2.00   5.0%   1.25 ms  ██████████         480        24  math.divide    400:expected …
+        order-processing…whole-of-europe        1  12.13.1…   400d3h     7.00        0     0%      0 ns  ██████████          84         0
+          reserve                                                        7.00        0     0%      0 ns  ██████████          84         0  shop.e…eserve
+        idle                                    1  1.0.0       3h20m        0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3                 500:Internal …
+          nothing                                                           0        0      –         –  ▁▁▁▁▁▁▁▁▁▁           3         3  math.nothing   500:Internal …
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll  ? help
         """
     )
@@ -185,15 +185,15 @@ def test_what_is_less_important_gives_way_to_what_is_more() -> None:
 
 
 def test_a_terminal_that_knows_ascii_alone() -> None:
-    assert show(View(sort=Sort.TIME, is_reversed=True), 80, 9, encoding="ascii") == golden(
+    assert show(View(sort=Sort.TIME, is_reversed=True), 100, 9, encoding="ascii") == golden(
         r"""
-        natsery top  nats://127.0.0.1:4222            every 1 s | by mean time, reversed
+        natsery top  nats://127.0.0.1:4222                                every 1 s | by mean time, reversed
         3 services | 3 of 4 instances | 267 req/s | 2.00 err/s (0.7%) | mean 211 us
 
-        Name                         Inst    Req/s    Err/s   Err%     Mean^  History
-        order-proces~e-of-europe        1     7.00        0     0%      0 ns  ##########
-        calc                          1/2      260     2.00   0.8%    217 us  *#:=+*#:=+
-        idle                            1        0        0      -         -  __________
+        Name                                 Inst    Req/s    Err/s   Err%     Mean^  History       Requests
+        order-processing~whole-of-europe        1     7.00        0     0%      0 ns  ##########          84
+        calc                                  1/2      260     2.00   0.8%    217 us  *#:=+*#:=+       3,170
+        idle                                    1        0        0      -         -  __________           3
 
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll  ? help
         """
@@ -208,12 +208,12 @@ def test_scrolled_with_the_server_away() -> None:
         natsery top  nats://127.0.0.1:4222                     every 1 s · by requests/s
         3 services · 3 of 4 instances · 267 req/s · 2.00 err/s (0.7%) · mean 211 µs
         The server is away · 1 answer could not be read
-        Name                         Inst   Req/s▼    Err/s   Err%      Mean  History
-            divide                            40.0     2.00   5.0%   1.25 ms  ██████████
-          two                                stale        –      –         –  ████████
-            add                              stale        –      –         –  ████████
-        order-proces…e-of-europe        1     7.00        0     0%      0 ns  ██████████
-          instance-w…ery-long-42              7.00        0     0%      0 ns  ██████████
+        Name                                     Inst   Req/s▼    Err/s   Err%      Mean
+            divide                                        40.0     2.00   5.0%   1.25 ms
+          two                                            stale        –      –         –
+            add                                          stale        –      –         –
+        order-processing-a…e-whole-of-europe        1     7.00        0     0%      0 ns
+          instance-with-an…o-be-very-long-42              7.00        0     0%      0 ns
         q quit  r e t n sort  R reverse  l level  space pause  j k scroll   4 to 8 of 12
         """
     )
@@ -277,7 +277,7 @@ def test_any_height_will_do(height: int) -> None:
 def test_rows_that_have_gone_do_not_leave_the_screen_empty() -> None:
     screen = draw(replace(STATE, view=View(offset=1000)), 80, MARGIN + 2, Cells())
     assert (screen.rows, screen.page) == (3, 2)
-    assert [line.plain.split()[0] for line in screen.lines[-3:-1]] == ["order-proces…e-of-europe", "idle"]
+    assert [line.plain.split()[0] for line in screen.lines[-3:-1]] == ["order-processing-a…e-whole-of-europe", "idle"]
     assert screen.lines[-1].plain.endswith("2 to 3 of 3")
 
 
@@ -307,3 +307,24 @@ def test_errors_stand_out_and_what_is_stale_or_old_is_dim() -> None:
     assert "bold red" not in found["add"]
     assert found["two"] == {"dim"}
     assert all(each == {"dim"} for each in styles(View(level=Level.ALL), is_disconnected=True).values())
+
+
+def test_different_names_are_never_cut_to_the_same_text() -> None:
+    """Services that differ in the middle of their names could not be told apart."""
+    names = [
+        f"warehouse-of-the-{where}-stock-and-order-processing-service-v2" for where in ("north", "south", "southeast")
+    ]
+    meter = Meter()
+    for each in names:
+        meter.add(stats(endpoint(1), name=each), 0)
+    meter.end_round()
+    for width in (40, 60, 80, 100):
+        lines = show(View(sort=Sort.NAME), width, 9, services=meter.figures()).splitlines()[4:7]
+        assert len({line.split()[0] for line in lines}) == 3, lines
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_an_instance_s_id_is_whole(width: int) -> None:
+    """At 120 columns it was cut, for history and totals."""
+    lines = show(View(level=Level.ALL), width)
+    assert "  x3Yuiq7g7MoxhXdxk7i4K7 " in lines

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._cli import _server_command
 from natsery.testing import NatsServer, ServerProcessError, _server_process, open_server
 from natsery.testing._reserved_ports import port_of, reserve_port
 
@@ -31,6 +32,8 @@ URL = re.compile(r"nats://127\.0\.0\.1:(\d+)\n")
 @contextmanager
 def started(*options: str, cwd: Path) -> Iterator[tuple[Program, int]]:
     """The command and its port, once its first line is there."""
+    # Not 4222, which may be taken, or be wanted by somebody else on this machine.
+    options = options if "--port" in options else ("--port", "0", *options)
     with running("-m", "natsery", "server", *options, cwd=cwd) as program:
         program.wait_for("nats://")
         match = URL.search(program.output)
@@ -105,6 +108,43 @@ def test_a_chosen_port_and_jetstream(tmp_path: Path, chosen: int) -> None:
     assert program.output.endswith("nats-server stopped\n")
 
 
+def test_the_usual_port_is_taken_if_it_is_free(chosen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that connect to the default server did not find the one that `natsery server` had started."""
+    monkeypatch.setattr(_server_command, "DEFAULT_PORT", chosen)
+
+    async def main(port: int | None) -> int:
+        async with _server_command._open(port, {}) as server:
+            return server.port
+
+    assert anyio.run(main, None) == chosen
+    assert anyio.run(main, 0) != chosen
+
+
+def test_a_free_port_is_taken_if_the_usual_one_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        taken = sock.getsockname()[1]
+        monkeypatch.setattr(_server_command, "DEFAULT_PORT", taken)
+
+        async def main() -> int:
+            async with _server_command._open(None, {}) as server:
+                return server.port
+
+        port = anyio.run(main)
+        assert port != taken
+        assert capsys.readouterr() == ("", f"port {taken} is taken, so it is {port}\n")
+        # Somebody else has taken it between the look and the start.
+        looks = iter([True, False])
+        monkeypatch.setattr(_server_command, "_is_free", lambda port: next(looks))
+        assert anyio.run(main) != taken
+        monkeypatch.setattr(_server_command, "_is_free", lambda port: True)
+        with pytest.raises(ServerProcessError, match="cannot listen"):
+            anyio.run(main)
+
+
 @pytest.fixture
 def pid_file(tmp_path: Path) -> tuple[Path, Path]:
     """A configuration, and the file to which its server writes its process id."""
@@ -163,9 +203,9 @@ def test_a_configuration(run: Run, tmp_path: Path, certificates: Certificates) -
 
 
 def test_wrong_usage(run: Run, tmp_path: Path) -> None:
-    result = run("server", "--port", "0")
+    result = run("server", "--port", "65536")
     assert result.status == 2
-    assert "Error: Invalid value for '--port': 0 is not in the range 1<=x<=65535." in result.err
+    assert "Error: Invalid value for '--port': 65536 is not in the range 0<=x<=65535." in result.err
     result = run("server", "--config", str(tmp_path / "nothing"))
     assert result.status == 2
     assert "does not exist" in result.err

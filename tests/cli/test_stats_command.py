@@ -76,6 +76,10 @@ def canned(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_services_are_summed_over_their_instances(run: Run, canned: str) -> None:
     assert run("stats", "--prefix", "$CAN", "--count", "3", url=canned) == Result(
         0,
+        "Service  Instances  Requests  Errors   Rate  Average\n"
+        "calc             2    48,000      12  130/s     3 µs\n"
+        "empty            1         0       0    0/s\n"
+        "\n"
         "calc 1.0.0\n"
         "  2 instances, up 1h0m\n"
         "  48,000 requests, 12 errors, 130/s, 3 µs on average\n"

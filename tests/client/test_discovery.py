@@ -245,3 +245,110 @@ def test_a_status_that_a_peer_writes_ends_nothing() -> None:
             assert replies.ended is EndReason.COUNT
 
     in_virtual_time(main)
+
+
+def test_an_instance_that_answers_twice_is_one() -> None:
+    """Services that a server imports over two ways were counted twice."""
+
+    async def main() -> None:
+        script = [(0.1, ping_of(0)), (0.15, ping_of(1)), (0.2, ping_of(0)), (0.3, ping_of(2)), (0.35, ping_of(0))]
+        found, _ = await collect(script)
+        assert [each.id for each in found] == ["i0", "i1", "i2"]
+        assert [each.id for each in found.repeated] == ["i0", "i0"]
+        assert (found.malformed, found.dropped) == ((), 0)
+        assert found[:1].repeated == found.sorted(key=lambda each: each.id).repeated == found.repeated
+        found, _ = await collect(script, count=3)
+        assert ([each.id for each in found], found.ended) == (["i0", "i1"], EndReason.COUNT)
+
+    in_virtual_time(main)
+
+
+def test_replies_to_a_request_of_ones_own_may_be_equal() -> None:
+    async def main() -> None:
+        async with answering("many", [(0, ping_of(0)), (0, ping_of(0))]) as (client, _):
+            async with client.request_many("many", count=2) as replies:
+                assert len([each async for each in replies]) == 2
+            assert replies.repeated == []
+
+    in_virtual_time(main)
+
+
+def test_an_error_in_place_of_a_reply_is_reported_as_that() -> None:
+    async def main() -> None:
+        headers = natsery.error_headers(500, "Maximum Payload Exceeded")
+        async with MemoryBroker() as broker, broker.connect() as nc, nc.subscribe("$SRV.INFO") as infos:
+            async with ServiceClient(nc).discover("INFO", count=2) as replies:
+                info = await infos.receive()
+                await nc.publish(info.reply, b"x" * 1000, headers=headers)
+                await nc.publish(info.reply, natsery.ServiceInfo(name="calc", id="one", version="1.0.0").to_json())
+                assert [each.id async for each in replies] == ["one"]
+            (error,) = replies.malformed
+            assert str(error) == "a service answered with the error 500: Maximum Payload Exceeded"
+            assert isinstance(error.__cause__, natsery.ServiceError)
+            assert (error.__cause__.code, error.__cause__.data) == (500, b"")
+
+    in_virtual_time(main)
+
+
+def test_one_that_answers_too_often_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a SlowConsumerError, and the answers of all others were lost with it."""
+    monkeypatch.setattr(_replies, "MAX_PENDING", 100)
+
+    async def main() -> None:
+        flood = [(0.1, ping_of(0))] * 1_000
+        async with answering("$SRV.PING", [(0.05, ping_of(1)), *flood, (0.5, ping_of(2))]) as (client, _):
+            async with client.discover("PING") as replies:
+                await anyio.sleep(0.2)
+                found = await replies._collect()
+            assert [each.id for each in found] == ["i1", "i0", "i2"]
+            assert len(found.repeated) + found.dropped == 999
+            assert found.dropped > 800
+
+    in_virtual_time(main)
+
+
+def test_what_is_kept_of_replies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(ping_of(0))
+    monkeypatch.setattr(_replies, "MAX_MALFORMED", 5)
+
+    async def main() -> None:
+        for name, value in {"MAX_REPLIES": 3, "MAX_BYTES": 3 * size + 1, "MAX_PENDING_BYTES": 3 * size + 1}.items():
+            with monkeypatch.context() as patch:
+                patch.setattr(_replies, name, value)
+                script = [(0, ping_of(number)) for number in range(8)]
+                async with answering("$SRV.PING", script) as (client, _):
+                    async with client.discover("PING") as replies:
+                        await anyio.sleep(0.1)
+                        found = await replies._collect()
+                    assert (len(found), found.dropped) == (3, 5), name
+        with monkeypatch.context() as patch:
+            patch.setattr(_replies, "MAX_BYTES", 3 * size + 1)
+            found, _ = await collect([(0, ping_of(0))] * 8)
+            assert len(found.repeated) == 3
+        found, _ = await collect([(0, ping_of(0))] * 8 + [(0, b"?")] * 8)
+        assert (len(found), len(found.repeated), len(found.malformed)) == (1, 5, 5)
+
+    in_virtual_time(main)
+
+
+def test_a_reply_that_is_larger_than_what_may_wait_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_replies, "MAX_PENDING_BYTES", 1)
+
+    async def main() -> None:
+        found, _ = await collect([(0, ping_of(0)), (0.1, ping_of(1))])
+        assert [each.id for each in found] == ["i0", "i1"]
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("data", [b'{"name":"calc","id":', b'{"name":"calc"}', b'["' + b"x" * 100_000 + b'"]'])
+def test_an_error_keeps_nothing_of_the_reply_that_it_is_about(data: bytes) -> None:
+    """Tracebacks and the errors of the JSON reader held each reply: a thousand of 8 MB are many."""
+
+    async def main() -> None:
+        found, _ = await collect([(0, data)])
+        (error,) = found.malformed
+        assert error.__traceback__ is error.__context__ is error.__cause__ is None
+        assert len(str(error)) < 1_000
+
+    in_virtual_time(main)

@@ -76,3 +76,15 @@ async def test_the_stats_handler_gives_data_and_may_fail(nc: Connection) -> None
         await nc.request("other")
         service.reset()
         assert service.stats().endpoints[1].num_requests == 0
+
+
+async def test_the_log_says_that_the_stats_handler_raised(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    """It said that the endpoint's handler had."""
+
+    def fail(stats: natsery.EndpointStats) -> None:
+        raise LookupError("no data")
+
+    async with bounded(), natsery.serve(nc, config(add, stats_handler=fail)):
+        await natsery.ServiceClient(nc).stats("calc", count=1)
+    assert "service calc, endpoint add: the stats handler raised" in caplog.messages
+    assert not any("the handler raised" in each for each in caplog.messages)

@@ -72,8 +72,14 @@ async def _demo() -> None:
             stats = service.stats()
     requests = sum(each.num_requests for each in stats.endpoints)
     errors = sum(each.num_errors for each in stats.endpoints)
-    print_line(f"Stopped: {requests} requests answered, {errors} of them with an error; the service drained, and the")
-    print_line("connection and the server are closed.")
+    print_line(f"Stopped: {requests} requests answered, {errors} of them with an error; the service")
+    print_line("drained, and the connection and the server are closed.")
+    print_line()
+    print_line("Try next, with calc.py of the README:")
+    print_line("  natsery server                 # in a terminal of its own")
+    print_line("  natsery run calc               # in another one; or python calc.py")
+    print_line("  natsery request math.add 1+2")
+    print_line("  natsery ls                     # and natsery stats, natsery top")
 
 
 async def _show_requests(client: natsery.ServiceClient) -> None:
@@ -81,8 +87,8 @@ async def _show_requests(client: natsery.ServiceClient) -> None:
     await _show_request(client, "math.add", b"1+2")
     await _show_request(client, "math.add", b"20+22")
     await _show_request(client, "math.divide", b"84/2")
-    await _show_request(client, "math.add", b"one+two", "the handler raised ServiceError(400, ...)")
-    await _show_request(client, "math.divide", b"1/0", "it raised ZeroDivisionError; its text stays inside")
+    await _show_request(client, "math.add", b"one+two", "(ServiceError)")
+    await _show_request(client, "math.divide", b"1/0", "(ZeroDivisionError)")
     print_line()
 
 
@@ -92,7 +98,7 @@ async def _show_request(client: natsery.ServiceClient, subject: str, data: bytes
             answer = (await client.request(subject, data)).data.decode()
     except natsery.ServiceError as error:
         answer = f"error {error.code} {error.description}"
-    print_line(f"  {subject:<12} {data.decode():<8} ->  {answer:<34}{remark}".rstrip())
+    print_line(f"  {subject:<12} {data.decode():<7} -> {answer:<30} {remark}".rstrip())
 
 
 async def _show_discovery(client: natsery.ServiceClient) -> None:

@@ -19,9 +19,9 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
-def pluralize(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str, plural: str = "") -> str:
     """Format a count and its noun, in the plural unless it is one."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or f'{noun}s'}"
 
 
 def format_rate(per_second: float) -> str:
@@ -46,9 +46,14 @@ def format_age(since: datetime, now: datetime) -> str:
     return f"{seconds}s"
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, keep: str = "\n") -> str:
     r"""Escape control characters (``\x1b``), so that the text cannot control a terminal; line feeds stay."""
-    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+    return "".join(each if each.isprintable() or each in keep else repr(each)[1:-1] for each in text)
+
+
+def one_line(text: str) -> str:
+    r"""Escape control characters, line feeds (``\n``) too."""
+    return printable(text).replace("\n", "\\n")
 
 
 def format_time(moment: datetime) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from ._format import printable
+from ._cells import Cells
+from ._format import one_line, printable
+from ._json_text import escape_json, lay_out_json
+
+MAX_PADDED: Final = 200
+"""The width up to which cells are padded where tables are piped: one endless text must not make all lines as long."""
+
+LEAST_CELLS: Final = 8
+"""The width down to which a column of a table is narrowed."""
 
 
 @final
@@ -26,7 +33,7 @@ class Column:
     Attributes:
         title: its heading.
         right: whether it is aligned to the right, as numbers are.
-        whole: whether its cells are never wrapped, because users copy them; other columns are narrowed instead.
+        whole: whether it is narrowed only after all others have been, because users copy its cells. Numbers are never narrowed.
         style: the style of its cells on a terminal, in rich's words.
     """
 
@@ -37,8 +44,8 @@ class Column:
 
 
 def print_line(text: str = "") -> None:
-    """Print a line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
-    _console().print(Text(printable(text)), soft_wrap=True)
+    """Print one line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
+    _console().print(Text(one_line(text)), soft_wrap=True)
 
 
 def print_error(text: str) -> None:
@@ -56,49 +63,95 @@ def print_status(text: str, *, end: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def show_json(value: Any) -> None:
-    """Print a JSON value: indented on a terminal, on one line when piped."""
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, indent=indent)}\n")
+def show_json(value: Any, *, compact: bool = False) -> None:
+    """Print a JSON value: indented on a terminal, on one line when piped, or ``compact`` on one line without blanks.
+
+    What the terminal cannot show, or could take for a command, is escaped.
+    """
+    indent = 2 if sys.stdout.isatty() and not compact else None
+    separators = (",", ":") if compact else None
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+    sys.stdout.write(f"{escape_json(text, _encoding())}\n")
     sys.stdout.flush()
 
 
-def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table. Control characters in cells are shown, not sent."""
+def show_json_array(texts: Sequence[str]) -> None:
+    """Print JSON texts as an array, each as it is; indented on a terminal, on one line when piped, escaped as above."""
+    text = lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty())
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"
+
+
+def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, total: str = "") -> None:
+    """Print a table, and on a terminal a line with totals below it. Control characters in cells are shown, not sent."""
     console = _console()
-    cells = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     if not console.is_terminal:
-        if title:
-            print_line(title)
         _show_plain(columns, cells)
         return
-    table = Table(
-        title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            style=column.style,
-            header_style="bold",
-            no_wrap=column.right or column.whole,
-            overflow="fold",
-        )
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    for line in terminal_table(columns, cells, console.width, Cells(_encoding())):
+        console.print(line, soft_wrap=True)
+    if total:
+        print_line(total)
+
+
+def terminal_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, cells: Cells) -> list[Text]:
+    """Return the lines of a table in a width: one for the headings, and one for each row.
+
+    What does not fit is cut off; in the first column and in those that are to be whole, different cells stay different.
+    """
+    titles = [each.title for each in columns]
+    widths = [min(width, max(cell_len(line[index]) for line in (titles, *rows))) for index in range(len(columns))]
+    least = [max(LEAST_CELLS, cell_len(title)) for title in titles]
+    room = width - 2 * (len(columns) - 1)
+    for narrow_whole in (False, True):
+        _narrow(widths, [not each.right and (narrow_whole or not each.whole) for each in columns], least, room)
+    shown = [
+        cells.shorten_apart((row[index] for row in rows), widths[index]) if column.whole or index == 0 else {}
+        for index, column in enumerate(columns)
+    ]
+    lines = [Text()]
+    for index, (column, cell_width) in enumerate(zip(columns, widths, strict=True)):
+        lines[0].append(("  " if index else "") + cells.fit(column.title, cell_width, right=column.right), style="bold")
+    for row in rows:
+        line = Text()
+        for index, (column, cell_width) in enumerate(zip(columns, widths, strict=True)):
+            text = shown[index].get(row[index], row[index])
+            fitted = cells.fit(text, cell_width, right=column.right, keeps_end=False)
+            line.append("  " if index else "")
+            line.append(fitted, style=column.style)
+        lines.append(line)
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def _narrow(widths: list[int], may_narrow: Sequence[bool], least: Sequence[int], room: int) -> None:
+    """Narrow columns one cell at a time, always the widest, until they fit or are as narrow as they may be."""
+    while sum(widths) > room:
+        wide = [index for index, may in enumerate(may_narrow) if may and widths[index] > least[index]]
+        if not wide:
+            return
+        widths[max(wide, key=widths.__getitem__)] -= 1
 
 
 def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print columns two blanks apart. Nothing is wrapped or cut, so that scripts can rely on lines."""
     lines = [[column.title for column in columns], *rows]
-    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = [min(MAX_PADDED, max(cell_len(line[index]) for line in lines)) for index in range(len(columns))]
+    text = io.StringIO()
     for line in lines:
         padded = [
             " " * (width - cell_len(cell)) + cell if column.right else cell + " " * (width - cell_len(cell))
             for cell, width, column in zip(line, widths, columns, strict=True)
         ]
-        print_line("  ".join(padded).rstrip())
+        text.write(f"{'  '.join(padded).rstrip()}\n")
+    sys.stdout.write(text.getvalue())
+    sys.stdout.flush()
 
 
 def _console() -> Console:

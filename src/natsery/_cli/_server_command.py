@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
 
-from natsery.testing import open_server
+from natsery.testing import NatsServer, ServerProcessError, open_server
 
 from ._exit_codes import CommandError
 from ._output import print_error, print_line
 from ._runner import run_async
+
+DEFAULT_PORT = 4222
+"""The port that clients use unless told otherwise, so that programs find the server without any setting."""
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
@@ -22,7 +29,12 @@ STOP_SIGNALS = tuple(
 
 
 @click.command
-@click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Where to listen. [default: a free port]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Where to listen; 0 for a free port. [default: 4222, or a free port if that is taken]",
+)
 @click.option("--jetstream", is_flag=True, help="Enable JetStream; its data is deleted at the end.")
 @click.option(
     "--config",
@@ -46,10 +58,40 @@ async def _serve(port: int | None, config: Path | None, jetstream: bool, show_lo
     with anyio.open_signal_receiver(*signals_to_handle) as signals:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_at_signal, signals, tasks.cancel_scope)
-            async with open_server(port=port, config=config, jetstream=jetstream, show_log=show_log) as server:
+            options: dict[str, Any] = {"config": config, "jetstream": jetstream, "show_log": show_log}
+            async with _open(port, options) as server:
                 print_line(server.url)
                 raise CommandError(f"nats-server ended by itself: {await server.wait_exit()}")
     print_error("nats-server stopped")
+
+
+@asynccontextmanager
+async def _open(port: int | None, options: dict[str, Any]) -> AsyncIterator[NatsServer]:
+    """Run the server, without a port on the default one if that is free."""
+    async with AsyncExitStack() as stack:
+        server: NatsServer | None = None
+        if port is None and _is_free(DEFAULT_PORT):
+            try:
+                server = await stack.enter_async_context(open_server(port=DEFAULT_PORT, **options))
+            except ServerProcessError:
+                if _is_free(DEFAULT_PORT):
+                    raise
+        if server is None:
+            server = await stack.enter_async_context(open_server(port=port or None, **options))
+            if port is None:
+                print_error(f"port {DEFAULT_PORT} is taken, so it is {server.port}")
+        yield server
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        if sys.platform != "win32":  # where this means something else
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 async def _stop_at_signal(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, final, overload
@@ -12,7 +12,7 @@ from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._errors import MalformedReplyError, PublishDeniedError, shorten
+from .._errors import MalformedReplyError, PublishDeniedError, SlowConsumerError, shorten
 from .._events import ConnectionEvent
 from .._message import HeadersInput, Message
 from .._streams import Messages, unsubscribe_while_unwinding
@@ -23,8 +23,17 @@ T = TypeVar("T")
 MAX_PENDING = 65_536
 """Replies kept for a slow loop; what comes beyond is dropped, with `SlowConsumerError`."""
 
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""The same in bytes of payload."""
+
+MAX_REPLIES = 65_536
+"""Replies that a list holds; what comes beyond is dropped and counted."""
+
+MAX_BYTES = 64 * 1024 * 1024
+"""The same in bytes of payload."""
+
 MAX_MALFORMED = 1_024
-"""Unreadable replies of which a stream keeps the errors; those beyond are skipped without a trace."""
+"""Unreadable replies, and repeated ones, that a stream keeps; those beyond are skipped without a trace."""
 
 _NO_RESPONDERS = 503
 
@@ -38,11 +47,17 @@ class Replies(Sequence[T]):
         items: the replies.
         ended: why the collection ended.
         malformed: an error for each reply that could not be read, up to 1,024 of them.
+        repeated: further replies of instances that had answered already, up to 1,024 of them, as they come when a server
+            imports a service over two ways.
+        dropped: replies that were dropped, because they came faster than they could be read, or were more than 65,536 or
+            64 MiB.
     """
 
     items: tuple[T, ...]
     ended: EndReason
     malformed: tuple[MalformedReplyError, ...] = ()
+    repeated: tuple[T, ...] = ()
+    dropped: int = 0
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -68,10 +83,14 @@ class ReplyStream(ObjectReceiveStream[T]):
     Attributes:
         ended: why the collection ended, ``None`` as long as it has not.
         malformed: an error for each reply so far that could not be read, up to 1,024 of them.
+        repeated: further replies so far of instances that had answered already, up to 1,024 of them. Such replies are not
+            returned; `ServiceClient.request_many` knows no instances, and returns every reply.
+        dropped: replies so far that were dropped because this task was too slow.
     """
 
     ended: EndReason | None
     malformed: list[MalformedReplyError]
+    repeated: list[T]
 
     def __init__(
         self,
@@ -79,18 +98,28 @@ class ReplyStream(ObjectReceiveStream[T]):
         collection: Collection,
         read: Callable[[Message], T],
         is_sentinel: Callable[[Message], bool] | None,
+        identify: Callable[[T], Hashable] | None,
     ) -> None:
         self.ended = None
         self.malformed = []
+        self.repeated = []
         self._has_replies = False
+        self._identify = identify
+        self._seen: set[Hashable] = set()
+        self._pending_bytes = self._last_bytes = self._repeated_bytes = 0
         self._subject = subject
         self._collection = collection
         self._read = read
         self._is_sentinel = is_sentinel
         self._messages = Messages(subject, MAX_PENDING)
 
+    @property
+    def dropped(self) -> int:
+        """See the class."""
+        return self._messages.dropped
+
     async def receive(self) -> T:
-        """Return the next reply that can be read.
+        """Return the next reply that can be read, and is not the second one of an instance.
 
         Raises:
             anyio.EndOfStream: the collection has ended; ``ended`` says why.
@@ -117,12 +146,36 @@ class ReplyStream(ObjectReceiveStream[T]):
             else:
                 self._has_replies = True
                 try:
-                    return self._read(message)
+                    reply = self._read(message)
                 except MalformedReplyError as error:
-                    if len(self.malformed) < MAX_MALFORMED:
-                        self.malformed.append(error)
+                    self._note_malformed(error)
+                    continue
+                if not self._is_repeated(reply):
+                    return reply
+                self._note_repeated(reply)
         await checkpoint()
         raise anyio.EndOfStream
+
+    def _note_malformed(self, error: MalformedReplyError) -> None:
+        if len(self.malformed) < MAX_MALFORMED:
+            # Both hold what was read, which may be large.
+            error.__traceback__ = error.__context__ = None
+            self.malformed.append(error)
+
+    def _note_repeated(self, reply: T) -> None:
+        self._repeated_bytes += self._last_bytes
+        if len(self.repeated) < MAX_MALFORMED and self._repeated_bytes <= MAX_BYTES:
+            self.repeated.append(reply)
+
+    def _is_repeated(self, reply: T) -> bool:
+        if self._identify is None:
+            return False
+        instance = self._identify(reply)
+        if instance in self._seen:
+            return True
+        if len(self._seen) < MAX_REPLIES:
+            self._seen.add(instance)
+        return False
 
     async def _next_message(self) -> Message | None:
         """Return the next message that came in time, ``None`` when there are no more."""
@@ -130,22 +183,35 @@ class ReplyStream(ObjectReceiveStream[T]):
         while True:
             # What came in time is taken although the time is over by now.
             if messages._has_pending():
-                return await messages.receive()
+                return await self._take()
             if collection.ended is not None:
                 if messages.dropped:
                     messages._raise_failure()
                 return None
             with anyio.CancelScope(deadline=collection.deadline):
-                return await messages.receive()
+                return await self._take()
             collection.expire(anyio.current_time())
+
+    async def _take(self) -> Message:
+        message = await self._messages.receive()
+        self._last_bytes = len(message.data)
+        self._pending_bytes -= self._last_bytes
+        return message
 
     async def aclose(self) -> None:
         """Close the stream: what is waiting is dropped, and nothing more comes. Safe twice. A checkpoint."""
         await self._messages.aclose()
 
     def _deliver(self, message: Message) -> None:
-        if self._collection.accept(anyio.current_time()):
-            self._messages._deliver(message)
+        if not self._collection.accept(anyio.current_time()):
+            return
+        if self._pending_bytes + len(message.data) > MAX_PENDING_BYTES and self._messages._has_pending():
+            self._messages._drop()
+            return
+        dropped = self._messages.dropped
+        self._messages._deliver(message)
+        if self._messages.dropped == dropped:
+            self._pending_bytes += len(message.data)
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if isinstance(event.error, PublishDeniedError) and event.error.concerns(self._subject):
@@ -153,10 +219,23 @@ class ReplyStream(ObjectReceiveStream[T]):
         self._messages._on_event(event)
 
     async def _collect(self) -> Replies[T]:
-        """Return all replies, to the end."""
-        replies = tuple([reply async for reply in self])
+        """Return all replies, to the end: a peer that sends too many hides neither those before nor those after."""
+        replies: list[T] = []
+        left, more = MAX_BYTES, 0
+        while True:
+            try:
+                reply = await self.receive()
+            except anyio.EndOfStream:
+                break
+            except SlowConsumerError:
+                continue  # they are counted
+            left -= self._last_bytes
+            if len(replies) < MAX_REPLIES and left >= 0:
+                replies.append(reply)
+            else:
+                more += 1
         assert self.ended is not None
-        return Replies(replies, self.ended, tuple(self.malformed))
+        return Replies(tuple(replies), self.ended, tuple(self.malformed), tuple(self.repeated), self.dropped + more)
 
 
 @asynccontextmanager
@@ -171,11 +250,12 @@ async def open_replies(
     stall: float | None,
     count: int | None,
     sentinel: bytes | Callable[[Message], bool] | None,
+    identify: Callable[[T], Hashable] | None = None,
 ) -> AsyncIterator[ReplyStream[T]]:
     """Send a request and collect the replies to it for the length of a block."""
     is_sentinel = _check_sentinel(sentinel)
     collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
-    replies = ReplyStream(subject, collection, read, is_sentinel)
+    replies = ReplyStream(subject, collection, read, is_sentinel, identify)
     inbox = nc.new_inbox()
     stop_listening = nc.add_listener(replies._on_event)
     try:

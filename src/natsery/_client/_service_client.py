@@ -9,11 +9,12 @@ from typing import Any, Literal, TypeVar, final, overload
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
 from .._checks import check_argument
-from .._errors import BackendMismatchError, MalformedReplyError
+from .._errors import BackendMismatchError, MalformedReplyError, printable
 from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._subjects import literal_subject_rule
+from .._usage import DEADLINE, block, explain_options, hint_for_connection
 from ._replies import Replies, ReplyStream, open_replies
 
 DEFAULT_WAIT = 2.0
@@ -21,6 +22,9 @@ DEFAULT_WAIT = 2.0
 
 DEFAULT_STALL = 0.5
 """Seconds without a reply, after the first one, that end a collection."""
+
+MAX_DESCRIPTION = 500
+"""Characters of an error's description that are kept."""
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
@@ -51,10 +55,12 @@ class ServiceClient:
 
     - ``wait`` seconds after its start, which may be ``math.inf``;
     - ``stall`` seconds after the last reply, once there was one; ``None`` for never;
-    - with the ``count``-th reply, unreadable ones included; 1 when an instance's id is given;
+    - with the ``count``-th reply, unreadable and repeated ones included; 1 when an instance's id is given;
     - at once if there are no responders.
 
-    Its ``ended`` says which it was. The server drops nothing of this, but only those who answer in time are found.
+    Its ``ended`` says which it was. The server drops nothing of this, but only those who answer in time are found. An instance
+    that answers ``ping``, ``info``, ``stats`` or ``discover`` more than once is one instance: its first reply counts, and
+    ``repeated`` has the others. The lists hold 65,536 replies and 64 MiB at most, and count what they drop.
 
     Source: ADR-32, "Discovery and status"; ADR-47, "Request many".
     """
@@ -62,12 +68,12 @@ class ServiceClient:
     def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
-                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}; for a nats-py client write: "
-                "async with natsery.adapt(client) as nc"
+                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
 
+    @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
 
@@ -88,6 +94,8 @@ class ServiceClient:
             raise error
         return reply
 
+    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
+    @block("client.request_many")
     @asynccontextmanager
     async def request_many(
         self,
@@ -193,7 +201,7 @@ class ServiceClient:
                     ...
 
         Leaving the block early unsubscribes; nothing is left behind. A reply that cannot be read is skipped and noted in
-        ``replies.malformed``.
+        ``replies.malformed``, and a further one of the same instance in ``replies.repeated``.
 
         Args:
             verb: ``"PING"``, ``"INFO"`` or ``"STATS"``.
@@ -201,7 +209,7 @@ class ServiceClient:
             id: an instance's id; needs ``name``.
             wait: seconds in all, ``math.inf`` for no limit.
             stall: seconds without a reply, after the first one, that end it; ``None`` for no such end.
-            count: replies that complete it, unreadable ones included; 1 if ``id`` is given.
+            count: replies that complete it, unreadable and repeated ones included; 1 if ``id`` is given.
 
         Raises:
             TypeError, ValueError: an argument breaks a rule; raised here, not when the block is entered.
@@ -218,7 +226,7 @@ class ServiceClient:
     def _discover(
         self, subject: str, kind: type[S], *, wait: float, stall: float | None, count: int | None
     ) -> AbstractAsyncContextManager[ReplyStream[S]]:
-        return open_replies(
+        return _open_discovery(
             self._nc,
             subject,
             b"",
@@ -228,6 +236,7 @@ class ServiceClient:
             stall=stall,
             count=count,
             sentinel=None,
+            identify=_instance_of,
         )
 
     async def ping(
@@ -270,12 +279,22 @@ class ServiceClient:
             return await replies._collect()
 
 
+_open_discovery = block("client.discover")(open_replies)
+
+
 def _as_it_is(message: Message) -> Message:
     return message
+
+
+def _instance_of(reply: ServicePing) -> tuple[str, str]:
+    return reply.name, reply.id
 
 
 def _read_answer(kind: type[S], message: Message) -> S:
     error = ServiceError.from_message(message)
     if error is not None:
-        raise MalformedReplyError(f"a service answered with the error {error.code}: {error.description}") from error
+        description = error.description[:MAX_DESCRIPTION]
+        text = f"a service answered with the error {error.code}: {printable(description)}"
+        # Without its payload, which may be large: errors are kept.
+        raise MalformedReplyError(text) from ServiceError(error.code, description)
     return kind.from_json(message.data)

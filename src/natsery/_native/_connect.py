@@ -8,11 +8,44 @@ from contextlib import asynccontextmanager
 from .._interrupts import protect_from_interrupt
 from .._protocol._addresses import read_addresses
 from .._tasks import background_tasks, block_of_one_task
+from .._usage import explain_options
 from ._native_connection import NativeConnection
 from ._options import MAX_PENDING_BYTES, FileSecret, Options, Secret, Sign, TLSContext
 from ._session import Session
 
+_EVENTS = "write 'with nc.events() as events:' and in it 'async for event in events:'"
+_DEADLINE = "deadlines are the caller's; write 'with anyio.fail_after(2):'"
+_NATS_PY_HINTS = {
+    "user_credentials": "write credentials=...",
+    "nkeys_seed": "write nkey_seed=..., which takes the path of the file",
+    "nkeys_seed_str": "write nkey_seed=..., which takes the seed as well",
+    "user_jwt_cb": "write jwt=..., which takes a function as well",
+    "signature_cb": "write sign=...",
+    "tls_handshake_first": "write tls_first=True",
+    "no_echo": "write echo=False",
+    "dont_randomize": "write shuffle=False",
+    "allow_reconnect": "write reconnect=...",
+    "reconnect_time_wait": "write reconnect_wait=... and max_reconnect_wait=...",
+    "max_reconnect_attempts": "write max_reconnect_rounds=...; there is no limit without it",
+    "pending_size": "write max_pending_bytes=...",
+    "flusher_queue_size": "senders wait while too much is on its way; leave it out",
+    "flush_timeout": f"{_DEADLINE} around flush",
+    "drain_timeout": f"{_DEADLINE} around the block",
+    "error_cb": _EVENTS,
+    "disconnected_cb": _EVENTS,
+    "reconnected_cb": _EVENTS,
+    "closed_cb": _EVENTS,
+    "lame_duck_mode_cb": _EVENTS,
+    "discovered_server_cb": "read nc.servers",
+    "reconnect_to_server_handler": "servers are tried in turn; leave it out",
+    "skip_subject_validation": "publish checks subjects; leave it out",
+    "ws_connection_headers": "WebSocket goes through natsery.adapt or natsery.bridge",
+    "timeout": "write connect_timeout=..., for each server",
+    "url": "give the URL as the first argument",
+}
 
+
+@explain_options(_NATS_PY_HINTS)
 @block_of_one_task("natsery.connect", NativeConnection.aclose)
 @asynccontextmanager
 async def connect(

@@ -15,6 +15,8 @@ DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "tls")
 _EXAMPLE: Final = "'nats://127.0.0.1:4222' or 'tls://user:p%40ssword@[::1]', with ports up to 65535"
 _HOST_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:%,\s]+)(?::[0-9]*)?")
+_BAD_PORT = re.compile(r"(?:[a-z]+://)?(?:\[[^\[\]]+\]|[^\[\]:%,\s/@]+):[^:/@]*[^0-9:/@][^:/@]*/?", re.IGNORECASE)
+_NO_SCHEME = re.compile(r"(?:nats|tls)(?!://)(?::?/.*|:[^0-9/@][^@]*)", re.IGNORECASE)
 
 # If a password contains a comma, or the host is missing, a part of the password is where the port would be.
 _WITHOUT_SECRETS = re.compile(r"(?:[a-z]+://)?(?:\[[^\[\]]*\]|[^:/?#\[\]]*)(?::[0-9]+(?![^/?#]))?/?", re.IGNORECASE)
@@ -93,6 +95,8 @@ def read_address(url: object) -> Address:
     shown = _without_secrets(text)
     if any(character < " " or character == "\x7f" for character in text):
         raise ConfigError("servers", shown, "must not contain control characters")
+    if _NO_SCHEME.fullmatch(text):
+        raise ConfigError("servers", shown, "must begin with nats:// or tls://, colon and both slashes included")
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         port = parts.port
@@ -104,6 +108,8 @@ def read_address(url: object) -> Address:
             None if each is None else unquote(each, errors="strict") for each in (parts.username, parts.password)
         )
     except ValueError:  # its text may contain parts of a password
+        if _BAD_PORT.fullmatch(text):
+            raise ConfigError("servers", shown, f"must have a port that is a number, as in {_EXAMPLE}") from None
         raise ConfigError("servers", shown, f"must be URLs such as {_EXAMPLE}") from None
     if parts.scheme in ("ws", "wss"):
         raise ConfigError("servers", shown, "WebSocket is not supported here; natsery.bridge and natsery.adapt can")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .. import abc
 from .._connection_base import ConnectionBase
 from .._errors import BackendMismatchError
+from .._usage import hint_for_connection
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -27,5 +28,6 @@ def as_connection(nc: abc.Connection | Client) -> AbstractAsyncContextManager[ab
         from .._nats_py._adapt import adapt
 
         return adapt(nc)
-    hint = " (use it with 'async with' and give what that yields)" if hasattr(nc, "__aenter__") else ""
-    raise BackendMismatchError(f"serve needs a connection or a nats-py client, not {type(nc).__name__}{hint}")
+    raise BackendMismatchError(
+        f"serve needs a connection or a nats-py client, not {type(nc).__name__}{hint_for_connection(nc)}"
+    )

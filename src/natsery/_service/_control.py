@@ -101,7 +101,7 @@ class ControlPlane:
                 self._errors.report(error)
                 await self._fast_path._send(reply, headers=error_headers(*TOO_LARGE))
             except (TypeError, ValueError) as error:
-                self._errors.report(error, traceback=True)
+                self._errors.report(error, traceback=True, raised_by=f"the answer to {verb}")
                 await self._fast_path._send(reply, headers=error_headers(*INTERNAL_ERROR))
         except Exception as error:  # whatever a connection raises ends no more than this answer
             self._errors.report(error)
@@ -130,7 +130,8 @@ class ControlPlane:
                 check_json(result)
             except BaseException as error:  # noqa: ASYNC103  # its own cancellation is raised again in there
                 try:
-                    self._errors.report(error_of_hook("the stats handler", error), endpoint, traceback=True)
+                    what = "the stats handler"
+                    self._errors.report(error_of_hook(what, error), endpoint, traceback=True, raised_by=what)
                 except get_cancelled_exc_class():
                     raise
                 except BaseException as fatal:  # noqa: ASYNC103  # such as SystemExit

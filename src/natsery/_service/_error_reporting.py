@@ -81,13 +81,20 @@ class ErrorReporter:
         self._unhandled = 0
         self._is_open = True
 
-    def report(self, error: Exception, endpoint: Endpoint | None = None, *, traceback: bool = False) -> None:
-        """Log an error, with its traceback if it was not expected, and call the error handler."""
+    def report(
+        self,
+        error: Exception,
+        endpoint: Endpoint | None = None,
+        *,
+        traceback: bool = False,
+        raised_by: str = "the handler",
+    ) -> None:
+        """Log an error, with its traceback and what raised it if it was not expected, and call the error handler."""
         if isinstance(error, CAUSED_BY_PEERS) and not self._is_within_bounds((type(error), endpoint)):
             return
         where = self._where(endpoint)
         if traceback:
-            logger.error("%s: the handler raised", where, exc_info=error)
+            logger.error("%s: %s raised", where, raised_by, exc_info=error)
         else:
             logger.warning("%s: %s", where, error)
         self._call_handler(error, endpoint, where)

@@ -10,6 +10,7 @@ import anyio
 from anyio import get_cancelled_exc_class
 
 from .._config import Handler, Middleware
+from .._message import Message
 from ._request import Request
 
 
@@ -50,8 +51,22 @@ def reply_from(result: object) -> bytes:
         result.close()
         hint = "; write 'await request.respond(...)'"
     else:
-        hint = "; write text.encode()" if isinstance(result, str) else ""
+        hint = _how_to_encode(result)
     raise TypeError(f"a handler must return bytes or None, not {type(result).__name__}{hint}")
+
+
+def _how_to_encode(result: object) -> str:
+    match result:
+        case str():
+            return "; write text.encode()"
+        case dict() | list() | tuple():
+            return "; write json.dumps(...).encode()"
+        case int() | float():
+            return "; write str(...).encode()"
+        case Message():
+            return "; write message.data"
+        case _:
+            return ""
 
 
 def without_cancellations(error: BaseException) -> BaseException | None:

@@ -14,10 +14,10 @@ from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import Exit
-from .._format import format_duration
-from .._output import Column, print_line, show_json, show_table
+from .._format import format_duration, pluralize
+from .._output import Column, print_line, show_json_array, show_table
 from .._runner import run_async
-from ._query import Query, finish, json_option, query_options, run_query, show_replies
+from ._query import MAX_REPLIES, Query, finish, json_option, query_options, run_query, show_replies
 
 
 @click.command(cls=ConnectingCommand)
@@ -49,13 +49,14 @@ def _show_services(infos: Sequence[natsery.ServiceInfo]) -> None:
         )
     show_table(
         (
-            Column("Service", style="bold cyan"),
+            Column("Service", whole=True, style="bold cyan"),
             Column("Version"),
             Column("Instances", right=True),
             Column("Endpoints", right=True),
             Column("Description"),
         ),
         rows,
+        total=f"{pluralize(len(rows), 'service')}, {pluralize(len(infos), 'instance')}",
     )
 
 
@@ -69,6 +70,7 @@ def _show_instances(infos: Sequence[natsery.ServiceInfo]) -> None:
             Column("Metadata"),
         ),
         [(each.name, each.version, each.id, str(len(each.endpoints)), _metadata_text(each.metadata)) for each in infos],
+        total=pluralize(len(infos), "instance"),
     )
 
 
@@ -88,12 +90,20 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
     async with settings.connect("natsery ping") as nc:
         client = natsery.ServiceClient(nc, prefix=settings.prefix)
         start = anyio.current_time()
+        found: list[tuple[natsery.ServicePing, int]] = []
         async with client.discover("PING", **query.arguments()) as replies:
-            found = [(each, round((anyio.current_time() - start) * 1e9)) async for each in replies]
+            while len(found) < MAX_REPLIES:
+                try:
+                    each = await replies.receive()
+                except anyio.EndOfStream:
+                    break
+                except natsery.SlowConsumerError:
+                    continue  # the end warns of it
+                found.append((each, round((anyio.current_time() - start) * 1e9)))
         if not found and replies.ended is not natsery.EndReason.NO_RESPONDERS:
             await check_server(nc)
     if as_json:
-        show_json([{**each.to_dict(), "rtt": nanoseconds} for each, nanoseconds in found])
+        show_json_array([f'{each.raw.rstrip()[:-1]},"rtt":{nanoseconds}}}' for each, nanoseconds in found])
     elif found:
         show_table(
             (
@@ -103,6 +113,7 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
                 Column("Time", right=True),
             ),
             [(each.name, each.version, each.id, format_duration(nanoseconds)) for each, nanoseconds in found],
+            total=pluralize(len(found), "instance"),
         )
     return finish(replies, len(found), query)
 

@@ -15,9 +15,13 @@ from .._argument_checks import check_id, check_name
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit
-from .._output import print_error, show_json
+from .._format import pluralize
+from .._output import print_error, show_json_array
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+MAX_REPLIES = 65_536
+"""How many replies are kept; `natsery.Replies` keeps as many."""
 
 MAX_WARNINGS = 3
 """How many malformed replies get a warning each."""
@@ -101,9 +105,24 @@ def warn_about(malformed: Sequence[natsery.MalformedReplyError]) -> None:
         print_error(f"Warning: {len(malformed) - MAX_WARNINGS} more replies were skipped")
 
 
+def warn_about_number(replies: natsery.Replies[Any] | natsery.ReplyStream[Any]) -> None:
+    """Print warnings about instances that answered more than once, and about replies that were too many."""
+    if replies.repeated:
+        several = {(each.name, each.id) for each in replies.repeated}
+        if len(several) == 1:
+            (first, *_) = replies.repeated
+            text = f"instance {first.id} of {first.name} answered more than once and counts once"
+        else:
+            text = f"{pluralize(len(several), 'instance')} answered more than once and count once"
+        print_error(f"Warning: {text}")
+    if replies.dropped:
+        print_error(f"Warning: {pluralize(replies.dropped, 'reply', 'replies')} came too fast and were dropped")
+
+
 def finish(replies: natsery.Replies[Any] | natsery.ReplyStream[Any], found: int, query: Query) -> Exit:
     """Print warnings and errors about the replies, and return the exit status."""
     warn_about(replies.malformed)
+    warn_about_number(replies)
     if found:
         return Exit.OK
     print_error(f"Error: {_no_service(query)} answered")
@@ -118,5 +137,5 @@ def _no_service(query: Query) -> str:
 
 
 def show_replies(replies: natsery.Replies[Any]) -> None:
-    """Print replies as a JSON array."""
-    show_json([each.to_dict() for each in replies])
+    """Print replies as a JSON array, each as it came."""
+    show_json_array([each.raw for each in replies])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import select
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
 from .._exit_codes import CommandError, Exit, line_of
-from .._format import format_duration, pluralize
+from .._format import format_duration, pluralize, printable
 from .._output import print_error, show_json
 from .._runner import run_async
+
+PATIENCE = 1.0
+"""Seconds after which the user is told that the command waits for stdin."""
 
 
 @click.command(cls=ConnectingCommand)
@@ -45,9 +50,9 @@ from .._runner import run_async
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a reply.",
+    help="How long to wait for a reply, and for stdin.",
 )
-@click.option("--raw", is_flag=True, help="Print the reply's bytes only, without a final newline.")
+@click.option("--raw", is_flag=True, help="Print the reply's bytes as they are, without a final newline.")
 @click.option("-v", "--verbose", is_flag=True, help="Show headers and times, on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print each reply as a JSON object, headers included.")
 @connection_options
@@ -67,7 +72,8 @@ def request(
 ) -> Exit:
     """Send DATA to SUBJECT and print the reply.
 
-    Without DATA, the bytes from stdin are sent; none if stdin is a terminal.
+    Without DATA, the bytes from stdin are sent; none if stdin is a terminal. A stdin that is silent for as long as --timeout
+    is an error.
 
     \b
       natsery request math.add 1+2
@@ -79,7 +85,7 @@ def request(
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
     check_subject("SUBJECT", subject)
-    sender = _Sender(subject, _payload(data, path), _headers(header_lines), count, replies, timeout)
+    sender = _Sender(subject, _payload(data, path, timeout), _headers(header_lines), count, replies, timeout)
     printer = _ReplyPrinter(raw=raw, verbose=verbose, as_json=as_json)
     return run_async(sender.run, settings, printer)
 
@@ -100,6 +106,12 @@ class _ReplyPrinter:
                 print_error(f"{name}: {value}")
         if self._as_json:
             show_json(_as_json(reply))
+            return
+        if sys.stdout.isatty() and not self._raw:
+            # Tabs are no danger to a terminal, and common in tables.
+            text = printable(reply.data.decode(errors="backslashreplace"), keep="\n\t")
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+            sys.stdout.flush()
             return
         end = b"" if self._raw or reply.data.endswith(b"\n") else b"\n"
         sys.stdout.buffer.write(reply.data + end)
@@ -176,15 +188,40 @@ class _Sender:
         return status
 
 
-def _payload(data: str | None, path: Path | None) -> bytes:
+def _payload(data: str | None, path: Path | None, timeout: float) -> bytes:
     if data is not None:
         # Bytes of the command line that are not UTF-8 are sent as they are.
         return data.encode(errors="surrogateescape")
     if path is not None and str(path) != "-":
         return path.read_bytes()
     if path is not None or (sys.stdin is not None and not sys.stdin.isatty()):
-        return sys.stdin.buffer.read()
+        return _read_stdin(timeout)
     return b""
+
+
+def _read_stdin(timeout: float) -> bytes:
+    """Read stdin to its end, and give up when it is silent: it may be a pipe that nobody writes to or closes."""
+    try:
+        descriptor = sys.stdin.fileno()
+    except OSError:  # it is no file
+        return sys.stdin.buffer.read()
+    if sys.platform == "win32":  # where only sockets can be waited for
+        return sys.stdin.buffer.read()
+    if sys.stdin.isatty():
+        print_error("reading the data from the terminal; end it with Ctrl-D")
+    data = bytearray()
+    while True:
+        if not select.select([descriptor], [], [], min(timeout, PATIENCE))[0]:
+            if timeout > PATIENCE:
+                print_error("waiting for data on stdin; for none, add '' or < /dev/null")
+            if timeout <= PATIENCE or not select.select([descriptor], [], [], timeout - PATIENCE)[0]:
+                raise CommandError(
+                    f"no data on stdin within {timeout:g} s; give DATA or --file, or '' for none", Exit.TIMEOUT
+                )
+        chunk = os.read(descriptor, 65_536)
+        if not chunk:
+            return bytes(data)
+        data += chunk
 
 
 def _headers(lines: tuple[str, ...]) -> natsery.Headers:

@@ -28,6 +28,15 @@ _COLUMNS = (
     Column("Last error", style="red"),
 )
 
+_OVERVIEW_COLUMNS = (
+    Column("Service", whole=True, style="bold cyan"),
+    Column("Instances", right=True),
+    Column("Requests", right=True),
+    Column("Errors", right=True),
+    Column("Rate", right=True),
+    Column("Average", right=True),
+)
+
 
 @click.command(cls=ConnectingCommand)
 @query_options
@@ -45,16 +54,40 @@ def stats(settings: Settings, query: Query, *, each: bool, as_json: bool) -> Exi
     if as_json:
         show_replies(replies)
     else:
-        for index, group in enumerate([reply] for reply in replies) if each else enumerate(_by_name(replies)):
-            if index:
+        moment = now()
+        services = _by_name(replies)
+        if len(services) > 1:
+            _show_overview(services, moment)
+        for index, group in enumerate([[reply] for reply in replies] if each else services):
+            if index or len(services) > 1:
                 print_line()
-            _show(group, now())
+            _show(group, moment)
     return finish(replies, len(replies), query)
 
 
 def _by_name(replies: Sequence[natsery.ServiceStats]) -> list[list[natsery.ServiceStats]]:
-    names = dict.fromkeys(each.name for each in replies)
-    return [[each for each in replies if each.name == name] for name in names]
+    services: dict[str, list[natsery.ServiceStats]] = {}
+    for each in replies:
+        services.setdefault(each.name, []).append(each)
+    return list(services.values())
+
+
+def _show_overview(services: Sequence[Sequence[natsery.ServiceStats]], moment: datetime) -> None:
+    """Print a line for each service."""
+    rows = []
+    for instances in services:
+        (totals,) = sum_stats(instances)
+        rows.append(
+            (
+                totals.name,
+                str(totals.instances),
+                format_count(totals.num_requests),
+                format_count(totals.num_errors),
+                format_rate(sum(_rates(instances, moment).values())),
+                format_duration(totals.average_processing_time) if totals.num_requests else "",
+            )
+        )
+    show_table(_OVERVIEW_COLUMNS, rows)
 
 
 def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:

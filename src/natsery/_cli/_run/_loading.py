@@ -85,7 +85,7 @@ def _import(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise user_error(where, error, Exit.USAGE) from error
-        raise _error(f"there is no module {error.name!r}") from None
+        raise _error(f"there is no module {error.name!r}{_hint_for_module(where, error.name)}") from None
     except (Exception, SystemExit) as error:
         raise user_error(where, error, Exit.USAGE) from error
     file = getattr(module, "__file__", None)
@@ -98,7 +98,10 @@ def _find(where: str) -> tuple[str, str]:
     """Return a module's name, and the folder that has to be on ``sys.path`` to import it."""
     if not where.endswith(".py"):
         if not all(part.isidentifier() for part in where.split(".")):
-            raise _error(f"{where!r} is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py")
+            hint = f"; write {where}.py" if Path(f"{where}.py").is_file() else ""
+            raise _error(
+                f"{where!r} is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py{hint}"
+            )
         return where, str(Path.cwd())
     path = Path(where).resolve()
     if not path.is_file():
@@ -138,6 +141,17 @@ def _hint(where: str, module: ModuleType) -> str:
     """Return the end of an error message: the configurations that the module does have."""
     names = [name for name, value in vars(module).items() if isinstance(value, natsery.ServiceConfig)]
     return f"; there is {', '.join(f'{where}:{name}' for name in names)}" if names else ""
+
+
+def _hint_for_module(where: str, missing: str) -> str:
+    """Return the end of an error message if the last part of a module's name is an attribute, or a file has another name."""
+    parent, _, last = where.rpartition(".")
+    if parent and where == missing and last.isidentifier() and hasattr(sys.modules.get(parent), last):
+        return f"; write {parent}:{last}"
+    path = Path(*where.split("."))
+    if path.is_dir():
+        return f"; {path} is a folder, whose modules are named {where}.NAME"
+    return ""
 
 
 def _error(message: str) -> CommandError:

@@ -107,7 +107,8 @@ def run(
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
         except click.ClickException:
             raise
-        except Exception as error:  # from a handler or a lifespan, for example
+        # From a handler, for example. The status of a SystemExit would have another meaning here.
+        except (Exception, SystemExit, BaseExceptionGroup) as error:
             raise user_error(target, error, Exit.FAILED) from error
 
 

@@ -49,19 +49,22 @@ HISTORY: Final = "history"
 HISTORY_CELLS: Final = 20
 """The most cells of a sparkline."""
 
-FIRST_NAME_CELLS: Final = 26
-"""The width that names grow to before other columns grow: an instance's id with two indents."""
+FIRST_NAME_CELLS: Final = 32
+"""The width that names grow to before they share with other texts: an instance's id, and most names, with indents."""
+
+BEFORE_NAMES: Final = 5
+"""The importance of the last column that is there before names grow; others get what names leave."""
 
 COLUMNS: Final = (
     TopColumn("name", "Name", 16, 0, most=64, sort=Sort.NAME),
-    TopColumn("instances", "Inst", 7, 6, right=True),
+    TopColumn("instances", "Inst", 7, 5, right=True),
     TopColumn("version", "Version", 8, 10, most=16, keeps_end=False),
     TopColumn("up", "Up", 7, 9, right=True),
     TopColumn("rate", "Req/s", 7, 1, right=True, sort=Sort.REQUESTS),
     TopColumn("error_rate", "Err/s", 7, 3, right=True, sort=Sort.ERRORS),
-    TopColumn("error_share", "Err%", 5, 5, right=True),
+    TopColumn("error_share", "Err%", 5, 4, right=True),
     TopColumn("mean", "Mean", 8, 2, right=True, sort=Sort.TIME),
-    TopColumn(HISTORY, "History", 10, 4),
+    TopColumn(HISTORY, "History", 10, 6),
     TopColumn("requests", "Requests", REQUESTS_WIDTH, 7, right=True),
     TopColumn("errors", "Errors", ERRORS_WIDTH, 8, right=True),
     TopColumn("subject", "Subject", 10, 12, most=60, levels=frozenset({Level.ENDPOINTS, Level.ALL})),
@@ -81,20 +84,22 @@ def columns_of(level: Level, *, history: bool = True) -> list[TopColumn]:
 def lay_out(rows: Iterable[Row], columns: Sequence[TopColumn], width: int) -> list[tuple[TopColumn, int]]:
     """Return those of the columns that fit into a width, each with its own width.
 
-    The first that does not fit, in the order of importance, is left out with all that follow. Spare cells go to names, then
-    to the other texts, and then to versions and sparklines.
+    The first that does not fit, in the order of importance, is left out with all that follow. Names grow before there are
+    sparklines, totals and texts. Spare cells go to all texts, and then to versions and sparklines.
     """
     needs = _needs(rows)
     by_importance = sorted(columns, key=lambda each: each.importance)
     widths: dict[str, int] = {}
     spare = width + len(GAP)
+    wanted = {each.key: min(each.most, needs.get(each.key, 0)) for each in by_importance}
     for column in by_importance:
+        if column.importance > BEFORE_NAMES:
+            spare = _grow(widths, {"name": min(wanted["name"], FIRST_NAME_CELLS)}, spare)
         least = min(column.width, max(needs.get(column.key, 0), len(column.title) + 1)) if column.most else column.width
         if len(GAP) + least > spare and widths:
             break
         widths[column.key] = min(least, spare - len(GAP))
         spare -= len(GAP) + least
-    wanted = {each.key: min(each.most, needs.get(each.key, 0)) for each in by_importance}
     spare = _grow(widths, {"name": min(wanted["name"], FIRST_NAME_CELLS)}, spare)
     spare = _grow(widths, {key: cells for key, cells in wanted.items() if key != "version"}, spare)
     _grow(widths, {"version": wanted["version"], HISTORY: HISTORY_CELLS}, spare)

@@ -14,8 +14,8 @@ from rich.text import Text
 
 import natsery
 
+from .._cells import Cells
 from .._format import now
-from ._cells import Cells
 from ._figures import ServiceFigures
 from ._keys import KeyReader
 from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Poller, ServerStatus, WatchOptions

@@ -105,7 +105,7 @@ class Poller:
     """Polls all services, or those of a name, in rounds, and adds their replies to a meter.
 
     Attributes:
-        malformed: the number of replies of the last round that could not be read.
+        malformed: the number of replies of the last round that could not be read, or were dropped because they came too fast.
     """
 
     def __init__(
@@ -150,14 +150,20 @@ class Poller:
             try:
                 async with self._client.discover(natsery.Verb.STATS, self._name, wait=most, stall=None) as replies:
                     try:
-                        async for stats in replies:
+                        while True:
+                            try:
+                                stats = await replies.receive()
+                            except anyio.EndOfStream:
+                                break
+                            except natsery.SlowConsumerError:
+                                continue  # one peer that sends too much hides no other
                             self._meter.add(stats, anyio.current_time())
                             missing.discard((stats.name, stats.id))
                             if not missing:
                                 scope.deadline = start + seconds
                             on_reply()
                     finally:
-                        self.malformed = len(replies.malformed)
+                        self.malformed = len(replies.malformed) + replies.dropped
                 # The stream ends early without responders; the round does not.
                 await anyio.sleep(max(0.0, start + seconds - anyio.current_time()))
             finally:

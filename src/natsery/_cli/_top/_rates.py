@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, TypeAlias, final
 
 import natsery
@@ -17,6 +18,12 @@ HISTORY: Final = 60
 
 ROUNDS_UNTIL_GONE: Final = 5
 """The number of rounds that an instance may miss before it is removed."""
+
+MAX_INSTANCES: Final = 65_536
+"""The number of instances that are kept; further ones are ignored."""
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""The same in bytes of their replies."""
 
 InstanceKey: TypeAlias = "tuple[str, str]"
 """The name of a service, and the id of one of its instances."""
@@ -76,6 +83,7 @@ class Meter:
     def __init__(self) -> None:
         self._instances: dict[InstanceKey, _Instance] = {}
         self._histories: dict[tuple[object, ...], deque[float | None]] = {}
+        self._bytes = 0
 
     @property
     def expected(self) -> frozenset[InstanceKey]:
@@ -86,9 +94,15 @@ class Meter:
         """Add a reply that arrived at ``now``, in seconds of a monotonic clock. A second one in a round is ignored."""
         key = (stats.name, stats.id)
         known = self._instances.get(key)
+        if known is not None and known.has_answered:
+            return
+        size = self._bytes + len(stats.raw) - (0 if known is None else len(known.stats.raw))
+        if size > MAX_BYTES or (known is None and len(self._instances) >= MAX_INSTANCES):
+            return
+        self._bytes = size
         if known is None:
             self._instances[key] = _Instance(stats, now)
-        elif not known.has_answered:
+        else:
             known.add(stats, now)
 
     def end_round(self) -> None:
@@ -98,6 +112,7 @@ class Meter:
                 instance.missed += 1
                 if instance.missed > ROUNDS_UNTIL_GONE:
                     del self._instances[key]
+        self._bytes = sum(len(each.stats.raw) for each in self._instances.values())
         current = {key: None if rates is None else rates.requests for key, rates in self._all_rates()}
         self._histories = {key: self._histories.get(key, deque(maxlen=HISTORY)) for key in current}
         for what, requests in current.items():
@@ -112,8 +127,9 @@ class Meter:
     def figures(self) -> tuple[ServiceFigures, ...]:
         """Return the figures, sorted by name and instance: the last ones of instances that have yet to answer in this round."""
         found: list[ServiceFigures] = []
+        services = self._by_service()
         for totals in sum_stats(each.stats for each in self._instances.values()):
-            members = self._members(totals.name)
+            members = services[totals.name]
             summed = _sum_by_key(members)
             found.append(
                 ServiceFigures(
@@ -174,13 +190,16 @@ class Meter:
             history=self._history((stats.name, stats.id), rates, [instance]),
         )
 
-    def _members(self, name: str) -> list[_Instance]:
-        return [each for (service, _), each in sorted(self._instances.items()) if service == name]
+    def _by_service(self) -> dict[str, list[_Instance]]:
+        """Return the instances of each service, sorted by their ids."""
+        services: dict[str, list[_Instance]] = {}
+        for (name, _), each in sorted(self._instances.items(), key=itemgetter(0)):
+            services.setdefault(name, []).append(each)
+        return services
 
     def _all_rates(self) -> Iterable[tuple[tuple[object, ...], Rates | None]]:
         """Yield the key and the rates of everything that has a history."""
-        for name in {service for service, _ in self._instances}:
-            members = self._members(name)
+        for name, members in self._by_service().items():
             yield (name,), sum_rates(each.rates() for each in members)
             for key, rates in _sum_by_key(members).items():
                 yield (name, None, *key), rates

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar, final
 
+from .._cells import Cells
 from .._format import format_age
-from ._cells import Cells
 from ._compact import compact, compact_count, compact_duration, compact_share
 from ._figures import EndpointFigures, History, InstanceFigures, Rates, ServiceFigures
 from ._view import Level, Sort, View

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, final
@@ -10,8 +10,8 @@ from typing import Final, final
 from rich.cells import cell_len
 from rich.text import Text
 
+from .._cells import Cells
 from .._format import pluralize
-from ._cells import Cells
 from ._columns import GAP, HISTORY, TopColumn, columns_of, lay_out
 from ._figures import ServiceFigures
 from ._rates import sum_rates
@@ -112,7 +112,12 @@ def table(
     rows: Sequence[Row], layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells, *, is_dim: bool = False
 ) -> list[Text]:
     """Return the headings of columns, and the rows below them."""
-    return [_headings(layout, view, cells), *(_line(row, layout, cells, is_dim=is_dim or row.is_stale) for row in rows)]
+    name_width = next((width for column, width in layout if column.key == "name"), 0)
+    names = cells.shorten_apart((row.texts["name"] for row in rows), name_width)
+    return [
+        _headings(layout, view, cells),
+        *(_line(row, names, layout, cells, is_dim=is_dim or row.is_stale) for row in rows),
+    ]
 
 
 def _header(state: ScreenState, width: int, cells: Cells) -> list[Text]:
@@ -159,10 +164,14 @@ def _headings(layout: Sequence[tuple[TopColumn, int]], view: View, cells: Cells)
     return line
 
 
-def _line(row: Row, layout: Sequence[tuple[TopColumn, int]], cells: Cells, *, is_dim: bool) -> Text:
+def _line(
+    row: Row, names: Mapping[str, str], layout: Sequence[tuple[TopColumn, int]], cells: Cells, *, is_dim: bool
+) -> Text:
     line = Text(style="dim" if is_dim else "")
     for index, (column, width) in enumerate(layout):
         text = cells.sparkline(row.history, width) if column.key == HISTORY else row.texts.get(column.key, "")
+        if column.key == "name":
+            text = names[text]
         line.append(GAP if index else "")
         fitted = cells.fit(text, width, right=column.right, keeps_end=column.keeps_end)
         line.append(fitted, style="" if is_dim else _style(column.key, row))

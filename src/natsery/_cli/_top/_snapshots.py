@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime
 from typing import Any
@@ -12,10 +11,10 @@ from rich.console import Console
 
 import natsery
 
+from .._cells import Cells
 from .._exit_codes import Exit
 from .._format import format_time, now, pluralize
-from .._output import Column, print_error, print_line, show_table
-from ._cells import Cells
+from .._output import Column, print_error, print_line, show_json, show_table
 from ._columns import columns_of, lay_out
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
 from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Poller, ServerStatus, WatchOptions
@@ -82,9 +81,7 @@ def _print_table(services: tuple[ServiceFigures, ...], options: WatchOptions, *,
 
 
 def _print_json(services: tuple[ServiceFigures, ...], options: WatchOptions, malformed: int) -> None:
-    value = to_json(services, now(), options.interval, malformed)
-    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n")
-    sys.stdout.flush()
+    show_json(to_json(services, now(), options.interval, malformed), compact=True)
 
 
 def to_json(services: tuple[ServiceFigures, ...], moment: datetime, interval: float, malformed: int) -> dict[str, Any]:

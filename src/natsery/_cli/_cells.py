@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
 from rich.cells import cell_len
 
-from .._format import printable
+from ._format import printable
 
 
 @final
@@ -40,6 +40,10 @@ UNICODE: Final = Glyphs(bars="▁▂▃▄▅▆▇█", ellipsis="…", nothing
 ASCII: Final = Glyphs(bars="_.-:=+*#", ellipsis="~", nothing="-", down="v", up="^", separator=" | ", micro="u")
 
 
+LEAST_CELLS_APART: Final = 8
+"""The width below which different texts may be shown alike."""
+
+
 @final
 class Cells:
     """Fits text into the cells of a terminal with a given encoding.
@@ -66,6 +70,35 @@ class Cells:
         tail = room // 2 if keeps_end else 0
         return _first_cells(text, room - tail) + self.glyphs.ellipsis + _last_cells(text, tail)
 
+    def shorten_apart(self, texts: Iterable[str], width: int) -> dict[str, str]:
+        """Shorten texts so that those which differ still do: what they have in common is left out where need be."""
+        shown: dict[str, str] = {}
+        self._shorten_apart(sorted(set(texts)), width, shown, lambda text: self.shorten(text, width))
+        return shown
+
+    def _shorten_apart(
+        self, texts: list[str], width: int, shown: dict[str, str], shorten: Callable[[str], str]
+    ) -> None:
+        """Add what is shown of different texts, each shortened like this as far as that tells them apart."""
+        groups: dict[str, list[str]] = {}
+        for text in texts:
+            groups.setdefault(shorten(text), []).append(text)
+        for short, members in groups.items():
+            if len(members) == 1 or width < LEAST_CELLS_APART:
+                shown.update(dict.fromkeys(members, short))
+                continue
+            # From where they differ; the beginning says what they are.
+            start = _common_start(members)
+
+            def shorten_from(text: str, start: int = start) -> str:
+                if start <= width // 3:
+                    return self.shorten(text, width, keeps_end=False)
+                beginning = _first_cells(text[:start], width // 3)
+                room = width - cell_len(beginning) - cell_len(self.glyphs.ellipsis)
+                return f"{beginning}{self.glyphs.ellipsis}{self.shorten(text[start:], room, keeps_end=False)}"
+
+            self._shorten_apart(members, width, shown, shorten_from)
+
     def fit(self, text: str, width: int, *, right: bool = False, keeps_end: bool = True) -> str:
         """Shorten a text, or pad it with blanks, to exactly ``width`` cells."""
         text = self.shorten(text, width, keeps_end=keeps_end)
@@ -85,6 +118,12 @@ class Cells:
             " " if each is None else bars[0] if each <= 0 else bars[math.ceil(each / largest * steps)] for each in shown
         ]
         return "".join(drawn).rjust(max(width, 0))
+
+
+def _common_start(texts: Sequence[str]) -> int:
+    """Return how many characters all texts begin with."""
+    first, last = min(texts), max(texts)
+    return next((index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
 
 
 def _can_encode(text: str, encoding: str) -> bool:

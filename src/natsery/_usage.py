@@ -1,0 +1,114 @@
+"""What to write instead, for what newcomers write: the names of other libraries, and ``await`` in place of ``async with``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from types import TracebackType
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar, cast, final
+
+ArgsP = ParamSpec("ArgsP")
+ResultT = TypeVar("ResultT")
+ValueT = TypeVar("ValueT")
+
+DEADLINE: Final = "deadlines are the caller's; write 'with anyio.fail_after(2):' around the call"
+
+
+def explain_options(hints: Mapping[str, str]) -> Callable[[Callable[ArgsP, ResultT]], Callable[ArgsP, ResultT]]:
+    """Decorate a function, so that options which it does not have are refused with what to write instead.
+
+    Args:
+        hints: the names of such options, and the ends of the errors.
+    """
+
+    def decorate(function: Callable[ArgsP, ResultT]) -> Callable[ArgsP, ResultT]:
+        name = function.__name__
+
+        def check(options: Mapping[str, object]) -> None:
+            for option in options:
+                if option in hints:
+                    raise TypeError(f"{name}() has no option {option!r}: {hints[option]}")
+
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def call_async(*args: ArgsP.args, **options: ArgsP.kwargs) -> Any:
+                check(options)
+                return await cast("Awaitable[Any]", function(*args, **options))
+
+            return cast("Callable[ArgsP, ResultT]", call_async)
+
+        @wraps(function)
+        def call(*args: ArgsP.args, **options: ArgsP.kwargs) -> ResultT:
+            check(options)
+            return function(*args, **options)
+
+        return call
+
+    return decorate
+
+
+class UsedAsBlock:
+    """Something that is of no use until ``async with`` has entered it; says so to those who do something else with it."""
+
+    _name: str
+
+    def _hint(self) -> str:
+        return f"write 'async with {self._name}(...) as ...:' and use what that gives"
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"{self._name}(...) is not to be awaited; {self._hint()}")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{self._name}(...) has no {name!r}; {self._hint()}")
+
+
+def block(
+    name: str,
+) -> Callable[
+    [Callable[ArgsP, AbstractAsyncContextManager[ValueT]]], Callable[ArgsP, AbstractAsyncContextManager[ValueT]]
+]:
+    """Decorate a function that returns an async context manager, so that who awaits it gets an error that says what to do."""
+
+    def decorate(
+        make: Callable[ArgsP, AbstractAsyncContextManager[ValueT]],
+    ) -> Callable[ArgsP, AbstractAsyncContextManager[ValueT]]:
+        @wraps(make)
+        def open_block(*args: ArgsP.args, **options: ArgsP.kwargs) -> AbstractAsyncContextManager[ValueT]:
+            return _Block(name, make(*args, **options))
+
+        return open_block
+
+    return decorate
+
+
+@final
+class _Block(UsedAsBlock, AbstractAsyncContextManager[ValueT]):
+    def __init__(self, name: str, inner: AbstractAsyncContextManager[ValueT]) -> None:
+        self._name = name
+        self._inner = inner
+
+    async def __aenter__(self) -> ValueT:
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # it bounds itself
+
+
+def hint_for_connection(value: object) -> str:
+    """Return the end of the error for something that is given as a connection and is none."""
+    if isinstance(value, (str, list, tuple)):
+        return "; write: async with natsery.connect(url) as nc"
+    if isinstance(value, UsedAsBlock):
+        return f"; {value._hint()}"
+    if type(value).__name__ == "MemoryBroker":
+        return "; write: async with broker.connect() as nc"
+    if any(base.__module__.split(".")[0] == "nats" for base in type(value).__mro__):
+        return "; for a nats-py client write: async with natsery.adapt(client) as nc"
+    if hasattr(value, "__aenter__"):
+        return "; use it with 'async with' and give what that yields"
+    return "; a connection comes from natsery.connect, and from natsery.adapt for a nats-py client"
