@@ -86,7 +86,9 @@ def rust_program(folder: Path, crate: Path) -> str:
     if cargo is None:
         raise UnavailableError("no Rust (cargo)")
     target = folder / "rust" / crate.name
-    _run(cargo, "build", "--quiet", "--locked", "--manifest-path", str(crate / "Cargo.toml"), "--target-dir", str(target))
+    _run(
+        cargo, "build", "--quiet", "--locked", "--manifest-path", str(crate / "Cargo.toml"), "--target-dir", str(target)
+    )
     (program,) = (path for path in (target / "debug").iterdir() if path.is_file() and os.access(path, os.X_OK))
     return str(program)
 

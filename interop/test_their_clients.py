@@ -116,7 +116,9 @@ async def test_they_read_its_numbers(
                 (stats,) = (await discover(command, nats_server, service))["STATS"]["name"]
                 assert plain(stats) == plain(as_read(as_sent(service), peer))
                 empty = {"num_requests": 0, "num_errors": 0, "last_error": ""}
-                return [tuple(endpoint.get(key, value) for key, value in empty.items()) for endpoint in stats["endpoints"]]
+                return [
+                    tuple(endpoint.get(key, value) for key, value in empty.items()) for endpoint in stats["endpoints"]
+                ]
 
             assert await numbers() == [(0, 0, ""), (0, 0, "")]
             await request(
