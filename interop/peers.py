@@ -130,7 +130,7 @@ PEERS = {
         # It sends the exception's class and message, and counts none of the errors that a handler answers itself.
         unexpected=(500, f"java.lang.IllegalStateException: {RAISED}"),
         errors=((0, ""), (1, f"java.lang.IllegalStateException: {RAISED}")),
-        # It refuses to make the header, which is a failure of the handler.
+        # It refuses to make the header, so the handler fails.
         unicode=(500, "java.lang.IllegalArgumentException: Header value has invalid character: 0xf6"),
         error_data=False,
         omits_empty=True,

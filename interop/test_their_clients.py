@@ -57,6 +57,7 @@ async def test_they_find_two_instances(
 
 
 async def test_they_call_it(command: list[str], contract: Contract, nats_server: NatsServer, nc: Connection) -> None:
+    """The error that is not ASCII comes escaped: unescaped it would be the last that a connection of jnats reads."""
     with anyio.fail_after(LIMIT):
         async with natsery.serve(nc, contract.config()):
             results = await request(
