@@ -28,7 +28,12 @@ async fn echo(request: Request, unanswered: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let mut headers = HeaderMap::new();
-    if let Some(trace) = request.message.headers.as_ref().and_then(|found| found.get("Trace")) {
+    if let Some(trace) = request
+        .message
+        .headers
+        .as_ref()
+        .and_then(|found| found.get("Trace"))
+    {
         headers.insert("Traced", trace.clone());
     }
     let payload = request.message.payload.clone();
@@ -37,9 +42,10 @@ async fn echo(request: Request, unanswered: &str) -> Result<(), Failure> {
 
 async fn fail(request: Request, wanted: &Value) -> Result<(), Failure> {
     // Its errors have no payload, and the only failures are those that a handler reports.
+    let code = wanted["code"].as_u64().unwrap_or_default() as usize;
     let (status, code) = match request.message.payload.as_ref() {
-        b"expected" => (text(wanted, "text"), wanted["code"].as_u64().unwrap_or_default() as usize),
-        b"unicode" => (text(wanted, "unicode_text"), wanted["code"].as_u64().unwrap_or_default() as usize),
+        b"expected" => (text(wanted, "text"), code),
+        b"unicode" => (text(wanted, "unicode_text"), code),
         _ => ("the colour of the database".to_string(), 500),
     };
     Ok(request.respond(Err(error::Error { status, code })).await?)
@@ -65,8 +71,11 @@ async fn serve(client: Client, wanted: Value) -> Result<(), Failure> {
         .queue_group(text(&wanted, "failing_queue_group"))
         .add("fail")
         .await?;
-    client.flush().await?;
-    let ready = json!({"id": service.info().await.id, "versions": env!("INTEROP_VERSIONS")});
+    let info = service.info().await;
+    // A flush waits for nothing from the server; an answer does, and what was sent before it has arrived, too.
+    let ping = format!("$SRV.{}.{}.{}", Verb::Ping, info.name, info.id);
+    timeout(PATIENCE, client.request(ping, "".into())).await??;
+    let ready = json!({"id": info.id, "versions": env!("INTEROP_VERSIONS")});
     println!("ready {ready}");
     let unanswered = text(&wanted, "unanswered");
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
@@ -86,7 +95,13 @@ async fn serve(client: Client, wanted: Value) -> Result<(), Failure> {
 }
 
 /// It has no client for services; its types read their replies.
-async fn collect<T>(client: &Client, verb: Verb, name: &str, id: &str, count: usize) -> Result<Value, Failure>
+async fn collect<T>(
+    client: &Client,
+    verb: Verb,
+    name: &str,
+    id: &str,
+    count: usize,
+) -> Result<Value, Failure>
 where
     T: DeserializeOwned + Serialize,
 {
@@ -102,8 +117,12 @@ where
         client.publish_with_reply(subject, inbox, "".into()).await?;
         let mut replies = Vec::new();
         while replies.len() < count {
-            let reply = timeout(PATIENCE, subscription.next()).await?.ok_or("the subscription ended")?;
-            replies.push(serde_json::to_value(serde_json::from_slice::<T>(&reply.payload)?)?);
+            let reply = timeout(PATIENCE, subscription.next())
+                .await?
+                .ok_or("the subscription ended")?;
+            replies.push(serde_json::to_value(serde_json::from_slice::<T>(
+                &reply.payload,
+            )?)?);
         }
         subscription.unsubscribe().await?;
         found.insert(target.to_string(), replies.into());
@@ -126,13 +145,20 @@ async fn request(client: Client, wanted: Vec<[String; 3]>) -> Result<(), Failure
     for [key, subject, payload] in wanted {
         let mut sent = HeaderMap::new();
         sent.insert("Trace", "a-1");
-        let reply = timeout(PATIENCE, client.request_with_headers(subject, sent, payload.into())).await??;
+        let reply = timeout(
+            PATIENCE,
+            client.request_with_headers(subject, sent, payload.into()),
+        )
+        .await??;
         let headers = reply.headers.unwrap_or_default();
         let first = |name: &str| headers.get(name).map(|value| value.as_str());
         let error = first(service::NATS_SERVICE_ERROR)
             .map(|text| json!({"code": first(service::NATS_SERVICE_ERROR_CODE), "text": text}));
         let data = std::str::from_utf8(&reply.payload)?;
-        results.insert(key, json!({"data": data, "traced": first("Traced"), "error": error}));
+        results.insert(
+            key,
+            json!({"data": data, "traced": first("Traced"), "error": error}),
+        );
     }
     println!("{}", Value::from(results));
     Ok(())
