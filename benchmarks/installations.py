@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -54,6 +55,41 @@ def go_program(folder: Path, package: str) -> str:
     program = folder / "go" / version / Path(path).name
     if not program.exists():
         _run(go, "install", package, environment={"GOBIN": str(program.parent)})
+    return str(program)
+
+
+def java_program(folder: Path, source: Path) -> list[str]:
+    """The command of a class that javac compiles, with what the ``pom.xml`` beside it names."""
+    java, javac, maven = (shutil.which(name) for name in ("java", "javac", "mvn"))
+    if java is None or javac is None or maven is None:
+        raise UnavailableError("no Java with javac and mvn")
+    pom = source.with_name("pom.xml")
+    content = pom.read_bytes() + source.read_bytes()
+    made = folder / "java" / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}"
+    if not made.exists():
+        # Made elsewhere and moved, so that no installation that was interrupted is taken for a whole one.
+        unfinished = made.with_name(f"{made.name}.{os.getpid()}")
+        libraries = unfinished / "libraries"
+        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+        _run(maven, "--quiet", "--batch-mode", "--file", str(pom), goal, f"-DoutputDirectory={libraries}")
+        _run(javac, "-d", str(unfinished / "classes"), "-cp", str(libraries / "*"), str(source))
+        unfinished.rename(made)
+    # It does not run long enough for the second compiler.
+    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+    return [java, *options, "-cp", os.pathsep.join([str(made / "classes"), str(made / "libraries" / "*")]), source.stem]
+
+
+def rust_program(folder: Path, crate: Path) -> str:
+    """A program that Cargo builds without optimisation, from the folder of a crate of ours."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path.home() / ".cargo" / "bin")])
+    cargo = shutil.which("cargo", path=search)
+    if cargo is None:
+        raise UnavailableError("no Rust (cargo)")
+    target = folder / "rust" / crate.name
+    _run(
+        cargo, "build", "--quiet", "--locked", "--manifest-path", str(crate / "Cargo.toml"), "--target-dir", str(target)
+    )
+    (program,) = (path for path in (target / "debug").iterdir() if path.is_file() and os.access(path, os.X_OK))
     return str(program)
 
 

@@ -12,8 +12,9 @@ import natsery
 class Contract:
     """One service: ``<name>.echo`` and ``<name>.fail``; other implementations get it as JSON.
 
-    ``echo`` answers with the payload, and with the request's header ``Trace`` as ``Traced``. ``fail`` answers the payload
-    ``expected`` with the error described here, and fails in any other case as that implementation's handlers fail.
+    ``echo`` answers with the payload, and with the request's header ``Trace`` as ``Traced``; the payload ``unanswered`` it
+    leaves unanswered. ``fail`` answers the payload ``expected`` with the error described here, ``unicode`` with the same
+    error in ``unicode_text``, and fails in any other case as that implementation's handlers fail.
     """
 
     name: str
@@ -24,7 +25,9 @@ class Contract:
     failing_queue_group: str = "failing"
     code: int = 400
     text: str = "no such thing"
+    unicode_text: str = "größer als 10: 数 🧮"
     data: str = "only größere"
+    unanswered: str = "no answer, please"
 
     @property
     def echo(self) -> str:
@@ -38,19 +41,23 @@ class Contract:
 
     def to_json(self) -> str:
         """As the programs read it."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # In ASCII, for Java reads its arguments in the character set of the locale.
+        return json.dumps(asdict(self))
 
     def config(self, *, data: bool = True) -> natsery.ServiceConfig:
         """The service as natsery's; ``data`` for a ``data`` in its statistics."""
 
         async def echo(request: natsery.Request) -> None:
+            if request.data == self.unanswered.encode():
+                return
             trace = request.headers.get("Trace")
             await request.respond(request.data, headers={"Traced": trace} if trace else None)
 
         async def fail(request: natsery.Request) -> None:
-            if request.data != b"expected":
+            if request.data not in (b"expected", b"unicode"):
                 raise LookupError("the colour of the database")
-            raise natsery.ServiceError(self.code, self.text, data=self.data.encode())
+            text = self.text if request.data == b"expected" else self.unicode_text
+            raise natsery.ServiceError(self.code, text, data=self.data.encode())
 
         endpoints = [
             natsery.EndpointConfig("echo", echo, metadata=self.endpoint_metadata),

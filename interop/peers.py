@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.installations import go_program, node_with, python_with
+from benchmarks.installations import go_program, java_program, node_with, python_with, rust_program
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -29,19 +29,27 @@ class Peer:
         title: for people.
         get: makes the command that runs it, with a folder for installations.
         unexpected: code and text that the requester reads when its handler fails.
+        unicode: code and text that the requester reads when its handler answers with an error that is not ASCII.
+        error_data: whether its errors have payloads.
         errors: ``num_errors`` and ``last_error`` after its handler answered 400, and after it failed as well.
-        resets: whether a reset zeroes what it counts.
+        resets: what a reset changes: ``numbers``, ``last_error``, ``started``.
         data: the ``data`` in the statistics of a service that has no handler for it.
         needs_data: whether its types read only statistics that have ``data``.
+        stats_metadata: whether its statistics have the service's metadata.
+        omits_empty: whether its types leave out of replies what is empty or zero.
     """
 
     title: str
     get: Callable[[Path], list[str]]
     unexpected: tuple[int, str]
     errors: tuple[tuple[int, str], tuple[int, str]]
-    resets: bool = True
+    unicode: tuple[int, str] = (400, "größer als 10: 数 🧮")
+    error_data: bool = True
+    resets: frozenset[str] = frozenset({"numbers", "last_error", "started"})
     data: object = None
     needs_data: bool = False
+    stats_metadata: bool = True
+    omits_empty: bool = False
 
 
 def _nats_py(_: Path) -> list[str]:
@@ -69,6 +77,14 @@ def _nats_go(folder: Path) -> list[str]:
     return [go_program(folder, str(PROGRAMS / "nats_go"))]
 
 
+def _jnats(folder: Path) -> list[str]:
+    return java_program(folder, PROGRAMS / "jnats" / "Interop.java")
+
+
+def _nats_rs(folder: Path) -> list[str]:
+    return [rust_program(folder, PROGRAMS / "nats_rs")]
+
+
 def nats_command(folder: Path) -> list[str]:
     """The ``nats`` command."""
     return [go_program(folder, NATS_COMMAND)]
@@ -82,7 +98,7 @@ PEERS = {
         unexpected=(500, f"LookupError('{RAISED}')"),
         errors=((0, ""), (1, f"LookupError('{RAISED}')")),
         # A reset restarts `started` and nothing else.
-        resets=False,
+        resets=frozenset({"started"}),
         needs_data=True,
     ),
     "nats-micro": Peer(
@@ -107,6 +123,28 @@ PEERS = {
         # A handler of Go cannot fail but by saying so itself.
         unexpected=(500, RAISED),
         errors=((1, "400:no such thing"), (2, f"500:{RAISED}")),
+    ),
+    "jnats": Peer(
+        "jnats service",
+        _jnats,
+        # It sends the exception's class and message, and counts none of the errors that a handler answers itself.
+        unexpected=(500, f"java.lang.IllegalStateException: {RAISED}"),
+        errors=((0, ""), (1, f"java.lang.IllegalStateException: {RAISED}")),
+        # It refuses to make the header, so the handler fails.
+        unicode=(500, "java.lang.IllegalArgumentException: Header value has invalid character: 0xf6"),
+        error_data=False,
+        omits_empty=True,
+    ),
+    "nats-rs": Peer(
+        "async-nats service",
+        _nats_rs,
+        # A handler of Rust reports its failures itself.
+        unexpected=(500, RAISED),
+        errors=((1, "400:no such thing"), (2, f"500:{RAISED}")),
+        error_data=False,
+        # A reset keeps `last_error` and `started`.
+        resets=frozenset({"numbers"}),
+        stats_metadata=False,
     ),
     "natsio": Peer(
         "natsio micro",

@@ -7,6 +7,7 @@ from typing import Any
 import natsery
 
 from .contract import data_of
+from .peers import Peer
 
 Reply = dict[str, Any]
 
@@ -23,6 +24,20 @@ def plain(reply: Reply) -> Reply:
 
 def by_id(replies: list[Reply]) -> list[Reply]:
     return sorted((plain(reply) for reply in replies), key=lambda reply: reply["id"])
+
+
+def as_read(reply: Reply, peer: Peer) -> Reply:
+    """What the types of another implementation keep of a reply of ours."""
+    if not peer.stats_metadata and reply["type"].endswith("stats_response"):
+        reply = {key: value for key, value in reply.items() if key != "metadata"}
+    return _without_empty(reply) if peer.omits_empty else reply
+
+
+def _without_empty(reply: Reply) -> Reply:
+    kept = {key: value for key, value in reply.items() if value not in ("", 0, {})}
+    if "endpoints" in reply:
+        kept["endpoints"] = [_without_empty(each) for each in reply["endpoints"]]
+    return kept
 
 
 def as_sent(service: natsery.Service) -> Reply:

@@ -24,6 +24,7 @@ async function serve(text) {
   group.addEndpoint("echo", {
     metadata: wanted.endpoint_metadata,
     handler: (error, request) => {
+      if (request.string() === wanted.unanswered) return;
       const trace = request.headers?.get("Trace");
       const traced = headers();
       if (trace) traced.set("Traced", trace);
@@ -33,8 +34,9 @@ async function serve(text) {
   group.addEndpoint("fail", {
     queue: wanted.failing_queue_group,
     handler: (error, request) => {
-      if (request.string() !== "expected") throw new Error("the colour of the database");
-      request.respondError(wanted.code, wanted.text, wanted.data);
+      const text = { expected: wanted.text, unicode: wanted.unicode_text }[request.string()];
+      if (!text) throw new Error("the colour of the database");
+      request.respondError(wanted.code, text, wanted.data);
     },
   });
   await client.flush();
@@ -68,7 +70,7 @@ async function discover(name, id, count) {
 
 async function request(text) {
   const results = {};
-  for (const [key, [subject, payload]] of Object.entries(JSON.parse(text))) {
+  for (const [key, subject, payload] of JSON.parse(text)) {
     const sent = headers();
     sent.set("Trace", "a-1");
     const reply = await client.request(subject, payload, { headers: sent, timeout: SECONDS * 1000 });

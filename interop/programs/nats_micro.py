@@ -17,13 +17,16 @@ async def serve(client: Client) -> None:
     wanted = contract()
 
     async def echo(request: micro.Request) -> None:
+        if request.data() == wanted.unanswered.encode():
+            return
         trace = request.headers().get("Trace")
         await request.respond(request.data(), headers={"Traced": trace} if trace else None)
 
     async def fail(request: micro.Request) -> None:
-        if request.data() != b"expected":
+        if request.data() not in (b"expected", b"unicode"):
             raise LookupError("the colour of the database")
-        await request.respond_error(wanted.code, wanted.text, wanted.data.encode())
+        text = wanted.text if request.data() == b"expected" else wanted.unicode_text
+        await request.respond_error(wanted.code, text, wanted.data.encode())
 
     service = micro.add_service(
         client,
@@ -62,7 +65,7 @@ async def discover(client: Client) -> dict[str, Any]:
 async def request(client: Client) -> dict[str, Any]:
     services = micro.Client(client)
     results: dict[str, Any] = {}
-    for key, (subject, payload) in json.loads(sys.argv[3]).items():
+    for key, subject, payload in json.loads(sys.argv[3]):
         try:
             reply = await services.request(subject, payload.encode(), headers={"Trace": "a-1"}, timeout=SECONDS)
         except micro.ServiceError as error:

@@ -20,13 +20,16 @@ async def serve(client: Client) -> None:
     wanted = contract()
 
     async def echo(request: Request) -> None:
+        if request.data == wanted.unanswered.encode():
+            return
         trace = (request.headers or {}).get("Trace")
         await request.respond(request.data, headers={"Traced": trace} if trace else None)
 
     async def fail(request: Request) -> None:
-        if request.data != b"expected":
+        if request.data not in (b"expected", b"unicode"):
             raise LookupError("the colour of the database")
-        await request.respond_error(str(wanted.code), wanted.text, wanted.data.encode())
+        text = wanted.text if request.data == b"expected" else wanted.unicode_text
+        await request.respond_error(str(wanted.code), text, wanted.data.encode())
 
     service = await add_service(
         client,
@@ -67,7 +70,7 @@ async def discover(client: Client) -> dict[str, Any]:
 
 async def request(client: Client) -> dict[str, Any]:
     results = {}
-    for key, (subject, payload) in json.loads(sys.argv[3]).items():
+    for key, subject, payload in json.loads(sys.argv[3]):
         reply = await client.request(subject, payload.encode(), timeout=SECONDS, headers={"Trace": "a-1"})
         headers = reply.headers or {}
         error = {"code": headers[ERROR_CODE_HEADER], "text": headers[ERROR_HEADER]} if ERROR_HEADER in headers else None

@@ -16,13 +16,16 @@ async def serve(client: natsio.Client) -> None:
     wanted = contract()
 
     async def echo(request: micro.Request) -> None:
+        if request.data == wanted.unanswered.encode():
+            return
         trace = request.headers.get("Trace") if request.headers else None
         await request.respond(request.data, headers={"Traced": trace} if trace else None)
 
     async def fail(request: micro.Request) -> None:
-        if request.data != b"expected":
+        if request.data not in (b"expected", b"unicode"):
             raise LookupError("the colour of the database")
-        await request.respond_error(str(wanted.code), wanted.text, wanted.data.encode())
+        text = wanted.text if request.data == b"expected" else wanted.unicode_text
+        await request.respond_error(str(wanted.code), text, wanted.data.encode())
 
     service = micro.add_service(
         client,
@@ -59,7 +62,7 @@ async def discover(client: natsio.Client) -> dict[str, Any]:
 
 async def request(client: natsio.Client) -> dict[str, Any]:
     results = {}
-    for key, (subject, payload) in json.loads(sys.argv[3]).items():
+    for key, subject, payload in json.loads(sys.argv[3]):
         reply = await client.request(subject, payload.encode(), headers={"Trace": "a-1"}, timeout=SECONDS)
         headers = reply.headers or {}
         error = None

@@ -26,7 +26,9 @@ type contract struct {
 	FailingQueueGroup string            `json:"failing_queue_group"`
 	Code              int               `json:"code"`
 	Text              string            `json:"text"`
+	UnicodeText       string            `json:"unicode_text"`
 	Data              string            `json:"data"`
+	Unanswered        string            `json:"unanswered"`
 }
 
 type described struct {
@@ -64,6 +66,9 @@ func serve(nc *nats.Conn, text string) {
 	check(err)
 	group := service.AddGroup(wanted.Name)
 	check(group.AddEndpoint("echo", micro.HandlerFunc(func(request micro.Request) {
+		if string(request.Data()) == wanted.Unanswered {
+			return
+		}
 		if trace := request.Headers().Get("Trace"); trace != "" {
 			check(request.Respond(request.Data(), micro.WithHeaders(micro.Headers{"Traced": {trace}})))
 			return
@@ -72,11 +77,12 @@ func serve(nc *nats.Conn, text string) {
 	}), micro.WithEndpointMetadata(wanted.EndpointMetadata)))
 	// A handler of Go returns nothing, so the only failures are those that it reports.
 	check(group.AddEndpoint("fail", micro.HandlerFunc(func(request micro.Request) {
-		if string(request.Data()) != "expected" {
+		text := map[string]string{"expected": wanted.Text, "unicode": wanted.UnicodeText}[string(request.Data())]
+		if text == "" {
 			check(request.Error("500", "the colour of the database", nil))
 			return
 		}
-		check(request.Error(strconv.Itoa(wanted.Code), wanted.Text, []byte(wanted.Data)))
+		check(request.Error(strconv.Itoa(wanted.Code), text, []byte(wanted.Data)))
 	}), micro.WithEndpointQueueGroup(wanted.FailingQueueGroup)))
 	check(nc.Flush())
 	say("ready ", map[string]string{"id": service.Info().ID, "versions": "nats.go " + nats.Version + ", " + runtime.Version()})
@@ -123,12 +129,12 @@ func discover(nc *nats.Conn, name string, id string, text string) {
 }
 
 func request(nc *nats.Conn, text string) {
-	var wanted map[string][2]string
+	var wanted [][3]string
 	check(json.Unmarshal([]byte(text), &wanted))
 	results := map[string]result{}
-	for key, each := range wanted {
-		message := nats.NewMsg(each[0])
-		message.Data = []byte(each[1])
+	for _, each := range wanted {
+		message := nats.NewMsg(each[1])
+		message.Data = []byte(each[2])
 		message.Header.Set("Trace", "a-1")
 		reply, err := nc.RequestMsg(message, patience)
 		check(err)
@@ -139,7 +145,7 @@ func request(nc *nats.Conn, text string) {
 		if text := reply.Header.Get(micro.ErrorHeader); text != "" {
 			found.Error = &described{reply.Header.Get(micro.ErrorCodeHeader), text}
 		}
-		results[key] = found
+		results[each[0]] = found
 	}
 	say("", results)
 }
