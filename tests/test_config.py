@@ -17,7 +17,7 @@ async def add(request):
     return b""
 
 
-async def generates(request):
+def generates(request):
     yield b""
 
 
@@ -101,7 +101,6 @@ def test_a_service_refuses_bad_values_by_field(field, value):
         ("concurrency", 1.0),
         ("timeout", 0),
         ("timeout", -1),
-        ("timeout", math.inf),
         ("timeout", math.nan),
         ("timeout", "1"),
         ("pending_messages", 0),
@@ -342,7 +341,7 @@ async def takes_nothing():
     return b""
 
 
-async def takes_two(request, other):
+async def takes_three(request, body, other):
     return b""
 
 
@@ -351,7 +350,7 @@ async def takes_an_option(request, other=None, *, more=0):
 
 
 @pytest.mark.parametrize(
-    "handler", [Handlers().add, Handlers(), takes_an_option, functools.partial(takes_two, other=1)]
+    "handler", [Handlers().add, Handlers(), takes_an_option, functools.partial(takes_three, other=1)]
 )
 def test_what_can_be_called_with_a_request_is_a_handler(handler):
     config = ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
@@ -362,12 +361,12 @@ def test_what_can_be_called_with_a_request_is_a_handler(handler):
     ("handler", "reason"),
     [
         (Handlers, "not a class"),
-        (Handlers.add, r"must take \(request\), and takes \(self, request\); pass a bound method"),
+        (Handlers.add, r"or \(request, body\), and takes \(self, request\); pass a bound method"),
         (Handlers().plain, "write 'async def"),
         (PlainCall(), "write 'async def"),
         (functools.partial(plain), "write 'async def"),
-        (takes_nothing, r"must take \(request\), and takes \(\)"),
-        (takes_two, r"must take \(request\), and takes \(request, other\)"),
+        (takes_nothing, r"must take \(request\), \(body\) or \(request, body\), and takes \(\)"),
+        (takes_three, r"or \(request, body\), and takes \(request, body, other\)"),
         (lambda request: b"", "write 'async def"),
     ],
 )
@@ -416,7 +415,7 @@ def test_a_function_is_declared_once():
     with pytest.raises(ConfigError, match="is declared already, as the endpoint 'first'; write EndpointConfig"):
         endpoint("second")(work)
     config = ServiceConfig("calc", "1.0.0", endpoints=[work, EndpointConfig("second", work)])
-    assert [placed.config.concurrency for placed in config.placed_endpoints()] == [4, 1]
+    assert [placed.limits.concurrency for placed in config.placed_endpoints()] == [4, None]
 
 
 def test_the_same_endpoint_twice_is_told():
@@ -449,7 +448,7 @@ def plainly(function):
 
 def test_a_decorator_may_give_other_arguments():
     """What the function inside takes was taken for what the decorator takes."""
-    for handler in (injected(takes_two), plainly(add), AsyncMock(return_value=b"")):
+    for handler in (injected(takes_three), plainly(add), AsyncMock(return_value=b"")):
         ServiceConfig("calc", "1.0.0", endpoints=[EndpointConfig("add", handler)])
     with pytest.raises(ConfigError, match="write 'async def"):
         EndpointConfig("add", plainly(plain))

@@ -16,9 +16,11 @@ MODULES = sorted(ROOT.rglob("*.py"))
 PURE = (
     "_adr32",
     "_checks",
+    "_codecs",
     "_config",
     "_errors",
     "_events",
+    "_handlers",
     "_message",
     "_nuid",
     "_protocol",

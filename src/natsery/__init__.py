@@ -25,7 +25,7 @@ from ._config import EndpointConfig as EndpointConfig
 from ._config import EndpointLike as EndpointLike
 from ._config import ErrorHandler as ErrorHandler
 from ._config import GroupConfig as GroupConfig
-from ._config import Handler as Handler
+from ._config import Lifespan as Lifespan
 from ._config import Middleware as Middleware
 from ._config import QueueGroup as QueueGroup
 from ._config import ServiceConfig as ServiceConfig
@@ -39,6 +39,7 @@ from ._errors import ConnectError as ConnectError
 from ._errors import ConnectionClosedError as ConnectionClosedError
 from ._errors import ConnectionLostError as ConnectionLostError
 from ._errors import EndpointOverloadedError as EndpointOverloadedError
+from ._errors import InvalidBodyError as InvalidBodyError
 from ._errors import MalformedMessageError as MalformedMessageError
 from ._errors import MalformedReplyError as MalformedReplyError
 from ._errors import MalformedRequestError as MalformedRequestError
@@ -61,6 +62,8 @@ from ._events import ConnectionEvent as ConnectionEvent
 from ._events import EventKind as EventKind
 from ._events import Listener as Listener
 from ._exports import set_public_module
+from ._handlers import EndpointHandler as EndpointHandler
+from ._handlers import Handler as Handler
 from ._message import Deliver as Deliver
 from ._message import Headers as Headers
 from ._message import HeadersInput as HeadersInput
@@ -111,6 +114,7 @@ __all__ = (
     "EndReason",
     "Endpoint",
     "EndpointConfig",
+    "EndpointHandler",
     "EndpointInfo",
     "EndpointLike",
     "EndpointOverloadedError",
@@ -124,6 +128,8 @@ __all__ = (
     "Handler",
     "Headers",
     "HeadersInput",
+    "InvalidBodyError",
+    "Lifespan",
     "Listener",
     "MalformedMessageError",
     "MalformedReplyError",

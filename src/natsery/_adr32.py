@@ -21,6 +21,7 @@ PING_RESPONSE_TYPE: Final = "io.nats.micro.v1.ping_response"
 INFO_RESPONSE_TYPE: Final = "io.nats.micro.v1.info_response"
 STATS_RESPONSE_TYPE: Final = "io.nats.micro.v1.stats_response"
 
+BAD_REQUEST: Final = 400
 INTERNAL_ERROR: Final = (500, "Internal Server Error")
 TOO_LARGE: Final = (500, "Maximum Payload Exceeded")
 OVERLOADED: Final = (503, "Service Overloaded")

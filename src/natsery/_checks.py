@@ -70,6 +70,11 @@ def count_rule(value: object) -> str | None:
     return "must be an int of at least 1" if value < 1 else None
 
 
+def flag_rule(value: object) -> str | None:
+    """``True`` or ``False``."""
+    return None if isinstance(value, bool) else WrongType("must be True or False")
+
+
 def function_rule(value: object) -> str | None:
     """A function or another object that can be called."""
     return None if callable(value) else WrongType("must be callable")

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast, final, overload
 
 from . import _adr32, _subjects
-from ._checks import check_config, count_rule, function_rule, seconds_rule, text_rule
+from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
+from ._codecs import Codec, JSONCodec, codec_rule
 from ._errors import ConfigError
+from ._handlers import (
+    NO_BODY,
+    EndpointHandler,
+    Handler,
+    Signature,
+    check_handler,
+    check_hook_parameters,
+    is_in_class_body,
+    read_signature,
+)
 from ._statistics import Clock
 
 if TYPE_CHECKING:
     from ._responses import EndpointStats
     from ._service._endpoint import Endpoint
     from ._service._request import Request
-
-Handler: TypeAlias = "Callable[[Request], Awaitable[bytes | None]]"
-"""Answers one request: returns the reply, or ``None`` after ``request.respond…``, or to stay silent."""
+    from .abc import Connection
 
 Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
 """Wraps a handler: called with the request and the next handler, returns what the handler would."""
@@ -32,7 +39,11 @@ StatsHandler: TypeAlias = "Callable[[EndpointStats], Any | Awaitable[Any]]"
 ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None], Awaitable[None] | None]"
 """Called with each error and the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
 
-HandlerT = TypeVar("HandlerT", bound="Callable[..., Awaitable[bytes | None]]")
+Lifespan: TypeAlias = "Callable[[Connection], AbstractAsyncContextManager[Any]]"
+"""Sets up what handlers share, and takes it down: an async context manager function of the connection."""
+
+HandlerT = TypeVar("HandlerT", bound="Callable[..., Awaitable[Any] | AsyncIterator[Any]]")
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 
 class _NoQueueGroup(Enum):
@@ -55,50 +66,10 @@ DEFAULT_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of payload that an endpoint keeps waiting before it refuses more."""
 
 
-def _check_handler(where: str, handler: Any) -> None:
-    if not callable(handler):
-        raise ConfigError(where, handler, "must be an async function")
-    if inspect.isclass(handler):
-        raise ConfigError(where, handler, "must be an async function, not a class; write an instance's bound method")
-    if getattr(handler, "__name__", None) == "<lambda>":
-        raise ConfigError(where, handler, "must be an async function, not a lambda; write 'async def name(request):'")
-    called = handler
-    while isinstance(called, functools.partial):
-        called = called.func
-    if not inspect.isroutine(called):
-        called = type(called).__call__
-    if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
-        raise ConfigError(where, handler, "must be an async function without yield")
-    # A decorator may return a plain function that returns what the async one inside it does.
-    is_async = any(map(inspect.iscoroutinefunction, (handler, called, inspect.unwrap(called))))
-    if isinstance(called, FunctionType | MethodType) and not is_async:
-        raise ConfigError(where, handler, "must be an async function; write 'async def'")
-    # In a class's body the function is declared before there is an instance; `as_config` sees what is served.
-    if "." not in getattr(handler, "__qualname__", "").rpartition("<locals>.")[2]:
-        _check_parameters(where, handler, "request")
-
-
-def _check_parameters(where: str, function: Any, *names: str) -> None:
-    """Refuse a function that cannot be called with so many positional arguments."""
-    try:
-        # That of the function itself: a decorator may give the one inside it other arguments.
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return  # it has none that can be found out, as some functions written in C
-    try:
-        signature.bind(*names)
-    except TypeError:
-        parameters = list(signature.parameters)
-        is_method = parameters[:1] == ["self"] and len(parameters) == len(names) + 1
-        hint = "; pass a bound method, as instance.method" if is_method else ""
-        taken = f"({', '.join(names)})"
-        raise ConfigError(where, function, f"must take {taken}, and takes {signature}{hint}") from None
-
-
 def _check_hook(where: str, function: object, *names: str) -> None:
     """Refuse what is not a function, or cannot be called with so many positional arguments."""
     check_config(where, function, function_rule)
-    _check_parameters(where, function, *names)
+    check_hook_parameters(where, function, *names)
 
 
 def check_queue_group_choice(where: str, value: object) -> None:
@@ -116,74 +87,134 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
     return middlewares
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How requests are handled, where it is said: by an endpoint, or by a group for those inside that do not say."""
+
+    queue_group: QueueGroup = None
+    concurrency: int | None = None
+    timeout: float | None = None
+    pending_messages: int | None = None
+    pending_bytes: int | None = None
+    middlewares: Sequence[Middleware] = ()
+
+    def _check(self, where: str) -> None:
+        check_queue_group_choice(f"{where}.queue_group", self.queue_group)
+        if self.timeout is not None:
+            check_config(f"{where}.timeout", self.timeout, seconds_rule(infinite=True))
+        for name in ("concurrency", "pending_messages", "pending_bytes"):
+            if getattr(self, name) is not None:
+                check_config(f"{where}.{name}", getattr(self, name), count_rule)
+        object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
+
+    def inside(self, outer: Limits) -> Limits:
+        """Return what holds inside another group: each limit from the innermost that says it, middlewares of both."""
+        return Limits(
+            queue_group=outer.queue_group if self.queue_group is None else self.queue_group,
+            concurrency=outer.concurrency if self.concurrency is None else self.concurrency,
+            timeout=outer.timeout if self.timeout is None else self.timeout,
+            pending_messages=outer.pending_messages if self.pending_messages is None else self.pending_messages,
+            pending_bytes=outer.pending_bytes if self.pending_bytes is None else self.pending_bytes,
+            middlewares=(*outer.middlewares, *self.middlewares),
+        )
+
+
 @final
 @dataclass(frozen=True)
-class EndpointConfig:
+class EndpointConfig(Limits):
     """One endpoint: a name, a handler, and how requests reach it.
 
     Args:
         name: as discovery shows it.
-        handler: the async function that answers.
+        handler: what answers: an async function of the request, of the body, or of both; an async generator function, each
+            ``yield`` of which is a reply; or with ``in_thread`` a plain function.
         subject: where it listens, below its groups' prefixes; wildcards allowed. The name if left out.
         queue_group: its own, ``NO_QUEUE_GROUP``, or inherited if left out.
         metadata: for discovery; copied.
-        concurrency: how many requests it handles at the same time, at most.
-        timeout: seconds that a handler may take; then the requester gets 504. No limit if left out.
-        pending_messages: requests that may wait for a worker; more are refused with 503. The service's if left out.
-        pending_bytes: bytes of payload and headers that may wait; more are refused with 503. The service's if left out.
-        middlewares: around this handler, the first outermost, inside those of the service.
+        concurrency: how many requests it handles at the same time, at most; its groups' if left out, or 1.
+        timeout: seconds that a handler may take; then the requester gets 504. Its groups' if left out; no limit if none of
+            them says, or if it is ``math.inf``.
+        pending_messages: requests that may wait for a worker; more are refused with 503. Its groups' or the service's if left
+            out.
+        pending_bytes: bytes of payload and headers that may wait; more are refused with 503. Its groups' or the service's if
+            left out.
+        middlewares: around this handler, the first outermost, inside those of the service and of its groups.
+        in_thread: whether the handler is a plain function, which runs in a worker thread, in as many at a time as
+            ``concurrency`` says. A thread cannot be cancelled: when the handler's time is over, or the service stops, it is
+            waited for; the function can look with ``anyio.from_thread.check_cancelled``.
+        codec: how bodies of other types than ``bytes`` are written; the service's if left out.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
 
     name: str
-    handler: Handler
+    handler: EndpointHandler
     _: KW_ONLY
     subject: str | None = None
-    queue_group: QueueGroup = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    concurrency: int = 1
-    timeout: float | None = None
-    pending_messages: int | None = None
-    pending_bytes: int | None = None
-    middlewares: Sequence[Middleware] = ()
+    in_thread: bool = False
+    codec: Codec | None = None
+    _signature: Signature | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         where = "EndpointConfig"
         check_config(f"{where}.name", self.name, _adr32.name_rule)
         where = f"EndpointConfig({self.name!r})"
-        _check_handler(f"{where}.handler", self.handler)
+        check_config(f"{where}.in_thread", self.in_thread, flag_rule)
+        check_handler(f"{where}.handler", self.handler, in_thread=self.in_thread)
         if self.subject is not None:
             check_config(f"{where}.subject", self.subject, _subjects.subject_rule)
-        check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        check_config(f"{where}.concurrency", self.concurrency, count_rule)
-        if self.timeout is not None:
-            check_config(f"{where}.timeout", self.timeout, seconds_rule())
-        for name in ("pending_messages", "pending_bytes"):
-            if getattr(self, name) is not None:
-                check_config(f"{where}.{name}", getattr(self, name), count_rule)
+        self._check(where)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
-        object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
+        if self.codec is not None:
+            check_config(f"{where}.codec", self.codec, codec_rule)
+        # In a class's body the function is declared before there is an instance; `as_config` sees what is served.
+        if not is_in_class_body(self.handler):
+            self._read_signature()
+
+    def _read_signature(self) -> Signature:
+        """Return how the handler is called."""
+        if self._signature is None:
+            where = f"EndpointConfig({self.name!r}).handler"
+            object.__setattr__(self, "_signature", read_signature(where, self.handler, in_thread=self.in_thread))
+        return cast("Signature", self._signature)
 
 
 @final
 @dataclass(frozen=True)
-class GroupConfig:
+class GroupConfig(Limits):
     """Endpoints below one subject prefix; made by `group`."""
 
     name: str
     endpoints: tuple[EndpointConfig | GroupConfig, ...] = ()
-    _: KW_ONLY
-    queue_group: QueueGroup = None
 
     def __post_init__(self) -> None:
         check_config("group name", self.name, _subjects.prefix_rule)
-        check_queue_group_choice(f"group({self.name!r}).queue_group", self.queue_group)
+        self._check(f"group({self.name!r})")
         object.__setattr__(self, "endpoints", _as_configs(f"group({self.name!r})", self.endpoints))
 
 
-EndpointLike: TypeAlias = "EndpointConfig | GroupConfig | Handler"
+class GroupOptions(TypedDict, total=False):
+    """What `group` takes by name."""
+
+    queue_group: QueueGroup
+    concurrency: int | None
+    timeout: float | None
+    pending_messages: int | None
+    pending_bytes: int | None
+    middlewares: Sequence[Middleware]
+
+
+class EndpointOptions(GroupOptions, total=False):
+    """What `endpoint` takes by name, besides ``in_thread``."""
+
+    subject: str | None
+    metadata: Mapping[str, str] | None
+    codec: Codec | None
+
+
+EndpointLike: TypeAlias = "EndpointConfig | GroupConfig | EndpointHandler"
 """What stands in a list of endpoints: a configuration, a group, or an async function (decorated or not)."""
 
 _ATTRIBUTE = "__natsery_endpoint__"
@@ -193,18 +224,12 @@ _ATTRIBUTE = "__natsery_endpoint__"
 def endpoint(handler: HandlerT, /) -> HandlerT: ...
 @overload
 def endpoint(
-    name: str | None = None,
-    /,
-    *,
-    subject: str | None = None,
-    queue_group: QueueGroup = None,
-    metadata: Mapping[str, str] | None = None,
-    concurrency: int = 1,
-    timeout: float | None = None,
-    pending_messages: int | None = None,
-    pending_bytes: int | None = None,
-    middlewares: Sequence[Middleware] = (),
+    name: str | None = None, /, *, in_thread: Literal[False] = False, **options: Unpack[EndpointOptions]
 ) -> Callable[[HandlerT], HandlerT]: ...
+@overload
+def endpoint(
+    name: str | None = None, /, *, in_thread: Literal[True], **options: Unpack[EndpointOptions]
+) -> Callable[[FunctionT], FunctionT]: ...
 def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads above are its type
     """Declare an async function as an endpoint; it stays the plain function that it is.
 
@@ -222,7 +247,7 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
     return lambda handler: _declare(handler, first, options)
 
 
-_OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_"}
+_OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_", "_signature"}
 
 _ENDPOINT_HINTS: Final = {
     "name": "write the name first, without name=, as in @endpoint('add')",
@@ -240,7 +265,7 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 
 
 def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
-    _check_handler("endpoint", handler)
+    check_handler("endpoint", handler, in_thread=options.get("in_thread") is True)
     declared = getattr(handler, _ATTRIBUTE, None)
     if isinstance(declared, EndpointConfig):
         again = "write EndpointConfig(name, handler) in the list of endpoints to declare it a second time"
@@ -263,18 +288,22 @@ def _name_of(handler: object) -> str:
     return name
 
 
-def group(name: str, endpoints: Iterable[EndpointLike] = (), *, queue_group: QueueGroup = None) -> GroupConfig:
-    """Return endpoints (and groups of them) below a subject prefix.
+def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[GroupOptions]) -> GroupConfig:
+    """Return endpoints (and groups of them) below a subject prefix, with the options that they share::
+
+        natsery.group("math", [add, natsery.group("slow", [factorize], timeout=60)], timeout=1, middlewares=[log])
 
     Args:
         name: the prefix; an empty one adds nothing.
         endpoints: async functions, `EndpointConfig` and further groups.
-        queue_group: for those inside that choose none themselves.
+        options: ``queue_group``, ``concurrency``, ``timeout``, ``pending_messages``, ``pending_bytes`` and ``middlewares``, as
+            `EndpointConfig` has them. Each is for those inside that do not say it themselves, and the innermost group that
+            says it counts; middlewares of all groups run, the outermost group's first, inside those of the service.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
-    return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), queue_group=queue_group)
+    return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), **options)
 
 
 def _as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupConfig, ...]:
@@ -294,45 +323,41 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
         # A bound method is another object than the function that was decorated.
         config = declared if declared.handler is value else replace(declared, handler=value)
     elif callable(value):
-        _check_handler("endpoints", value)  # before its name, which may be that of a lambda
-        config = EndpointConfig(_name_of(value), cast("Handler", value))
+        check_handler("endpoints", value, in_thread=False)  # before its name, which may be that of a lambda
+        config = EndpointConfig(_name_of(value), value)
     else:
         raise ConfigError("endpoints", value, "must hold async functions, EndpointConfig and group(...)")
-    _check_parameters(f"EndpointConfig({config.name!r}).handler", config.handler, "request")
+    config._read_signature()
     return config
 
 
 @final
 @dataclass(frozen=True)
 class PlacedEndpoint:
-    """An endpoint with its full subject and the queue group that it ends up with (``""`` for none)."""
+    """An endpoint inside its groups.
+
+    Attributes:
+        config: what it is.
+        subject: its full subject.
+        queue_group: the queue group that it ends up with, ``""`` for none.
+        limits: what holds for it, its groups' included.
+    """
 
     config: EndpointConfig
     subject: str
     queue_group: str
-
-
-def inherit(own: QueueGroup, parent: QueueGroup) -> QueueGroup:
-    """Return the queue group at one level: its own choice, else the parent's."""
-    return parent if own is None else own
+    limits: Limits
 
 
 def place(
-    items: Iterable[EndpointConfig | GroupConfig],
-    *,
-    control_prefix: str,
-    prefix: str = "",
-    queue_group: QueueGroup = None,
+    items: Iterable[EndpointConfig | GroupConfig], outer: Limits, *, control_prefix: str, prefix: str = ""
 ) -> Iterator[PlacedEndpoint]:
-    """Yield the endpoints of a tree of groups, in order, with full subjects and final queue groups."""
+    """Yield the endpoints of a tree of groups, in order, with full subjects and final limits."""
     for item in items:
-        queue = inherit(item.queue_group, queue_group)
+        limits = item.inside(outer)
         if isinstance(item, GroupConfig):
             yield from place(
-                item.endpoints,
-                control_prefix=control_prefix,
-                prefix=_subjects.join(prefix, item.name),
-                queue_group=queue,
+                item.endpoints, limits, control_prefix=control_prefix, prefix=_subjects.join(prefix, item.name)
             )
             continue
         subject = _subjects.join(prefix, item.subject or item.name)
@@ -342,8 +367,22 @@ def place(
                 subject,
                 f"must not lie in the control plane {control_prefix!r}",
             )
+        queue = limits.queue_group
         final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
-        yield PlacedEndpoint(item, subject, final_queue)
+        yield PlacedEndpoint(item, subject, final_queue, limits)
+
+
+def check_types(placed: PlacedEndpoint, default_codec: Codec) -> None:
+    """Refuse types of bodies and results that an endpoint's codec cannot read or write."""
+    config, signature = placed.config, placed.config._read_signature()
+    codec = config.codec or default_codec
+    for type_, make in ((signature.body, codec.decoder), (signature.result, codec.encoder)):
+        if type_ is NO_BODY or type_ is bytes:
+            continue
+        try:
+            make(type_)
+        except TypeError as error:
+            raise ConfigError(f"EndpointConfig({config.name!r}).handler", config.handler, str(error)) from None
 
 
 @final
@@ -366,6 +405,9 @@ class ServiceConfig:
         clock: where times come from.
         pending_messages: requests that may wait, for endpoints that do not say.
         pending_bytes: bytes of payload and headers that may wait, for endpoints that do not say.
+        lifespan: an async context manager function of the connection, for what handlers share. It is entered before the first
+            subscription and left after the drain, and handlers reach what it yields as ``request.state``.
+        codec: how bodies of other types than ``bytes`` are written; JSON if left out.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -388,6 +430,8 @@ class ServiceConfig:
     clock: Clock = field(default_factory=Clock)
     pending_messages: int = DEFAULT_PENDING_MESSAGES
     pending_bytes: int = DEFAULT_PENDING_BYTES
+    lifespan: Lifespan | None = None
+    codec: Codec = field(default_factory=JSONCodec)
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
@@ -410,15 +454,29 @@ class ServiceConfig:
             check_config(f"{where}.{name}", getattr(self, name), count_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
+        if self.lifespan is not None:
+            _check_hook(f"{where}.lifespan", self.lifespan, "connection")
+        check_config(f"{where}.codec", self.codec, codec_rule)
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()
+
+    @property
+    def _limits(self) -> Limits:
+        """What holds for all endpoints that do not say otherwise."""
+        return Limits(
+            queue_group=self.queue_group,
+            pending_messages=self.pending_messages,
+            pending_bytes=self.pending_bytes,
+            middlewares=self.middlewares,
+        )
 
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
         """Return the endpoints in order, with full subjects and final queue groups."""
         items = _as_configs("ServiceConfig", self.endpoints)
-        placed = tuple(place(items, control_prefix=self.prefix, queue_group=self.queue_group))
+        placed = tuple(place(items, self._limits, control_prefix=self.prefix))
         seen: set[tuple[str, str, str, int]] = set()
         for each in placed:
+            check_types(each, self.codec)
             handler = each.config.handler
             # A method is another object each time that it is bound.
             what = id(getattr(handler, "__func__", handler)) ^ id(getattr(handler, "__self__", None))

@@ -319,6 +319,26 @@ class MalformedRequestError(NatseryError):
 
 
 @final
+class InvalidBodyError(NatseryError, ValueError):
+    """The body of a request does not fit the type that the handler takes.
+
+    The handler is not called, and the requester gets the error 400 with this text. Middlewares can catch it.
+
+    Attributes:
+        path: where in the body, such as ``$.items[2]``.
+        reason: what is wrong there.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Invalid Body: {self.path}: {self.reason}"
+
+
+@final
 class MalformedReplyError(NatseryError, ValueError):
     """A reply to PING, INFO or STATS that cannot be read."""
 

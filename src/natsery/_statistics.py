@@ -23,6 +23,9 @@ class FailureCause(StrEnum):
     EXCEPTION = "exception"
     """The handler raised anything else."""
 
+    INVALID_BODY = "invalid_body"
+    """The body did not fit the type that the handler takes (400)."""
+
     TIMEOUT = "timeout"
     """The endpoint's deadline passed (504)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from .. import abc
 from .._config import ServiceConfig
@@ -16,6 +16,7 @@ from ._error_reporting import ErrorReporter
 
 if TYPE_CHECKING:
     from ._endpoint import Endpoint
+    from ._service import Service
 
 
 @final
@@ -26,8 +27,10 @@ class ServiceContext:
         connection: what it is served over.
         config: what is served.
         stop: has the service end with an error; only signals.
+        state: what its lifespan has yielded.
 
     Attributes:
+        service: the service itself, ``None`` for a request that was made for a test.
         fast_path: what replies and subscriptions go through.
         errors: where errors are reported.
         refusals: what answers requests that no handler will see.
@@ -37,11 +40,13 @@ class ServiceContext:
     """
 
     def __init__(
-        self, connection: abc.Connection, config: ServiceConfig, stop: Callable[[BaseException], None]
+        self, connection: abc.Connection, config: ServiceConfig, stop: Callable[[BaseException], None], state: Any
     ) -> None:
         self.connection = connection
         self.config = config
         self.stop = stop
+        self.state = state
+        self.service: Service | None = None
         self.fast_path: FastPath = fast_path(connection)
         self.errors: ErrorReporter = ErrorReporter(config.name, config.error_handler, config.clock.monotonic_ns, stop)
         self.refusals: Refusals = Refusals(self.fast_path, self.errors)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
-from .._errors import MaxPayloadError, NatseryError, NoReplySubjectError
+from .._adr32 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
+from .._errors import InvalidBodyError, MaxPayloadError, NatseryError, NoReplySubjectError
 from .._fast_path import FastPath
 from .._message import Headers, HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
@@ -126,6 +126,9 @@ class ErrorReplies:
         elif isinstance(error, ServiceError):
             failure = Failure(FailureCause.SERVICE_ERROR, error.code, error.description)
             await self._end_with_reply(request, failure, elapsed_ns, error.data, error.headers)
+        elif isinstance(error, InvalidBodyError):
+            failure = Failure(FailureCause.INVALID_BODY, BAD_REQUEST, str(error))
+            await self._end_with_reply(request, failure, elapsed_ns)
         elif isinstance(error, DeadlineExceededError):
             await self._end_with_reply(request, Failure(FailureCause.TIMEOUT, *DEADLINE_EXCEEDED), elapsed_ns)
         elif isinstance(error, MaxPayloadError):

@@ -9,7 +9,8 @@ from collections.abc import Awaitable
 import anyio
 from anyio import get_cancelled_exc_class
 
-from .._config import Handler, Middleware
+from .._config import Middleware
+from .._handlers import Handler
 from .._message import Message
 from ._request import Request
 

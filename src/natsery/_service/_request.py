@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 from .._adr32 import TOO_LARGE
 from .._errors import ConnectionClosedError, MaxPayloadError, NoReplySubjectError, PublishError, ServiceStoppedError
@@ -15,17 +15,27 @@ from .._statistics import Failure, FailureCause
 from .._subjects import tokens_of_wildcards
 
 if TYPE_CHECKING:
+    import typing_extensions  # which type checkers know; it is not imported at run time
+
+    from .. import abc
     from ._detached_request import DetachedRequest
     from ._endpoint import Endpoint
+    from ._service import Service
+
+    StateT = typing_extensions.TypeVar("StateT", default=Any)
+else:
+    StateT = TypeVar("StateT")
 
 
 @final
-class Request(Message):
+class Request(Message, Generic[StateT]):
     """A message to an endpoint, and the ways to answer it.
 
     A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes. One that returns ``None`` without
     having responded sends nothing: others may answer. Once the handler has returned, or was cut off, the request has ended
     and takes no more answers, unless it was detached.
+
+    ``Request[Shop]`` is a request of a service whose lifespan yields a ``Shop``, for type checkers.
 
     Attributes:
         subject: the subject that it was sent to.
@@ -58,6 +68,28 @@ class Request(Message):
         self._has_ended = False
         self._is_released = False
         # `_call`, the last coroutine of `respond…`, is left out, for nearly no request has one.
+
+    @property
+    def state(self) -> StateT:
+        """What the service's lifespan has yielded, ``None`` if it has no lifespan."""
+        return cast("StateT", self.endpoint._context.state)
+
+    @property
+    def connection(self) -> abc.Connection:
+        """The connection that the service is served over, to publish, to subscribe and to call other services."""
+        return self.endpoint._context.connection
+
+    @property
+    def service(self) -> Service:
+        """The service that received it.
+
+        Raises:
+            RuntimeError: the request was made for a test, without a service.
+        """
+        service = self.endpoint._context.service
+        if service is None:
+            raise RuntimeError("a request that was made for a test has no service")
+        return service
 
     @property
     def tokens(self) -> tuple[str, ...]:

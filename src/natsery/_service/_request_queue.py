@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, final
 
@@ -16,6 +17,7 @@ from .._message import NO_HEADERS
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class
+from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
 from ._invoke import compose, reply_from, within
@@ -56,16 +58,16 @@ class RequestQueue:
     """
 
     def __init__(self, context: ServiceContext, endpoint: Endpoint, placed: PlacedEndpoint, counters: Counters) -> None:
-        config, service_config = placed.config, context.config
+        limits, service_config = placed.limits, context.config
         self._context = context
         self._endpoint = endpoint
         self._counters = counters
         self._error_replies = ErrorReplies(context, endpoint, counters)
-        self._handler = compose(config.handler, (*service_config.middlewares, *config.middlewares))
-        self._timeout = config.timeout
-        self._concurrency = config.concurrency
-        self._max_messages = config.pending_messages or service_config.pending_messages
-        self._max_bytes = config.pending_bytes or service_config.pending_bytes
+        self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
+        self._timeout = None if limits.timeout == math.inf else limits.timeout
+        self._concurrency = limits.concurrency or 1
+        self._max_messages = limits.pending_messages or service_config.pending_messages
+        self._max_bytes = limits.pending_bytes or service_config.pending_bytes
         self._suspicious = {".", *(prefix[0] for prefix in context.forbidden_replies)}
         self._pending: deque[Request] = deque()
         self._pending_bytes = 0

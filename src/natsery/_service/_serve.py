@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import TASK_STATUS_IGNORED, get_cancelled_exc_class
@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from .. import abc
 from .._checks import GRACE_RULE, check_argument
 from .._config import ServiceConfig
-from .._errors import ConnectionClosedError, shorten
+from .._errors import ConfigError, ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
 from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
@@ -46,6 +46,9 @@ async def serve(
     cancellation, ``service.stop()``, the loss of the connection), the endpoints stop taking requests, what they have
     accepted is answered, and only then is the block left. The connection stays open.
 
+    A lifespan of the configuration is entered before everything else and left after everything else; what it raises leaves
+    as it is, and it sees the block's exception as any ``async with`` around the block would.
+
     Args:
         nc: a connection of natsery's, or a connected nats-py client of this asyncio loop.
         config: what to serve.
@@ -73,30 +76,43 @@ async def serve(
     async with as_connection(nc) as connection:
         if connection.is_closed:
             raise ConnectionClosedError
-        service = Service(connection, config, grace)
-        body_error: BaseException | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                try:
-                    # Not `tasks.start`: cancelled, that waits for the host to end, which is shielded from the same
-                    # cancellation and waits for `_begin_stop`.
-                    start_task(tasks, service._host, name=f"natsery service {service.name}")
-                    await service._hosted.wait()
-                    await service._open()
-                    with service._body:
-                        yield service
-                except get_cancelled_exc_class():
+        async with _lifespan(config, connection) as state:
+            service = Service(connection, config, grace, state)
+            body_error: BaseException | None = None
+            try:
+                async with anyio.create_task_group() as tasks:
+                    try:
+                        # Not `tasks.start`: cancelled, that waits for the host to end, which is shielded from the same
+                        # cancellation and waits for `_begin_stop`.
+                        start_task(tasks, service._host, name=f"natsery service {service.name}")
+                        await service._hosted.wait()
+                        await service._open()
+                        with service._body:
+                            yield service
+                    except get_cancelled_exc_class():
+                        raise
+                    except BaseException as error:  # raised again below, outside of the task group
+                        body_error = error
+                    finally:
+                        service._begin_stop()
+            except get_cancelled_exc_class():  # noqa: ASYNC103  # what the service failed of is raised in its place
+                if service._error is None:
                     raise
-                except BaseException as error:  # raised again below, outside of the task group
-                    body_error = error
-                finally:
-                    service._begin_stop()
-        except get_cancelled_exc_class():  # noqa: ASYNC103  # what the service failed of is raised in its place
-            if service._error is None:
-                raise
-        finally:
-            service._stopped.set()
-        _raise_what_happened(body_error, service._error)
+            finally:
+                service._stopped.set()
+            _raise_what_happened(body_error, service._error)
+
+
+def _lifespan(config: ServiceConfig, connection: abc.Connection) -> AbstractAsyncContextManager[Any]:
+    if config.lifespan is None:
+        return nullcontext()
+    lifespan: object = config.lifespan(connection)
+    if not isinstance(lifespan, AbstractAsyncContextManager):
+        reason = (
+            f"must return an async context manager, not {type(lifespan).__name__}; write @asynccontextmanager above it"
+        )
+        raise ConfigError("ServiceConfig.lifespan", config.lifespan, reason)
+    return lifespan
 
 
 def _raise_what_happened(body_error: BaseException | None, stop_error: BaseException | None) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .. import abc
-from .._checks import GRACE_RULE, check_argument, check_config
+from .._checks import GRACE_RULE, check_argument
 from .._config import (
     EndpointConfig,
     EndpointLike,
-    QueueGroup,
+    GroupOptions,
+    Limits,
     ServiceConfig,
     as_config,
-    check_queue_group_choice,
-    inherit,
+    check_types,
+    group,
     place,
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
@@ -27,7 +28,7 @@ from .._fast_path import settle
 from .._interrupts import start_task
 from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
-from .._subjects import join, prefix_rule
+from .._subjects import join
 from ._context import ServiceContext
 from ._control import ControlPlane
 from ._endpoint import Endpoint
@@ -53,12 +54,13 @@ class Service:
     config: ServiceConfig
     started: datetime
 
-    def __init__(self, connection: abc.Connection, config: ServiceConfig, grace: float) -> None:
+    def __init__(self, connection: abc.Connection, config: ServiceConfig, grace: float, state: Any = None) -> None:
         self.id = config.id or new_nuid()
         self.config = config
         self.started = config.clock.now()
         self._connection = connection
-        self._context = ServiceContext(connection, config, self.stop)
+        self._context = ServiceContext(connection, config, self.stop, state)
+        self._context.service = self
         self._grace = grace
         self._control = ControlPlane(self._context, self)
         self._endpoints: list[Endpoint] = []
@@ -168,17 +170,19 @@ class Service:
 
         **Cancellation:** nothing is added. A checkpoint.
         """
-        return await self._add(endpoint, "", self.config.queue_group)
+        return await self._add(endpoint, "", self.config._limits)
 
-    def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
-        """Return a prefix and a queue group for endpoints that are added through it.
+    def add_group(self, name: str, **options: Unpack[GroupOptions]) -> Group:
+        """Return a prefix, and options, for endpoints that are added through it.
+
+        Args:
+            name: the prefix; an empty one adds nothing.
+            options: as those of `group`.
 
         Raises:
-            ConfigError: the name or the queue group breaks a rule.
+            ConfigError: a value breaks a rule.
         """
-        return Group(
-            self, check_config("group name", name, prefix_rule), _chosen(name, queue_group, self.config.queue_group)
-        )
+        return Group(self, "", self.config._limits).add_group(name, **options)
 
     # Within the scope
 
@@ -210,11 +214,12 @@ class Service:
                 endpoints.remove(endpoint)
         self._context.errors.forget(endpoint)
 
-    async def _add(self, value: EndpointLike, prefix: str, queue_group: QueueGroup) -> Endpoint:
+    async def _add(self, value: EndpointLike, prefix: str, limits: Limits) -> Endpoint:
         config = as_config(value)
         if not isinstance(config, EndpointConfig):
             raise ConfigError("endpoint", value, "must be one endpoint; add a group with add_group")
-        (placed,) = place([config], control_prefix=self.config.prefix, prefix=prefix, queue_group=queue_group)
+        (placed,) = place([config], limits, control_prefix=self.config.prefix, prefix=prefix)
+        check_types(placed, self.config.codec)
         await anyio.lowlevel.checkpoint()
         if self._stopping.is_set():
             raise ServiceStoppedError
@@ -381,12 +386,12 @@ class Service:
 
 @final
 class Group:
-    """A subject prefix and a queue group, to add endpoints under; nothing at run time."""
+    """A subject prefix and options, to add endpoints under; nothing at run time."""
 
-    def __init__(self, service: Service, prefix: str, queue_group: QueueGroup) -> None:
+    def __init__(self, service: Service, prefix: str, limits: Limits) -> None:
         self._service = service
         self._prefix = prefix
-        self._queue_group = queue_group
+        self._limits = limits
 
     @property
     def prefix(self) -> str:
@@ -395,14 +400,9 @@ class Group:
 
     async def add_endpoint(self, endpoint: EndpointLike, /) -> Endpoint:
         """Add an endpoint below the prefix; as `Service.add_endpoint`."""
-        return await self._service._add(endpoint, self._prefix, self._queue_group)
+        return await self._service._add(endpoint, self._prefix, self._limits)
 
-    def add_group(self, name: str, *, queue_group: QueueGroup = None) -> Group:
+    def add_group(self, name: str, **options: Unpack[GroupOptions]) -> Group:
         """Return a group below this one; as `Service.add_group`."""
-        prefix = join(self._prefix, check_config("group name", name, prefix_rule))
-        return Group(self._service, prefix, _chosen(name, queue_group, self._queue_group))
-
-
-def _chosen(name: str, own: QueueGroup, parent: QueueGroup) -> QueueGroup:
-    check_queue_group_choice(f"group({name!r}).queue_group", own)
-    return inherit(own, parent)
+        limits = group(name, **options).inside(self._limits)
+        return Group(self._service, join(self._prefix, name), limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 from anyio.lowlevel import checkpoint
 
@@ -30,7 +30,8 @@ def make_request(
     reply: str = "_INBOX.test",
     headers: HeadersInput | None = None,
     endpoint: str = "test",
-) -> tuple[Request, list[Message]]:
+    state: Any = None,
+) -> tuple[Request[Any], list[Message]]:
     """Return a request without a connection, and the list to which ``respond…`` adds answers::
 
         request, answers = make_request(b"1+2")
@@ -44,6 +45,7 @@ def make_request(
         reply: the reply subject, ``""`` for a message that wants no answer.
         headers: its headers.
         endpoint: the endpoint's name, ``request.endpoint.name``.
+        state: what a lifespan would have yielded, ``request.state``.
 
     Raises:
         TypeError, ValueError: an argument breaks a rule.
@@ -54,9 +56,11 @@ def make_request(
         check_argument("reply", reply, literal_subject_rule)
     connection = RecordingConnection()
     config = ServiceConfig("test", "1.0.0")
-    placed = PlacedEndpoint(EndpointConfig(endpoint, _refuse), subject if pattern is None else pattern, "q")
+    placed = PlacedEndpoint(
+        EndpointConfig(endpoint, _refuse), subject if pattern is None else pattern, "q", config._limits
+    )
     request = Request(subject, _commands.as_bytes(data), reply, Headers(headers))
-    request.endpoint = Endpoint(ServiceContext(connection, config, lambda _: None), placed)
+    request.endpoint = Endpoint(ServiceContext(connection, config, lambda _: None, state), placed)
     return request, connection.sent
 
 
