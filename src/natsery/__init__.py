@@ -58,6 +58,7 @@ from ._errors import ServerError as ServerError
 from ._errors import ServiceStoppedError as ServiceStoppedError
 from ._errors import SlowConsumerError as SlowConsumerError
 from ._errors import SubscriptionDeniedError as SubscriptionDeniedError
+from ._errors import UnknownEndpointError as UnknownEndpointError
 from ._events import ConnectionEvent as ConnectionEvent
 from ._events import EventKind as EventKind
 from ._events import Listener as Listener
@@ -166,6 +167,7 @@ __all__ = (
     "SlowConsumerError",
     "StatsHandler",
     "SubscriptionDeniedError",
+    "UnknownEndpointError",
     "Verb",
     "__version__",
     "abc",

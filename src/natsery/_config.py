@@ -331,6 +331,31 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
     return config
 
 
+def endpoint_of(handler: EndpointHandler) -> EndpointConfig:
+    """Return what a function is declared as, or would be in a list of endpoints."""
+    config = as_config(handler)
+    if not isinstance(config, EndpointConfig):
+        raise ConfigError("handler", handler, "must be one endpoint, not a group")
+    return config
+
+
+def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
+    """Return the subject of an endpoint inside the groups of a service.
+
+    Raises:
+        ConfigError: it is not there, or several times.
+    """
+    subjects = [
+        each.subject
+        for each in service.placed_endpoints()
+        if each.config == endpoint or (each.config.handler == endpoint.handler and each.config.name == endpoint.name)
+    ]
+    if len(subjects) != 1:
+        reason = f"must have the endpoint {endpoint.name!r} once; it is there {len(subjects)} times"
+        raise ConfigError("service", service.name, reason)
+    return subjects[0]
+
+
 @final
 @dataclass(frozen=True)
 class PlacedEndpoint:

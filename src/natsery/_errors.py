@@ -288,6 +288,26 @@ class NoRespondersError(NatseryError):
 
 
 @final
+class UnknownEndpointError(NatseryError, LookupError):
+    """A service that is there has no endpoint of the name that was called, or none that its name alone can call.
+
+    Attributes:
+        service: the service's name.
+        endpoint: the name that was called.
+        reason: what there is instead.
+    """
+
+    def __init__(self, service: str, endpoint: str, reason: str) -> None:
+        super().__init__(service, endpoint, reason)
+        self.service = service
+        self.endpoint = endpoint
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"service {self.service!r}, endpoint {self.endpoint!r}: {self.reason}"
+
+
+@final
 class SlowConsumerError(NatseryError):
     """Messages were dropped because their receiver did not take them in time.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, assert_type
 
 import natsery
 from natsery import EndReason, Replies, ReplyStream, ServiceClient, ServiceInfo, ServicePing, ServiceStats, Verb
@@ -29,3 +31,82 @@ async def streams(client: ServiceClient) -> None:
         assert_type(stats.ended, EndReason | None)
     async with client.request_many("subject", sentinel=b"") as replies:
         assert_type(replies, ReplyStream[natsery.Message])
+
+
+@dataclass
+class AddRequest:
+    a: int
+    b: int
+
+
+@dataclass
+class AddResponse:
+    sum: int
+
+
+@natsery.endpoint
+async def plain(request: natsery.Request) -> bytes:
+    return b""
+
+
+@natsery.endpoint
+async def silent(request: natsery.Request) -> AddResponse | None:
+    return None
+
+
+@natsery.endpoint
+async def add(request: natsery.Request[str], body: AddRequest) -> AddResponse:
+    assert_type(request.state, str)
+    return AddResponse(body.a + body.b)
+
+
+@natsery.endpoint(timeout=1)
+async def of_the_body(body: AddRequest) -> AddResponse | None:
+    return None
+
+
+@natsery.endpoint(in_thread=True, concurrency=4)
+def blocking(body: AddRequest) -> AddResponse:
+    return AddResponse(0)
+
+
+@natsery.endpoint(in_thread=False)
+async def parts(body: AddRequest) -> AsyncIterator[AddResponse]:
+    yield AddResponse(0)
+
+
+class Handlers:
+    @natsery.endpoint
+    async def add(self, request: natsery.Request, body: AddRequest) -> AddResponse:
+        assert_type(request.state, Any)
+        return AddResponse(0)
+
+
+async def handlers_stay_what_they_are(request: natsery.Request[str]) -> None:
+    assert_type(await add(request, AddRequest(1, 2)), AddResponse)
+    assert_type(blocking(AddRequest(1, 2)), AddResponse)
+
+
+async def calls(client: ServiceClient, config: natsery.ServiceConfig) -> None:
+    assert_type(await client.request("add"), natsery.Message)
+    assert_type(await client.request("add", b"", headers={"a": "b"}), natsery.Message)
+    assert_type(await client.request("add", AddRequest(1, 2), returns=AddResponse), AddResponse)
+    assert_type(await client.request("add", {"a": 1}, returns=list[int]), list[int])
+    assert_type(await client.call("calc", "add"), natsery.Message)
+    assert_type(await client.call("calc", "add", b""), natsery.Message)
+    assert_type(await client.call("calc", "add", AddRequest(1, 2), returns=AddResponse), AddResponse)
+    assert_type(await client.call(plain), bytes)
+    assert_type(await client.call(plain, b""), bytes)
+    assert_type(await client.call(silent), AddResponse)
+    assert_type(await client.call(add, AddRequest(1, 2)), AddResponse)
+    assert_type(await client.call(of_the_body, AddRequest(1, 2)), AddResponse)
+    assert_type(await client.call(add, AddRequest(1, 2), service="calc"), AddResponse)
+    assert_type(await client.call(add, AddRequest(1, 2), service=config, headers={"a": "b"}), AddResponse)
+    assert_type(await client.call(Handlers().add, AddRequest(1, 2)), AddResponse)
+    assert_type(await client.find_endpoint("calc", "add"), natsery.EndpointInfo)
+
+
+async def wrong_calls(client: ServiceClient) -> None:
+    await client.request("add", AddRequest(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await client.call(add, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await client.call("calc", "add", AddRequest(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, final, overload
 
 from .. import abc
-from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
+from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument
+from .._codecs import Codec, JSONCodec, codec_rule
+from .._config import ServiceConfig, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, printable
+from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
-from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._subjects import literal_subject_rule
 from .._usage import DEADLINE, block, explain_options, hint_for_connection
+from ._bodies import Bodies
+from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
+
+if TYPE_CHECKING:
+    from .._service._request import Request
 
 DEFAULT_WAIT = 2.0
 """Seconds that a collection takes at most."""
@@ -29,6 +37,8 @@ MAX_DESCRIPTION = 500
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
 S = TypeVar("S", bound=ServicePing)
+BodyT = TypeVar("BodyT")
+ResultT = TypeVar("ResultT")
 
 
 @final
@@ -41,11 +51,13 @@ class ServiceClient:
         for each in await client.ping():
             print(each.name, each.id)
 
-    It holds nothing: no task, no subscription; make as many as you like. Calls may be made concurrently.
+    It holds no task and no subscription, and remembers only the subjects of endpoints that were called by name; make as many
+    as you like. Calls may be made concurrently.
 
     Args:
         nc: a connection.
         prefix: the control prefix of the services to find.
+        codec: how bodies of other types than ``bytes`` are written and read; JSON if left out.
 
     Raises:
         BackendMismatchError: ``nc`` is no connection of natsery's.
@@ -65,20 +77,43 @@ class ServiceClient:
     Source: ADR-32, "Discovery and status"; ADR-47, "Request many".
     """
 
-    def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX, codec: Codec | None = None) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
                 f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
+        self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
+        self._directory = Directory(lambda service: self.discover("INFO", service))
+
+    @overload
+    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message: ...
+
+    @overload
+    async def request(
+        self, subject: str, data: Any = b"", *, headers: HeadersInput | None = None, returns: type[ResultT]
+    ) -> ResultT: ...
 
     @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
-    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
+    async def request(
+        self, subject: str, data: Any = b"", *, headers: HeadersInput | None = None, returns: Any = Message
+    ) -> Any:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
+
+        With ``returns``, the body may be of any type that the codec writes, and the reply is read as the type that is given::
+
+            total = await client.request("math.add", AddRequest(1, 2), returns=int)
+
+        Args:
+            subject: where the request goes.
+            data: its payload.
+            headers: its headers.
+            returns: the type of the reply, ``Message`` for the message as it came.
 
         Raises:
             ServiceError: the service answered with an error; its ``data`` and ``headers`` are those of the reply.
+            MalformedReplyError: the reply does not fit ``returns``.
             NoRespondersError: there is no subscription to the subject.
             PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not receive replies.
             TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
@@ -88,11 +123,148 @@ class ServiceClient:
 
         Source: ADR-32, "Error handling".
         """
+        if returns is not Message:
+            data = self._bodies.write(data)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
         if error is not None:
             raise error
-        return reply
+        return reply if returns is Message else self._bodies.read(returns, reply)
+
+    @overload
+    async def call(
+        self, service: str, endpoint: str, data: bytes = b"", /, *, headers: HeadersInput | None = None
+    ) -> Message: ...
+
+    @overload
+    async def call(
+        self, service: str, endpoint: str, body: Any, /, *, headers: HeadersInput | None = None, returns: type[ResultT]
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Request[Any]], Awaitable[ResultT | None]],
+        data: bytes = b"",
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Request[Any], BodyT], Awaitable[ResultT | None]],
+        body: BodyT,
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[BodyT], Awaitable[ResultT | None]],
+        body: BodyT,
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    async def call(
+        self,
+        target: Any,
+        *args: Any,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        returns: Any = Message,
+    ) -> Any:
+        """Call an endpoint by name, or by the function that answers it, and wait for its reply::
+
+            reply = await client.call("calc", "add", b"1+2")
+            total = await client.call("calc", "add", AddRequest(1, 2), returns=int)
+            total = await client.call(add, AddRequest(1, 2))             # the types are those of the function
+            total = await client.call(add, AddRequest(1, 2), service=config)
+
+        By name, the subject is asked of the service (INFO) the first time, remembered, and asked again when nobody responds.
+        By a function that is declared as an endpoint, which program and service share, body and reply are of its types; the
+        subject is its own, or that which it has in ``service``: in groups of a `ServiceConfig`, or as a running service of
+        that name says.
+
+        Args:
+            target: a service's name, or the function of an endpoint.
+            args: the endpoint's name (or its whole subject) if ``target`` is a service's, then the body.
+            service: the service of the function, if groups are around it there.
+            headers: the request's headers.
+            returns: the type of the reply, if ``target`` is a name.
+
+        Raises:
+            ServiceError: the service answered with an error. 400 if the body does not fit the endpoint's type.
+            MalformedReplyError: the reply does not fit the type.
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject.
+            TypeError, ValueError, …: as for ``request``.
+
+        **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
+        """
+        if isinstance(target, str):
+            return await self._call_by_name(target, *args, headers=headers, returns=returns)
+        return await self._call_by_handler(target, *args, service=service, headers=headers)
+
+    async def _call_by_name(
+        self, service: str, endpoint: str, body: Any = b"", /, *, headers: HeadersInput | None, returns: Any
+    ) -> Any:
+        check_argument("service", service, name_rule)
+        if returns is not Message:
+            body = self._bodies.write(body)
+
+        async def send(subject: str) -> Any:
+            return await self.request(subject, body, headers=headers, returns=returns)
+
+        return await self._directory.call(service, endpoint, send)
+
+    async def _call_by_handler(
+        self,
+        handler: EndpointHandler,
+        body: Any = b"",
+        /,
+        *,
+        service: str | ServiceConfig | None,
+        headers: HeadersInput | None,
+    ) -> Any:
+        endpoint = endpoint_of(handler)
+        signature = endpoint._read_signature()
+        if signature.is_stream:
+            raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
+        bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+        data = bodies.write(body, signature.body) if signature.body is not NO_BODY else body
+
+        async def send(subject: str) -> Any:
+            return bodies.read(signature.result, await self.request(subject, data, headers=headers))
+
+        if isinstance(service, str):
+            check_argument("service", service, name_rule)
+            return await self._directory.call(service, endpoint.name, send)
+        return await send(endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint))
+
+    async def find_endpoint(self, service: str, endpoint: str) -> EndpointInfo:
+        """Return how a running service describes one of its endpoints, as its first instance that has it answers.
+
+        Args:
+            service: the service's name.
+            endpoint: the endpoint's name, or its whole subject.
+
+        Raises:
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: it has no such endpoint, or several of that name.
+            TypeError, ValueError: a name breaks a rule.
+
+        **Cancellation:** nothing is left behind. A checkpoint.
+        """
+        return await self._directory.find(check_argument("service", service, name_rule), endpoint)
 
     @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
     @block("client.request_many")
