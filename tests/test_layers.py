@@ -179,7 +179,7 @@ def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
     assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers
 
 
-@pytest.mark.parametrize("module", ["nats", "asyncio"])
+@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "pydantic"])
 def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module):
     """nats-py took two thirds of the time; who does not use it does not wait for it."""
     program = f"import sys, natsery; natsery.adapt, natsery.bridge, natsery.BridgedConnection; print({module!r} in sys.modules)"

@@ -14,6 +14,7 @@ import natsery.testing
 MODULES = [natsery, natsery.abc, natsery.testing]
 
 MADE_TO_BE_SUBCLASSED = {
+    "Codec",
     "Connection",
     "Message",
     "NatseryError",

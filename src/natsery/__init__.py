@@ -7,6 +7,7 @@ The layers; each imports only what stands below it:
 - ``abc``, ``_fast_path``: the seam, as users see it and as the service layer uses it; ``_connection_base``: what is common.
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
 - ``_backends``: the few things for which trio and asyncio are used directly.
+- ``_codecs``: typed bodies, read, written and described. It does no I/O and imports no event loop.
 - ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_statistics``,
   ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event loop.
 
@@ -20,6 +21,8 @@ from ._client._collection import EndReason as EndReason
 from ._client._replies import Replies as Replies
 from ._client._replies import ReplyStream as ReplyStream
 from ._client._service_client import ServiceClient as ServiceClient
+from ._codecs._codec import Codec as Codec
+from ._codecs._json_codec import JSONCodec as JSONCodec
 from ._config import NO_QUEUE_GROUP as NO_QUEUE_GROUP
 from ._config import EndpointConfig as EndpointConfig
 from ._config import EndpointLike as EndpointLike
@@ -38,6 +41,7 @@ from ._errors import ConfigError as ConfigError
 from ._errors import ConnectError as ConnectError
 from ._errors import ConnectionClosedError as ConnectionClosedError
 from ._errors import ConnectionLostError as ConnectionLostError
+from ._errors import DecodeError as DecodeError
 from ._errors import EndpointOverloadedError as EndpointOverloadedError
 from ._errors import InvalidBodyError as InvalidBodyError
 from ._errors import MalformedMessageError as MalformedMessageError
@@ -104,12 +108,14 @@ __all__ = (
     "BackendMismatchError",
     "BridgedConnection",
     "Clock",
+    "Codec",
     "ConfigError",
     "ConnectError",
     "ConnectionClosedError",
     "ConnectionEvent",
     "ConnectionLostError",
     "ConnectionStatistics",
+    "DecodeError",
     "Deliver",
     "DetachedRequest",
     "EndReason",
@@ -130,6 +136,7 @@ __all__ = (
     "Headers",
     "HeadersInput",
     "InvalidBodyError",
+    "JSONCodec",
     "Lifespan",
     "Listener",
     "MalformedMessageError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Typ
 
 from . import _adr32, _subjects
 from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
-from ._codecs import Codec, JSONCodec, codec_rule
+from ._codecs._codec import Codec, codec_rule
+from ._codecs._json_codec import JSONCodec
 from ._errors import ConfigError
 from ._handlers import (
     NO_BODY,
@@ -481,6 +483,9 @@ class ServiceConfig:
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         if self.lifespan is not None:
             _check_hook(f"{where}.lifespan", self.lifespan, "connection")
+            if inspect.isasyncgenfunction(self.lifespan) or inspect.isgeneratorfunction(self.lifespan):
+                reason = "must be an async context manager function; write @asynccontextmanager above it"
+                raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()

@@ -187,7 +187,7 @@ def not_async(nc: Connection):
 @pytest.mark.parametrize("wrong", [bare, not_async])
 async def test_what_is_no_async_context_manager_says_what_to_write(nc: Connection, wrong) -> None:
     with pytest.raises(
-        natsery.ConfigError, match="must return an async context manager.* @asynccontextmanager above it"
+        natsery.ConfigError, match=r"must return an async context manager.* @asynccontextmanager above it"
     ):
         async with bounded(), natsery.serve(nc, config(look, lifespan=wrong)):
             raise AssertionError

@@ -96,7 +96,7 @@ async def test_what_cannot_be_written_is_500(nc: Connection, caplog) -> None:
     async with bounded(), natsery.serve(nc, config(odd)):
         with pytest.raises(ServiceError, match="500:Internal Server Error"):
             await natsery.ServiceClient(nc).request("odd", b"1")
-    assert "calc/odd: the handler raised" in caplog.text
+    assert "endpoint odd: the handler raised" in caplog.text
 
 
 async def test_bytes_pass_as_they_are(nc: Connection) -> None:

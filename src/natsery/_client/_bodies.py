@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-from .._codecs import Codec, DecodeError
-from .._errors import MalformedReplyError
+from .._codecs._codec import Codec
+from .._errors import DecodeError, MalformedReplyError
 from .._message import Message
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, final, overload
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument
-from .._codecs import Codec, JSONCodec, codec_rule
+from .._codecs._codec import Codec, codec_rule
+from .._codecs._json_codec import JSONCodec
 from .._config import ServiceConfig, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, printable
 from .._handlers import NO_BODY, EndpointHandler

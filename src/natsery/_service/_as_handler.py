@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from .._codecs import Codec, DecodeError
+from .._codecs._codec import Codec
 from .._config import PlacedEndpoint
-from .._errors import InvalidBodyError
+from .._errors import DecodeError, InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
 from ._request import Request
 
