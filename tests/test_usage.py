@@ -131,7 +131,11 @@ def test_deadlines_are_the_callers():
             with pytest.raises(TypeError, match="queue_group"):
                 nc.subscribe("a", queue="q")
             for method in (nc.request, client.request):
+                with pytest.raises(TypeError, match=r"^request\(\) got an unexpected keyword argument 'nonsense'$"):
+                    await method("a", nonsense=2)
                 assert inspect.iscoroutinefunction(method)
+                # A coroutine around it would be paid for with each request.
+                assert not hasattr(method, "__wrapped__")
 
     in_virtual_time(main)
 

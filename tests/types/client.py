@@ -29,3 +29,12 @@ async def streams(client: ServiceClient) -> None:
         assert_type(stats.ended, EndReason | None)
     async with client.request_many("subject", sentinel=b"") as replies:
         assert_type(replies, ReplyStream[natsery.Message])
+
+
+async def requests(client: ServiceClient, nc: natsery.NativeConnection, any_nc: natsery.abc.Connection) -> None:
+    assert_type(await client.request("subject", b"", headers={}), natsery.Message)
+    assert_type(await nc.request("subject", b"", headers={}), natsery.Message)
+    # Options that are explained when they are given are still none.
+    await client.request("subject", timeout=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await nc.request("subject", timeout=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await any_nc.request("subject", timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

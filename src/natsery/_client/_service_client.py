@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeVar, final, overload
+from typing import Any, Final, Literal, Never, TypeVar, final, overload
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
@@ -14,7 +14,7 @@ from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._subjects import literal_subject_rule
-from .._usage import DEADLINE, block, explain_options, hint_for_connection
+from .._usage import DEADLINE, block, explain_options, hint_for_connection, refuse_options
 from ._replies import Replies, ReplyStream, open_replies
 
 DEFAULT_WAIT = 2.0
@@ -27,6 +27,8 @@ MAX_DESCRIPTION = 500
 """Characters of an error's description that are kept."""
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
+
+_REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=..."}
 
 S = TypeVar("S", bound=ServicePing)
 
@@ -73,8 +75,9 @@ class ServiceClient:
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
 
-    @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
-    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None, **unknown: Never
+    ) -> Message:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
 
         Raises:
@@ -88,6 +91,8 @@ class ServiceClient:
 
         Source: ADR-32, "Error handling".
         """
+        if unknown:
+            refuse_options("request", unknown, _REQUEST_HINTS)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
         if error is not None:
