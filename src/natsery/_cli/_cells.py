@@ -74,7 +74,24 @@ class Cells:
         """Shorten texts so that those which differ still do: what they have in common is left out where need be."""
         shown: dict[str, str] = {}
         self._shorten_apart(sorted(set(texts)), width, shown, lambda text: self.shorten(text, width))
+        if width >= LEAST_CELLS_APART:
+            self._number_alike(shown, width)
         return shown
+
+    def _number_alike(self, shown: dict[str, str], width: int) -> None:
+        """Number what is still shown alike: texts that differ in more places than there is room for."""
+        groups: dict[str, list[str]] = {}
+        for text, short in sorted(shown.items()):
+            groups.setdefault(short, []).append(text)
+        used = set(groups)
+        for short, members in groups.items():
+            number = 0
+            for text in members if len(members) > 1 else ():
+                while shown[text] in used:
+                    number += 1
+                    mark = f"{self.glyphs.ellipsis}{number}"
+                    shown[text] = _first_cells(short, width - cell_len(mark)).rstrip(self.glyphs.ellipsis) + mark
+                used.add(shown[text])
 
     def _shorten_apart(
         self, texts: list[str], width: int, shown: dict[str, str], shorten: Callable[[str], str]
