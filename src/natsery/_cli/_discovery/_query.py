@@ -11,7 +11,7 @@ import click
 
 import natsery
 
-from .._argument_checks import check_id, check_name
+from .._argument_checks import SECONDS, check_id, check_name
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit
@@ -62,7 +62,7 @@ def query_options(command: Command) -> Command:
             click.argument("id", required=False),
             click.option(
                 "--wait",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=2.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -70,7 +70,7 @@ def query_options(command: Command) -> Command:
             ),
             click.option(
                 "--stall",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=0.5,
                 show_default=True,
                 metavar="SECONDS",

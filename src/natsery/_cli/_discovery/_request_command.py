@@ -14,7 +14,7 @@ import click
 
 import natsery
 
-from .._argument_checks import check_subject
+from .._argument_checks import SECONDS, check_subject
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
@@ -46,7 +46,7 @@ PATIENCE = 1.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
