@@ -9,6 +9,9 @@ from typing import Final
 MAX_DEPTH: Final = 100
 """How deeply values may be nested; readers of JSON have limits of their own. Deeper ones are null."""
 
+MAX_DIGITS: Final = 1_000
+"""How many digits a whole number may have, for the same reason; Python's own reader, for one, refuses longer ones."""
+
 MAX_INDENT: Final = 40
 
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s"\[\]{},:]+', re.DOTALL)
@@ -24,7 +27,7 @@ def escape_json(text: str, encoding: str) -> str:
 def lay_out_json(text: str, encoding: str, *, indent: bool) -> str:
     """Return a JSON text with the white space that Python's ``json`` writes; values stay as they are, character for character.
 
-    Only what is not JSON, or nested too deeply, becomes null.
+    Only what is not JSON, nested too deeply, or a number of too many digits becomes null.
     """
     return "".join(_laid_out(text, encoding, indent=indent))
 
@@ -55,10 +58,14 @@ def _laid_out(text: str, encoding: str, *, indent: bool) -> Iterable[str]:
             yield ": "
         elif token == ",":
             yield "," if indent else ", "
-        elif token in ("NaN", "Infinity", "-Infinity"):
+        elif token in ("NaN", "Infinity", "-Infinity") or (len(token) > MAX_DIGITS and _is_whole(token)):
             yield "null"
         else:
             yield escape_json(token, encoding).replace("\n", "\\n")
+
+
+def _is_whole(token: str) -> bool:
+    return token.removeprefix("-").isdecimal()
 
 
 def _new_line(depth: int) -> str:
