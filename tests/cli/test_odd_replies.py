@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from natsery._cli import _output
+from natsery._cli._discovery import _list_commands
 from natsery._cli._format import printable
 
 from ..server import NatsServer
@@ -189,6 +190,22 @@ def test_a_number_that_readers_refuse_hides_no_other_reply(run: Run, nats_server
     (new,) = (each["new"] for each in replies if each["name"] == "odd")
     assert new == [None, None, 2.0, "9" * 5_000]
     assert {each["name"] for each in replies} == {"odd", "good"}
+
+
+@pytest.mark.parametrize("bound", [{"MAX_REPLIES": 2}, {"MAX_CHARACTERS": 300}], ids=str)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ping_keeps_no_more_than_a_list_does(
+    run: Run, nats_server: NatsServer, bound: dict[str, int], as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that answered with many large replies could fill the memory."""
+    for name, value in bound.items():
+        monkeypatch.setattr(_list_commands, name, value)
+    replies = [json.dumps({**GOOD, "id": f"g{number}", "metadata": {"a": "b" * 20}}).encode() for number in range(4)]
+    assert 2 * len(replies[0]) <= 300 < 3 * len(replies[0])
+    with canned(nats_server.url, *replies) as options:
+        result = run("ping", *options, *(["--json"] if as_json else []), url=nats_server.url)
+    assert result.err == "Warning: 2 replies dropped: too many, or too fast\n"
+    assert [f"g{number}" in result.out for number in range(4)] == [True, True, False, False]
 
 
 class Terminal(io.TextIOWrapper):
