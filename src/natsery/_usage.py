@@ -59,6 +59,12 @@ class UsedAsBlock:
     def __await__(self) -> NoReturn:
         raise TypeError(f"{self._name}(...) is not to be awaited; {self._hint()}")
 
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._name}(...) is not for a plain 'with'; {self._hint()}")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called; without it, Python's own error comes first."""
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{self._name}(...) has no {name!r}; {self._hint()}")
 
@@ -97,8 +103,13 @@ class _Block(UsedAsBlock, AbstractAsyncContextManager[ValueT]):
         return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # it bounds itself
 
 
-def hint_for_connection(value: object) -> str:
-    """Return the end of the error for something that is given as a connection and is none."""
+def describe_no_connection(value: object) -> str:
+    """Return the end of the error for something that is given as a connection and is none: what it is, and what to write."""
+    name = f"{value._name}(...)" if isinstance(value, UsedAsBlock) else type(value).__name__
+    return f"{name}{_hint_for_connection(value)}"
+
+
+def _hint_for_connection(value: object) -> str:
     if isinstance(value, (str, list, tuple)):
         return "; write: async with natsery.connect(url) as nc"
     if isinstance(value, UsedAsBlock):

@@ -14,7 +14,7 @@ from .._message import HeadersInput, Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._subjects import literal_subject_rule
-from .._usage import DEADLINE, block, explain_options, hint_for_connection, refuse_options
+from .._usage import DEADLINE, block, describe_no_connection, explain_options, refuse_options
 from ._replies import Replies, ReplyStream, open_replies
 
 DEFAULT_WAIT = 2.0
@@ -28,6 +28,8 @@ MAX_DESCRIPTION = 500
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
+_WAIT: Final = "write wait=..."
+_COLLECT_HINTS: Final = {"timeout": _WAIT, "max_wait": _WAIT}
 _REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=..."}
 
 S = TypeVar("S", bound=ServicePing)
@@ -70,7 +72,7 @@ class ServiceClient:
     def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
-                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
+                f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
@@ -99,7 +101,7 @@ class ServiceClient:
             raise error
         return reply
 
-    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
+    @explain_options({**_COLLECT_HINTS, "payload": "write data=..."})
     @block("client.request_many")
     @asynccontextmanager
     async def request_many(
@@ -189,6 +191,7 @@ class ServiceClient:
         count: int | None = ...,
     ) -> AbstractAsyncContextManager[ReplyStream[ServiceStats]]: ...
 
+    @explain_options(_COLLECT_HINTS)
     def discover(
         self,
         verb: str,
@@ -252,8 +255,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServicePing]:
         """Return the identity of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("ping", unknown, _COLLECT_HINTS)
         async with self.discover("PING", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -265,8 +271,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceInfo]:
         """Return the description of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("info", unknown, _COLLECT_HINTS)
         async with self.discover("INFO", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -278,8 +287,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceStats]:
         """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("stats", unknown, _COLLECT_HINTS)
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
