@@ -104,3 +104,12 @@ def test_texts_that_differ_in_several_places_stay_apart(encoding):
         shown = cells.shorten_apart([*texts, "abcde…1--------…"], width)
         assert len(set(shown.values())) == len(texts) + 1
         assert max(map(cell_len, shown.values())) <= width
+
+
+@pytest.mark.parametrize("width", [8, 20])
+def test_thousands_of_texts_of_which_each_goes_on_where_another_ends_stay_apart(width: int) -> None:
+    """Each cut told a few of them apart, so that it took minutes, or was a RecursionError."""
+    texts = [f"{'a' * number}b" for number in range(4_000)]
+    shown = Cells().shorten_apart(texts, width)
+    assert len(set(shown.values())) == len(texts)
+    assert max(map(cell_len, shown.values())) <= width
