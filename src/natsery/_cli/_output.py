@@ -78,8 +78,9 @@ def show_json(value: Any, *, compact: bool = False) -> None:
 
 def show_json_array(texts: Sequence[str]) -> None:
     """Print JSON texts as an array, each as it is; indented on a terminal, on one line when piped, escaped as above."""
-    text = lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty())
-    sys.stdout.write(f"{text}\n")
+    # Not as one text: there may be many megabytes of it.
+    sys.stdout.writelines(lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty()))
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 
