@@ -210,9 +210,11 @@ def _read_stdin(timeout: float) -> bytes:
     if sys.stdin.isatty():
         print_error("reading the data from the terminal; end it with Ctrl-D")
     data = bytearray()
+    was_told = False
     while True:
         if not select.select([descriptor], [], [], min(timeout, PATIENCE))[0]:
-            if timeout > PATIENCE:
+            if timeout > PATIENCE and not was_told:
+                was_told = True
                 print_error("waiting for data on stdin; for none, add '' or < /dev/null")
             if timeout <= PATIENCE or not select.select([descriptor], [], [], timeout - PATIENCE)[0]:
                 raise CommandError(
