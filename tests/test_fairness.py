@@ -105,13 +105,13 @@ async def test_a_backlog_of_replies_that_were_responded_in_a_loop(nc: Connection
 
 async def test_a_backlog_of_answers_to_a_discovery(nc: Connection) -> None:
     count = 20_000
-    answer = natsery.ServicePing(name="calc", id="x", version="1.0.0").to_json()
 
     async with bounded(120), nc.subscribe("$SRV.PING") as pings:
         async with natsery.ServiceClient(nc).discover("PING", wait=120, stall=None) as replies:
             ping = await pings.receive()
-            for _ in range(count):
-                await nc.publish(ping.reply, answer)
+            for number in range(count):
+                answer = natsery.ServicePing(name="calc", id=f"{number}", version="1.0.0")
+                await nc.publish(ping.reply, answer.to_json())
             await nc.flush()
             await assert_fair(replies.receive, count - 1_000)
 
