@@ -37,7 +37,7 @@ class Foreign(Shape):
         self._read_value = read_value
         self._describe = describe
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         return self._read_value(value)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def struct_shape(cls: Any, name: str) -> Foreign:
         except msgspec.DecodeError as error:
             reason, _, path = str(error).partition(" - at `$")
             # A step is `[...]` where msgspec does not know which.
-            steps = [name or int(index) for name, index in _STEP.findall(path.replace("[...]", ".*"))]
+            steps = [name or int(index) for name, index in _STEP.findall(path.rstrip("`").replace("[...]", ".*"))]
             raise MisfitError(reason, reversed(steps)) from error
 
     return Foreign(
@@ -89,7 +89,7 @@ def model_shape(cls: Any, name: str) -> Foreign:
 
     try:
         adapter = pydantic.TypeAdapter(cls)
-    except pydantic.PydanticUserError as error:
+    except (pydantic.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as error:
         raise TypeError(f"{name}: {error}") from error
 
     def read(data: bytes | str) -> Any:
@@ -98,6 +98,8 @@ def model_shape(cls: Any, name: str) -> Foreign:
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             reason = "is missing" if first["type"] == "missing" else f"{first['msg']}, got {show(first['input'])}"
+            if first["type"] == "json_invalid":
+                reason = f"is not JSON: {first['msg']}"
             raise MisfitError(reason, reversed(first["loc"])) from error
 
     def describe() -> Mapping[str, Any]:

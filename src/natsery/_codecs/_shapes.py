@@ -62,7 +62,7 @@ class Shape(ABC):
         kinds: the types of parsed JSON among which such values are.
     """
 
-    expected: str
+    expected: str = "anything"
     kinds: frozenset[type] = KINDS
 
     @abstractmethod
@@ -82,12 +82,10 @@ class Shape(ABC):
 class Anything(Shape):
     """``Any`` and ``object``."""
 
-    expected = "anything"
-
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         return value
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {}
 
 
@@ -101,12 +99,12 @@ class Exactly(Shape):
         self._kind = kind
         self._name = name
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         if type(value) is self._kind:
             return value
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": self._name}
 
 
@@ -117,14 +115,14 @@ class Integer(Shape):
     expected = "an int"
     kinds = frozenset({int, float})
 
-    def read(self, value: Any, seen: Seen) -> int:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> int:
         if type(value) is int:
             return value
         if type(value) is float and value.is_integer():
             return int(value)
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "integer"}
 
 
@@ -135,7 +133,7 @@ class Number(Shape):
     expected = "a number"
     kinds = frozenset({int, float})
 
-    def read(self, value: Any, seen: Seen) -> float:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> float:
         if type(value) is float:
             return value
         if type(value) is int:
@@ -145,7 +143,7 @@ class Number(Shape):
                 raise MisfitError(f"must be within the range of a float, got {show(value)}") from None
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "number"}
 
 
@@ -160,10 +158,12 @@ class Text(Shape):
     ) -> None:
         self.expected = expected
         self._convert = convert
-        self._matches = re.compile(pattern or r"(?s:.*)").fullmatch
+        self._matches = re.compile(
+            pattern or r"(?s:.*)"
+        ).fullmatch  # a pattern keeps out what `convert` alone would let in
         self._schema = schema
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         if type(value) is str and self._matches(value):
             try:
                 return self._convert(value)
@@ -171,7 +171,7 @@ class Text(Shape):
                 pass
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "string", **self._schema}
 
 
@@ -187,11 +187,11 @@ class Choice(Shape):
         self.expected = " or ".join(map(show, written))
         self._schema = {**schema, "enum": written}
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         kind = type(value)
         if kind in self.kinds and (kind, value) in self._meanings:
             return self._meanings[kind, value]
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return self._schema
