@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 
 def name(value: Any) -> str | None:
-    return value[:40] if isinstance(value, str) else getattr(value, "__name__", repr(value))[:40]
+    text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
+    return None if " at 0x" in text else text[:40]  # every process gives a test the same name
 
 
 @pytest.mark.parametrize(("type_", "text", "value"), VALID, ids=name)

@@ -41,10 +41,12 @@ class Foreign(Shape):
         return self._read_value(value)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        document = self._describe()
+        document = {**self._describe()}
+        theirs = document.pop("$defs", {})
         if "$ref" in document:
-            return definitions.adopt(document)
-        return definitions.refer(self, self._name, lambda: definitions.adopt(document))
+            return definitions.adopt(document, theirs)
+        name = self._name if self._name not in theirs else f"{self._name}_"
+        return definitions.adopt({"$ref": f"#/$defs/{name}"}, {**theirs, name: document})
 
 
 def is_struct(cls: type) -> bool:
