@@ -342,8 +342,7 @@ class DecodeError(NatseryError, ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path = path if len(path) <= 90 else f"{plain_text(path, 45)}{plain_text(path[-42:], 45)}"
-        self.path = plain_text(self.path, 90)
+        self.path = plain_text(path if len(path) <= 90 else f"{path[:45]}...{path[-42:]}", 90)
         self.reason = plain_text(reason, 200)
 
     def __str__(self) -> str:
