@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from enum import Enum, Flag
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import msgspec
+import pydantic
 import pytest
 import typing_extensions
 
@@ -69,6 +72,11 @@ def test_of_fields_with_one_name_the_last_counts():
     assert CODEC.decoder(Item)(b'{"name":"a","name":"b"}') == Item("b")
 
 
+def test_of_many_choices_the_first_are_named():
+    with pytest.raises(DecodeError, match=r"^\$: must be 0 or 1 or 2 or 3 or 4 or 5 or 6 or 7 or \.\.\., got 'x'$"):
+        CODEC.decoder(Literal[tuple(range(50))])(b'"x"')
+
+
 def test_an_item_that_is_not_hashable_does_not_fit_a_set():
     with pytest.raises(DecodeError, match="has an item that cannot be in a set"):
         CODEC.decoder(set)(b"[[]]")
@@ -96,6 +104,19 @@ class WithStranger:
     fields: dict[str, list[Stranger]] = field(default_factory=dict)
 
 
+class BadStruct(msgspec.Struct):
+    fields: dict[str, Stranger]
+
+
+class BadModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(defer_build=True)
+    stranger: Stranger
+
+
+class PlainEnum(Enum):
+    A = "a"
+
+
 Loop = typing_extensions.TypeAliasType("Loop", "Loop")  # type: ignore[misc]
 Endless = typing_extensions.TypeAliasType("Endless", "list[Endless[list[T]]]", type_params=(T,))  # type: ignore[misc]
 
@@ -117,6 +138,14 @@ Endless = typing_extensions.TypeAliasType("Endless", "list[Endless[list[T]]]", t
         (WithInitVar, "the body: WithInitVar cannot be read from JSON: it has an InitVar; write a field"),
         (Loop, "the body: Loop contains itself without an end; .*"),
         (Endless[int], r"the body: Endless.* contains itself without an end; .*"),
+        (list[Loop], r"the body: list\[Loop\] contains itself without an end; .*"),
+        (list[BadStruct], r"the body\[\]: BadStruct cannot be read from JSON: type .*Stranger'> is not supported"),
+        (dict[str, BadModel], r"the body\{\}: BadModel cannot be read from JSON: (.|\n)*Stranger(.|\n)*"),
+        (
+            dict[PlainEnum, int],
+            r"the body \(key\): PlainEnum cannot .* write str, int, a StrEnum or a Literal of strings",
+        ),
+        (Callable[[], None], "the body: Callable.* cannot .*"),
         ("Order", "the body: 'Order' cannot .*"),
         (1, "the body: 1 cannot .*"),
     ],
@@ -135,9 +164,7 @@ def test_a_name_that_is_not_found_is_named():
     class Local:
         a: Hidden
 
-    with pytest.raises(
-        TypeError, match="Local: name 'Hidden' is not defined; define what its fields need in its module"
-    ):
+    with pytest.raises(TypeError, match="Local: name 'Hidden' is not defined; define what it refers to in its module"):
         CODEC.decoder(Local)
     assert Hidden
 

@@ -107,9 +107,9 @@ def deep() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [
-        (object(), TypeError, "a builtins.object cannot be written as JSON; write a dataclass, .*"),
-        ({"a": [array.array("b")]}, TypeError, "a array.array cannot be written as JSON; .*"),
-        (Item, TypeError, "a builtins.type cannot be written as JSON; .*"),
+        (object(), TypeError, "builtins.object cannot be written as JSON; write a dataclass, .*"),
+        ({"a": [array.array("b")]}, TypeError, "array.array cannot be written as JSON; .*"),
+        (Item, TypeError, "builtins.type cannot be written as JSON; .*"),
         ({(1, 2): 3}, TypeError, "keys must be .*"),
         (math.nan, ValueError, "Out of range float values .*"),
         (Decimal("NaN"), ValueError, r"Decimal\('NaN'\) cannot be written; write None for a value that is not there"),

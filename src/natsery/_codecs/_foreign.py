@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 from ._definitions import Definitions
@@ -64,25 +63,36 @@ def struct_shape(cls: Any, name: str) -> Foreign:
     import msgspec
 
     decoder = msgspec.json.Decoder(cls)
-    (schema,), components = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    try:
+        (schema,), components = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    except TypeError as error:
+        raise TypeError(
+            str(error).splitlines()[-1]
+        ) from error  # before that it says what only msgspec's callers can do
 
-    @contextmanager
-    def misfits() -> Iterator[None]:
-        try:
-            yield
-        except msgspec.DecodeError as error:
-            reason, _, path = str(error).partition(" - at `$")
-            # A step is `[...]` where msgspec does not know which.
-            steps = [name or int(index) for name, index in _STEP.findall(path.rstrip("`").replace("[...]", ".*"))]
-            raise MisfitError(reason, reversed(steps)) from error
+    def checked(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def read_or_misfit(data: Any) -> Any:
+            try:
+                return read(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise _misfit(str(error)) from error
+
+        return read_or_misfit
 
     return Foreign(
         name,
         frozenset({list if cls.__struct_config__.array_like else dict}),
-        misfits()(decoder.decode),
-        misfits()(lambda value: msgspec.convert(value, cls, str_keys=True)),
+        checked(decoder.decode),
+        checked(lambda value: msgspec.convert(value, cls, str_keys=True)),
         lambda: {**schema, "$defs": components},
     )
+
+
+def _misfit(text: str) -> MisfitError:
+    reason, _, path = text.partition(" - at `$")
+    # A step is `[...]` where msgspec does not know which.
+    steps = [name or int(index) for name, index in _STEP.findall(path.rstrip("`").replace("[...]", ".*"))]
+    return MisfitError(reason, reversed(steps))
 
 
 def model_shape(cls: Any, name: str) -> Foreign:
@@ -91,8 +101,9 @@ def model_shape(cls: Any, name: str) -> Foreign:
 
     try:
         adapter = pydantic.TypeAdapter(cls)
+        adapter.rebuild()  # now, if the class puts that off
     except (pydantic.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as error:
-        raise TypeError(f"{name}: {error}") from error
+        raise TypeError(str(error)) from error
 
     def read(data: bytes | str) -> Any:
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import abc
 from collections.abc import Callable
 from dataclasses import MISSING, InitVar, fields, is_dataclass
 from enum import Enum, Flag
-from inspect import cleandoc, get_annotations
-from types import SimpleNamespace, UnionType
+from inspect import cleandoc
+from types import UnionType
 from typing import (
     Any,
     Final,
@@ -21,11 +20,11 @@ from typing import (
     final,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 from ._collections import Either, Entries, Items, Named, Row, collect_frozenset, collect_set
 from ._foreign import is_model, is_struct, model_shape, struct_shape
+from ._hints import hints_of, is_required, unqualified, value_of
 from ._json_writer import JSONWriter
 from ._records import Field, Record
 from ._scalars import SHAPES
@@ -38,7 +37,6 @@ _COLLECT: Final[dict[Any, Callable[[list[Any]], Any] | None]] = {
     tuple: tuple,
 }
 _MAPPINGS: Final = {dict, abc.Mapping, abc.MutableMapping}
-_WRAPPERS: Final = {"Annotated", "Final", "ReadOnly", "Required", "NotRequired"}
 _INSTEAD: Final = (
     "write a dataclass, a TypedDict, a msgspec.Struct (natsery[msgspec]), a pydantic model (natsery[pydantic]), or a type that "
     "JSON has"
@@ -52,9 +50,10 @@ def shape_of(type_: Any) -> Shape:
     Raises:
         TypeError: bodies cannot be of this type, or of one that is inside; says which, where, and what to write instead.
     """
+    builder = _Builder()
     try:
-        shape = _Builder().shape(type_, "the body")
-        assert shape.kinds
+        shape = builder.shape(type_, "the body")
+        builder.check_names()
     except RecursionError:
         raise TypeError(
             f"the body: {_name(type_)} contains itself without an end; write a type that values can have"
@@ -71,9 +70,8 @@ class _Builder:
 
     def shape(self, type_: Any, where: str) -> Shape:
         """Return the shape of a type, which stands at a place, such as ``Order.lines[]``."""
+        type_ = unqualified(type_)
         origin, arguments = get_origin(type_) or type_, get_args(type_)
-        if getattr(origin, "__name__", "") in _WRAPPERS and arguments:
-            return self.shape(arguments[0], where)
         if isinstance(origin, NewType):
             return self.shape(origin.__supertype__, where)
         if origin in (Union, UnionType):
@@ -92,13 +90,17 @@ class _Builder:
             return Items(self.shape((arguments or (Any,))[0], f"{where}[]"), _COLLECT[origin])
         return SHAPES[type_] if type_ in SHAPES else self._named(type_, origin, arguments, where)
 
+    def check_names(self) -> None:
+        """See that there is a type at the end of each name; a `RecursionError` if not."""
+        for shape in self._shapes.values():
+            assert shape.kinds
+
     def _named(self, type_: Any, origin: Any, arguments: tuple[Any, ...], where: str) -> Shape:
         if type_ in self._shapes:
             return self._shapes[type_]
         if type(origin).__name__ == "TypeAliasType":
             named = self._shapes[type_] = Named(_name(type_))
-            variables = dict(zip(origin.__type_params__, arguments, strict=False))
-            named.expect(self.shape(_fill_in(_value_of(origin), variables), where))
+            named.expect(self.shape(value_of(origin, arguments), where))
             return named
         if isinstance(origin, type):
             return self._class(type_, origin, where)
@@ -106,8 +108,7 @@ class _Builder:
 
     def _class(self, type_: Any, cls: Any, where: str) -> Shape:
         if is_struct(cls) or is_model(cls):
-            self._shapes[type_] = (struct_shape if is_struct(cls) else model_shape)(type_, _name(type_))
-            return self._shapes[type_]
+            return self._foreign(type_, struct_shape if is_struct(cls) else model_shape, where)
         if is_dataclass(cls):
             return self._dataclass(type_, cls, where)
         if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
@@ -118,9 +119,16 @@ class _Builder:
             return self._choice([(member.value, member) for member in cls], type_, where, title=cls.__name__)
         return self._refuse(type_, where)
 
+    def _foreign(self, type_: Any, shape_of_class: Callable[[Any, str], Shape], where: str) -> Shape:
+        try:
+            shape = self._shapes[type_] = shape_of_class(type_, _name(type_))
+        except TypeError as error:
+            raise TypeError(f"{where}: {_name(type_)} cannot be read from JSON: {error}") from error
+        return shape
+
     def _dataclass(self, type_: Any, cls: Any, where: str) -> Shape:
         record = self._shapes[type_] = Record(_name(type_), cls, _description(cls))
-        hints = _hints(type_)
+        hints = hints_of(type_)
         if any(isinstance(hint, InitVar) for hint in hints.values()):
             self._refuse(type_, where, "it has an InitVar; write a field")
         record.expect(
@@ -142,9 +150,9 @@ class _Builder:
         record.expect(
             [
                 Field(
-                    name, self.shape(hint, f"{_name(type_)}.{name}"), _is_required(hint, name in cls.__required_keys__)
+                    name, self.shape(hint, f"{_name(type_)}.{name}"), is_required(hint, name in cls.__required_keys__)
                 )
-                for name, hint in _hints(type_).items()
+                for name, hint in hints_of(type_).items()
             ]
         )
         return record
@@ -153,7 +161,7 @@ class _Builder:
         row = self._shapes[type_] = Row(
             lambda items: cls(*items), _name(type_), len(cls._fields) - len(cls._field_defaults)
         )
-        hints = _hints(type_)
+        hints = hints_of(type_)
         row.expect([self.shape(hints.get(name, Any), f"{_name(type_)}.{name}") for name in cls._fields])
         return row
 
@@ -168,11 +176,7 @@ class _Builder:
             return None
         if isinstance(shape, Integer):
             return _INTEGER_KEY
-        if (
-            isinstance(shape, Choice)
-            and shape.kinds == {str}
-            and (not isinstance(type_, type) or issubclass(type_, str))
-        ):
+        if isinstance(shape, Choice) and shape.is_text:
             return shape
         return self._refuse(type_, where, "keys are text in JSON; write str, int, a StrEnum or a Literal of strings")
 
@@ -187,49 +191,6 @@ def _name(type_: Any) -> str:
     if arguments and hasattr(origin, "__name__") and origin not in (Literal, Union):
         return f"{origin.__name__}[{', '.join(map(_name, arguments))}]"
     return getattr(type_, "__name__", f"{type_!r}"[:100]) if not arguments else f"{type_!r}"[:100]
-
-
-def _hints(type_: Any) -> dict[str, Any]:
-    """Return the types of a class's fields, names resolved where the class stands, its arguments in place of its variables."""
-    cls = get_origin(type_) or type_
-    try:
-        resolved = get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
-    except NameError as error:
-        raise TypeError(
-            f"{cls.__name__}: {error}; define what its fields need in its module, outside of functions"
-        ) from error
-    variables = dict(zip(getattr(cls, "__parameters__", ()), get_args(type_), strict=False))
-    hints = {name: _fill_in(hint, variables) for name, hint in resolved.items()}
-    for base in reversed(cls.__dict__.get("__orig_bases__", cls.__bases__)):
-        if is_dataclass(get_origin(base) or base):
-            hints |= _hints(_fill_in(base, variables))
-    return hints | {
-        name: _fill_in(resolved[name], variables) for name in get_annotations(cls)
-    }  # what bases say gives way
-
-
-def _value_of(alias: Any) -> Any:
-    # Before Python 3.12 names may stand in it as text.
-    holder = SimpleNamespace(__annotations__={"value": alias.__value__})
-    return get_type_hints(holder, vars(sys.modules[alias.__module__]), include_extras=True)["value"]
-
-
-def _fill_in(type_: Any, variables: dict[Any, Any]) -> Any:
-    if isinstance(type_, TypeVar):
-        return variables.get(type_, type_)
-    parameters = getattr(type_, "__parameters__", ()) if get_args(type_) else ()
-    return type_[tuple(variables.get(each, each) for each in parameters)] if parameters else type_
-
-
-def _is_required(hint: Any, otherwise: bool) -> bool:
-    while arguments := get_args(hint):
-        name = getattr(get_origin(hint), "__name__", "")
-        if name in ("Required", "NotRequired"):
-            return name == "Required"
-        if name not in _WRAPPERS:
-            break
-        hint = arguments[0]
-    return otherwise
 
 
 def _description(cls: type) -> str:

@@ -20,6 +20,7 @@ KINDS: Final = frozenset({NoneType, bool, int, float, str, list, dict})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_REASON: Final = 200
 _LONGEST_VALUE: Final = 60
+_MOST_CHOICES: Final = 8
 
 
 @final
@@ -177,14 +178,20 @@ class Text(Shape):
 
 @final
 class Choice(Shape):
-    """``Literal`` and ``Enum``: one of a few values."""
+    """``Literal`` and ``Enum``: one of a few values.
+
+    Attributes:
+        is_text: whether all are strings, also in Python.
+    """
 
     def __init__(self, choices: Iterable[tuple[Any, Any]], **schema: str) -> None:
         # With their types, for True is equal to 1.
         self._meanings = {(type(written), written): meaning for written, meaning in choices}
         self.kinds = frozenset(kind for kind, _ in self._meanings)
+        self.is_text = all(isinstance(meaning, str) for meaning in self._meanings.values())
         written = [written for _, written in self._meanings]
-        self.expected = " or ".join(map(show, written))
+        shown = [show(each) for each in written[:_MOST_CHOICES]]
+        self.expected = " or ".join(shown if len(shown) == len(written) else [*shown, "..."])
         self._schema = {**schema, "enum": written}
 
     def read(self, value: Any, seen: Seen) -> Any:
