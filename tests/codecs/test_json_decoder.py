@@ -172,5 +172,6 @@ def test_a_name_that_is_not_found_is_named():
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="ReadOnly came with 3.13")
 def test_read_only_of_typing():
     names: dict[str, Any] = {"__name__": __name__}
-    exec("from typing import *\nclass A(TypedDict):\n    a: ReadOnly[NotRequired[int]]", names)
+    program = "from typing import *\nclass A(TypedDict):\n    a: ReadOnly[NotRequired[int]]"
+    exec(compile(program, "a", "exec", dont_inherit=True), names)
     assert CODEC.decoder(names["A"])(b"{}") == {}

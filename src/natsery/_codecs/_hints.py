@@ -15,7 +15,9 @@ _QUALIFIERS: Final = {"Annotated", "Final", "ReadOnly", "Required", "NotRequired
 def hints_of(type_: Any) -> dict[str, Any]:
     """Return the types of the fields of a class, which may have been given types as arguments (``Page[Item]``)."""
     cls = get_origin(type_) or type_
-    resolved = _resolve(cls, cls.__name__, localns={cls.__name__: cls})
+    # Not found in the module: a class inside a function, and variables before Python 3.12.4.
+    local = {each.__name__: each for base in reversed(cls.__mro__) for each in getattr(base, "__type_params__", ())}
+    resolved = _resolve(cls, cls.__name__, localns={**local, cls.__name__: cls})
     variables = dict(zip(getattr(cls, "__parameters__", ()), get_args(type_), strict=False))
     hints = {name: _fill_in(hint, variables) for name, hint in resolved.items()}
     own = {name: hints[name] for name in get_annotations(cls)}
