@@ -84,7 +84,7 @@ def struct_shape(cls: Any, name: str) -> Foreign:
         frozenset({list if cls.__struct_config__.array_like else dict}),
         checked(decoder.decode),
         checked(lambda value: msgspec.convert(value, cls, str_keys=True)),
-        lambda: {**schema, "$defs": components},
+        lambda: {**schema, "$defs": msgspec.to_builtins(components)},  # defaults may be sets
     )
 
 
