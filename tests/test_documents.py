@@ -20,6 +20,7 @@ from .test_serve import add, bounded, config
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent
+TYPED = ROOT / "docs" / "typed.md"
 CONNECTION = ROOT / "docs" / "connection.md"
 
 
@@ -50,6 +51,31 @@ def test_every_option_of_connect_is_described() -> None:
     assert ours == set(re.findall(r"^    (\w+): ", arguments, re.MULTILINE))
     table = CONNECTION.read_text(encoding="utf-8")
     assert [option for option in ours if f"`{option}" not in table] == []
+
+
+def test_the_order_in_the_documents_is_read_and_written() -> None:
+    names = functions_of(TYPED, "class Order")
+    assert names["order"].items == [names["Item"]("tea")]
+    assert names["body"] == b'{"items":[{"name":"tea","count":1}],"placed":"2026-02-03T12:00:00Z","tags":{}}'
+    assert names["schema"]["description"] == "What a customer orders."
+
+
+def test_the_errors_of_bodies_in_the_documents_are_true() -> None:
+    decode = functions_of(TYPED, "class Order")["decode"]
+    rows = re.findall(r"^\| `([\[{].*)` \| `(\$.*)` \|$", TYPED.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) == 5
+    for body, text in rows:
+        with pytest.raises(natsery.DecodeError) as caught:
+            decode(body.encode())
+        assert str(caught.value) == text
+
+
+def test_the_codec_in_the_documents_works() -> None:
+    codec = functions_of(TYPED, "class MsgpackCodec")["MsgpackCodec"]()
+    assert codec.decoder(dict[str, int])(codec.encoder(dict[str, int])({"a": 1})) == {"a": 1}
+    with pytest.raises(natsery.DecodeError, match=r"\$: Expected `int`, got `str`"):
+        codec.decoder(int)(codec.encoder(str)("x"))
+    assert codec.schema(int) == {"type": "integer"}
 
 
 async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
