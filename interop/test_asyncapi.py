@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import anyio
 import jsonschema
 import pytest
 from benchmarks.installations import node_with
+from tests.cli.shop import SHOP
 
 import natsery
 from natsery.abc import Connection
@@ -23,27 +22,6 @@ from .processes import LIMIT, output
 pytestmark = pytest.mark.anyio
 
 SPECIFICATIONS = "@asyncapi/specs@6.11.1"
-
-
-@dataclass
-class Order:
-    """What is ordered."""
-
-    lines: list[tuple[str, int]]
-    before: Order | None = None
-    price: float = 0.5
-
-
-async def order(body: Order) -> list[Order]:
-    return [body]
-
-
-async def follow(request: natsery.Request, body: Order) -> AsyncIterator[dict[str, Order]]:
-    yield {"": body}
-
-
-async def echo(request: natsery.Request) -> bytes:
-    return request.data
 
 
 @pytest.fixture
@@ -59,13 +37,11 @@ def asyncapi(got: Any) -> jsonschema.Draft7Validator:
 async def test_documents_are_valid(
     asyncapi: jsonschema.Draft7Validator, nc: Connection, nats_server: NatsServer
 ) -> None:
-    endpoints = [natsery.group("shop", [order, follow]), natsery.EndpointConfig("echo", echo, subject="echo.*.>")]
-    config = natsery.ServiceConfig("shop", "1.0.0", description="Sells", endpoints=endpoints, schemas=True)
     command = [sys.executable, "-m", "natsery", "schema", "shop", "--server", nats_server.url, "--asyncapi"]
     with anyio.fail_after(LIMIT):
-        async with natsery.serve(nc, config):
+        async with natsery.serve(nc, SHOP):
             document = json.loads(await output(command))
             asyncapi.validate(document)
-            assert [*document["operations"]] == ["order", "follow", "echo"]
+            assert [*document["operations"]] == ["order", "items", "pet", "echo"]
     document["operations"]["order"]["action"] = "answer"
     assert not asyncapi.is_valid(document)
