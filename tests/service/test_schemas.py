@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import jsonschema
 import msgspec
@@ -196,6 +200,23 @@ def test_streams_are_described_as_such() -> None:
     assert typed.stream
     assert typed.response["title"] == "Add"
     assert (plain.stream, plain.response, plain.digest) == (True, None, None)
+
+
+def test_digests_are_the_same_in_every_process() -> None:
+    program = "from tests.cli.shop import SHOP; print(*(each.schema.digest for each in SHOP.placed_endpoints()))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(printed) == 1
+    assert "sha256:" in printed.pop()
 
 
 @pytest.mark.parametrize(
