@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import nats.aio.client
 import pytest
 
 import natsery
+from natsery.testing import MemoryBroker
 
 from .server import NatsServer
 from .test_serve import add, bounded, config
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
 TYPED = ROOT / "docs" / "typed.md"
 CONNECTION = ROOT / "docs" / "connection.md"
+SCHEMAS = ROOT / "docs" / "schemas.md"
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -148,3 +153,16 @@ def test_the_held_connection_in_the_documents_is_left_by_the_task_that_entered_i
                 await anext(held_connection("http://nowhere"))
 
     asyncio.run(main())
+
+
+async def test_the_schemas_in_the_documents_are_what_is_on_the_wire() -> None:
+    text = SCHEMAS.read_text(encoding="utf-8")
+    info, document = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config = replace(functions_of(SCHEMAS, "async def add")["config"], id=json.loads(info)["id"])
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config) as service:
+        assert info == f"{json.dumps(service.info().to_dict(), indent=2)}\n"
+        served = await nc.request(f"_SCHEMA.calc.{service.id}")
+        assert document == f"{json.dumps(json.loads(served.data), indent=2)}\n"
+        assert json.loads((await natsery.ServiceClient(nc).schema("calc")).raw) == json.loads(document)
+    (digested,) = re.findall(r'^    (\{"content_type".*\})$', text, re.MULTILINE)
+    assert f"sha256:{hashlib.sha256(digested.encode()).hexdigest()[:16]}" in document
