@@ -245,11 +245,13 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
         return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
-    _refuse_unknown(options)
+    _refuse_unknown("endpoint", options, _OPTIONS, _ENDPOINT_HINTS)
     return lambda handler: _declare(handler, first, options)
 
 
 _OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_", "_signature"}
+
+_GROUP_OPTIONS = frozenset(Limits.__dataclass_fields__)
 
 _ENDPOINT_HINTS: Final = {
     "name": "write the name first, without name=, as in @endpoint('add')",
@@ -257,13 +259,19 @@ _ENDPOINT_HINTS: Final = {
     "queue": "write queue_group=...",
 }
 
+_GROUP_HINTS: Final = {
+    "queue": "write queue_group=...",
+    "subject": "the prefix is its name",
+    "prefix": "that is its name",
+}
 
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
+
+def _refuse_unknown(function: str, options: Mapping[str, Any], known: frozenset[str], hints: Mapping[str, str]) -> None:
     for name in options:
-        if name in _ENDPOINT_HINTS:
-            raise TypeError(f"endpoint() has no option {name!r}: {_ENDPOINT_HINTS[name]}")
-        if name not in _OPTIONS:
-            raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
+        if name in hints:
+            raise TypeError(f"{function}() has no option {name!r}: {hints[name]}")
+        if name not in known:
+            raise TypeError(f"{function}() has no option {name!r}; it has {', '.join(sorted(known))}")
 
 
 def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
@@ -305,6 +313,7 @@ def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[G
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
+    _refuse_unknown("group", options, _GROUP_OPTIONS, _GROUP_HINTS)
     return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), **options)
 
 
