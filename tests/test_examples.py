@@ -23,8 +23,6 @@ README = ROOT / "README.md"
 EXAMPLES = ROOT / "examples"
 STRICT = {"PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
 
-streams = pytest.mark.skipif(not hasattr(natsery.ServiceClient, "stream"), reason="there are no streamed replies yet")
-
 
 def ask(url: str, *payloads: bytes) -> list[str]:
     """What a plain nats-py client gets for requests that are all sent at once."""
@@ -85,7 +83,6 @@ def test_the_shop_is_served_by_natsery_run(nats_server: NatsServer) -> None:
     assert "Traceback" not in program.output
 
 
-@streams
 @pytest.mark.parametrize("name", ["shop_trio.py", "shop_asyncio.py"])
 def test_the_shop_is_served_and_called_in_one_program(name: str, nats_server: NatsServer) -> None:
     with running(str(EXAMPLES / name), nats_server.url, environment=STRICT) as program:
@@ -102,7 +99,6 @@ def test_the_shop_is_served_and_called_in_one_program(name: str, nats_server: Na
     ]
 
 
-@streams
 def test_the_shop_streams_its_items_to_any_client(nats_server: NatsServer) -> None:
     async def read() -> list[bytes]:
         client = await nats.connect(nats_server.url)

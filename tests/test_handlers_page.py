@@ -120,7 +120,6 @@ async def test_silence() -> None:
         assert (stats.num_requests, stats.num_errors) == (2, 0)
 
 
-@pytest.mark.skipif(not hasattr(natsery.ServiceClient, "stream"), reason="there are no streamed replies yet")
 async def test_streams() -> None:
     streams = importlib.import_module("streams")
     async with serving(streams) as (nc, _):

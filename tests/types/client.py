@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any, assert_type
 
@@ -104,6 +104,31 @@ async def calls(client: ServiceClient, config: natsery.ServiceConfig) -> None:
     assert_type(await client.call(add, AddRequest(1, 2), service=config, headers={"a": "b"}), AddResponse)
     assert_type(await client.call(Handlers().add, AddRequest(1, 2)), AddResponse)
     assert_type(await client.find_endpoint("calc", "add"), natsery.EndpointInfo)
+
+
+@natsery.endpoint
+async def lines(request: natsery.Request) -> AsyncIterator[bytes]:
+    yield b""
+
+
+@natsery.endpoint
+async def sums(request: natsery.Request[str], body: AddRequest) -> AsyncGenerator[int, None]:
+    yield 0
+
+
+async def streamed_replies(client: ServiceClient, config: natsery.ServiceConfig) -> None:
+    async with client.stream("parts", b"", window=4, wait=1) as messages:
+        assert_type(messages, ReplyStream[natsery.Message])
+    async with client.stream("parts", AddRequest(1, 2), returns=AddResponse) as responses:
+        assert_type(responses, ReplyStream[AddResponse])
+        async for response in responses:
+            assert_type(response, AddResponse)
+    async with client.stream(lines) as payloads:
+        assert_type(payloads, ReplyStream[bytes])
+    async with client.stream(parts, AddRequest(1, 2), service=config) as responses:
+        assert_type(responses, ReplyStream[AddResponse])
+    async with client.stream(sums, AddRequest(1, 2)) as totals:
+        assert_type(await totals.receive(), int)
 
 
 async def wrong_calls(client: ServiceClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final, overload
@@ -17,11 +18,13 @@ from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
+from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule
 from .._usage import DEADLINE, block, explain_options, hint_for_connection
 from ._bodies import Bodies
 from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
+from ._stream import open_stream
 
 if TYPE_CHECKING:
     from .._service._request import Request
@@ -339,6 +342,154 @@ class ServiceClient:
             yield replies
 
     @overload
+    def stream(
+        self,
+        subject: str,
+        data: bytes = b"",
+        /,
+        *,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[Message]]: ...
+
+    @overload
+    def stream(
+        self,
+        subject: str,
+        body: Any = b"",
+        /,
+        *,
+        returns: type[ResultT],
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[Request[Any]], AsyncIterator[ResultT]],
+        data: bytes = b"",
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[Request[Any], BodyT], AsyncIterator[ResultT]],
+        body: BodyT,
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[BodyT], AsyncIterator[ResultT]],
+        body: BodyT,
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "sentinel": "use request_many for it"})
+    def stream(
+        self,
+        target: Any,
+        body: Any = b"",
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        returns: Any = Message,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[Any]]:
+        """Call a service that streams its replies, and take them as they come, for the length of a block::
+
+            async with client.stream("shop.items", returns=Item) as items:
+                async for item in items:
+                    ...
+
+        The replies are in order and whole: iteration ends after the last one, and raises if one is missing. A service of
+        natsery's sends no more than ``window`` replies beyond those that were read, and stops when the block is left. Services
+        of other implementations are read as well if they end with an empty reply, which ADR-47 calls the sentinel.
+
+        Args:
+            target: the subject, or the async generator function of an endpoint, whose types count then.
+            body: the request's payload, or a value of the type that the function takes.
+            service: the service of the function, if groups are around it there.
+            returns: the type of each reply, if ``target`` is a subject; ``Message`` for messages as they came.
+            headers: the request's headers.
+            window: replies that may be on their way at once, up to 65,536.
+            wait: seconds in all, ``math.inf`` for no limit.
+            stall: seconds without a reply, after the first one, that end it; ``None`` for no such end.
+            count: replies that complete it; ``None`` for no such end.
+
+        Raises:
+            ServiceError: the service answered with an error; raised by the iteration after the replies before it.
+            NoRespondersError: there is no subscription to the subject; raised by the iteration.
+            MalformedReplyError: a reply does not fit the type; raised by the iteration.
+            ConnectionLostError: the connection ended, or a reply is missing; raised by the iteration.
+            PublishDeniedError: this user may not publish to the subject, or not acknowledge replies; raised by the iteration.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
+                ``Connection.publish``.
+
+        **Cancellation:** no reply is lost; the service is told to stop when the block is left. Entering is a checkpoint.
+
+        Source: docs/streams.md; ADR-47, "Request many".
+        """
+        if isinstance(target, str):
+            subject, type_ = target, returns
+            data = body if returns is Message else self._bodies.write(body)
+            bodies = self._bodies
+        else:
+            endpoint = endpoint_of(target)
+            signature = endpoint._read_signature()
+            if not signature.is_stream:
+                raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
+            subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
+            type_ = signature.result
+            bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+            data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
+        return _open_stream(
+            self._nc,
+            subject,
+            data,
+            headers,
+            decode=_as_it_is if type_ is Message else lambda message: bodies.read(type_, message),
+            window=window,
+            wait=wait,
+            stall=stall,
+            count=count,
+        )
+
+    @overload
     def discover(
         self,
         verb: Literal["PING", Verb.PING],
@@ -470,6 +621,7 @@ class ServiceClient:
 
 
 _open_discovery = block("client.discover")(open_replies)
+_open_stream = block("client.stream")(open_stream)
 
 
 def _as_it_is(message: Message) -> Message:

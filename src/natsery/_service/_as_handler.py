@@ -13,6 +13,7 @@ from .._config import PlacedEndpoint
 from .._errors import DecodeError, InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
 from ._request import Request
+from ._streams import stream
 
 
 def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
@@ -29,6 +30,12 @@ def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
         function = _in_thread(function, placed.limits.concurrency or 1)
     read = _reader(signature, codec)
     write = _writer(signature, codec)
+
+    async def handle_stream(request: Request) -> None:
+        await stream(function(*read(request)), write, request)
+
+    if signature.is_stream:
+        return handle_stream
 
     async def handle(request: Request) -> bytes | None:
         result = await function(*read(request))

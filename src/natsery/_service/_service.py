@@ -290,6 +290,7 @@ class Service:
                     for endpoint in (*self._endpoints, *self._joining):
                         await endpoint._unsubscribe()
                     await self._control.unsubscribe()
+                    await self._context.streams.unsubscribe()
 
     async def _run_tasks(self) -> None:
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
@@ -359,6 +360,7 @@ class Service:
         """Leave the control plane, and see the last replies out."""
         with anyio.move_on_after(FENCE_SECONDS):
             await self._control.unsubscribe()
+            await self._context.streams.unsubscribe()
         if is_responsive:
             is_responsive = await self._fence()
         with anyio.move_on_after(FENCE_SECONDS):
