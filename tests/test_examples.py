@@ -38,6 +38,25 @@ def ask(url: str, *payloads: bytes) -> list[str]:
     return asyncio.run(main())
 
 
+def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
+    """What a plain nats-py client gets for requests, one after the other: JSON, or an error's code and description."""
+
+    async def main() -> list[object]:
+        client = await nats.connect(url)
+        try:
+            replies = [await client.request(subject, body.encode(), timeout=10) for subject, body in requests]
+        finally:
+            await client.close()  # noqa: ASYNC102
+        return [
+            f"{reply.headers['Nats-Service-Error-Code']}: {reply.headers['Nats-Service-Error']}"
+            if reply.headers
+            else json.loads(reply.data)
+            for reply in replies
+        ]
+
+    return asyncio.run(main())
+
+
 @pytest.mark.parametrize("name", ["calc.py", "calc_asyncio.py"])
 @pytest.mark.parametrize("attempt", range(2))
 def test_an_example_answers_and_stops_on_ctrl_c(name: str, attempt: int, nats_server: NatsServer) -> None:
@@ -52,33 +71,27 @@ def test_an_example_answers_and_stops_on_ctrl_c(name: str, attempt: int, nats_se
 
 
 def test_the_shop_is_served_by_natsery_run(nats_server: NatsServer) -> None:
-    async def use_it() -> None:
-        client = await nats.connect(nats_server.url)
-        try:
-            sold = await client.subscribe("shop.sold")
-            await client.flush()
-
-            async def ask(endpoint: str, body: str) -> object:
-                reply = await client.request(f"shop.{endpoint}", body.encode(), timeout=10)
-                error = (reply.headers or {}).get("Nats-Service-Error")
-                return error or json.loads(reply.data)
-
-            quote = {"item": "tea", "count": 3, "cents": 1050}
-            assert await ask("price", '{"item": "tea", "count": 3}') == quote
-            assert await ask("price", '{"item": "gold"}') == "there is no 'gold' here"
-            assert await ask("price", '{"count": 3}') == "Invalid Body: $.item: is missing"
-            assert await ask("buy", '{"item": "tea", "count": 3}') == quote
-            assert (await sold.next_msg(10)).data == b'{"item": "tea", "count": 3}'
-            assert await ask("receipt", json.dumps([quote])) == "3 tea: 10.50\ntotal: 10.50"
-        finally:
-            await client.close()  # noqa: ASYNC102
-
+    quote = {"item": "tea", "count": 3, "cents": 1050}
     environment = STRICT | {"NATS_URL": nats_server.url}
     with running("-m", "natsery", "run", str(EXAMPLES / "shop.py"), environment=environment) as program:
         program.wait_for("ready")
-        asyncio.run(use_it())
+        replies = ask_json(
+            nats_server.url,
+            ("shop.price", '{"item": "tea", "count": 3}'),
+            ("shop.price", '{"item": "gold"}'),
+            ("shop.price", '{"count": 3}'),
+            ("shop.buy", '{"item": "tea", "count": 3}'),
+            ("shop.receipt", json.dumps([quote])),
+        )
         program.terminate()
         assert program.wait() == 0, program.output
+    assert replies == [
+        quote,
+        "404: there is no 'gold' here",
+        "400: Invalid Body: $.item: is missing",
+        quote,
+        "3 tea: 10.50\ntotal: 10.50",
+    ]
     assert program.output.endswith("stopped: 0 requests drained, 5 in all\n")
     assert "Traceback" not in program.output
 

@@ -13,7 +13,7 @@ from . import _adr32, _subjects
 from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
 from ._codecs._codec import Codec, codec_rule
 from ._codecs._json_codec import JSONCodec
-from ._errors import ConfigError
+from ._errors import ConfigError, shorten
 from ._handlers import (
     NO_BODY,
     EndpointHandler,
@@ -354,8 +354,11 @@ def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
     """Return the subject of an endpoint inside the groups of a service.
 
     Raises:
+        TypeError: ``service`` is something else, such as a service's name.
         ConfigError: it is not there, or several times.
     """
+    if not isinstance(service, ServiceConfig):
+        raise TypeError(f"service: must be a natsery.ServiceConfig; got {shorten(service)}")
     subjects = [
         each.subject
         for each in service.placed_endpoints()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import anyio
@@ -109,6 +110,24 @@ async def test_a_request_of_a_type_needs_the_type_of_its_reply(nc: Connection) -
         await ServiceClient(nc).request("add", AddRequest(1, 2))  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"not str; write text.encode\(\), or returns=\.\.\."):
         await ServiceClient(nc).request("add", "1+2")  # type: ignore[call-overload]
+
+
+@natsery.endpoint
+async def parts(request: natsery.Request) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "hint"),
+    [
+        ((parts,), {"service": "calc"}, "service: must be a natsery.ServiceConfig; got 'calc'"),
+        (("parts", {"a": 1}), {}, "body: must be bytes, not dict; write returns="),
+        (("parts",), {"service": "calc"}, "service: must be left out where the subject is given"),
+    ],
+)
+async def test_streams_that_are_none_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
+    with pytest.raises(TypeError, match=hint):
+        ServiceClient(nc).stream(*args, **options)
 
 
 async def test_by_name(nc: Connection) -> None:

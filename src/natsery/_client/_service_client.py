@@ -465,8 +465,10 @@ class ServiceClient:
         Source: docs/streams.md; ADR-47, "Request many".
         """
         if isinstance(target, str):
+            if service is not None:
+                raise TypeError("service: must be left out where the subject is given")
             subject, type_ = target, returns
-            data = body if returns is Message else self._bodies.write(body)
+            data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
             bodies = self._bodies
         else:
             endpoint = endpoint_of(target)
