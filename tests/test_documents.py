@@ -110,6 +110,17 @@ async def test_the_client_in_the_readme_works(nats_server: NatsServer, capsys: p
     assert "b'3'\ncalc 1.0.0 ['math.add']\n" in capsys.readouterr().out
 
 
+async def test_the_shop_in_the_readme_works(nats_server: NatsServer) -> None:
+    shop = functions_of(ROOT / "README.md", "async def items")
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, shop["config"]):
+        client = natsery.ServiceClient(nc)
+        assert await client.call(shop["price"], shop["Order"]("tea", 3)) == 1050
+        async with client.stream(shop["items"]) as items:
+            assert [item async for item in items] == ["tea", "cocoa"]
+        with pytest.raises(natsery.ServiceError, match=r"400:Invalid Body: \$\.item: is missing"):
+            await client.request("price", b"{}")
+
+
 async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> None:
     store = functions_of(CONNECTION, "async def store")["store"]
     with NatsServer(f'jetstream {{ store_dir: "{tmp_path}" }}') as server:

@@ -13,7 +13,7 @@ from . import _adr32, _subjects
 from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
 from ._codecs._codec import Codec, codec_rule
 from ._codecs._json_codec import JSONCodec
-from ._errors import ConfigError
+from ._errors import ConfigError, shorten
 from ._handlers import (
     NO_BODY,
     EndpointHandler,
@@ -246,11 +246,13 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
         return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
-    _refuse_unknown(options)
+    _refuse_unknown("endpoint", options, _OPTIONS, _ENDPOINT_HINTS)
     return lambda handler: _declare(handler, first, options)
 
 
 _OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_", "_signature"}
+
+_GROUP_OPTIONS = frozenset(Limits.__dataclass_fields__)
 
 _ENDPOINT_HINTS: Final = {
     "name": "write the name first, without name=, as in @endpoint('add')",
@@ -258,13 +260,19 @@ _ENDPOINT_HINTS: Final = {
     "queue": "write queue_group=...",
 }
 
+_GROUP_HINTS: Final = {
+    "queue": "write queue_group=...",
+    "subject": "the prefix is its name",
+    "prefix": "that is its name",
+}
 
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
+
+def _refuse_unknown(function: str, options: Mapping[str, Any], known: frozenset[str], hints: Mapping[str, str]) -> None:
     for name in options:
-        if name in _ENDPOINT_HINTS:
-            raise TypeError(f"endpoint() has no option {name!r}: {_ENDPOINT_HINTS[name]}")
-        if name not in _OPTIONS:
-            raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
+        if name in hints:
+            raise TypeError(f"{function}() has no option {name!r}: {hints[name]}")
+        if name not in known:
+            raise TypeError(f"{function}() has no option {name!r}; it has {', '.join(sorted(known))}")
 
 
 def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
@@ -306,6 +314,7 @@ def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[G
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
+    _refuse_unknown("group", options, _GROUP_OPTIONS, _GROUP_HINTS)
     return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), **options)
 
 
@@ -346,8 +355,11 @@ def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
     """Return the subject of an endpoint inside the groups of a service.
 
     Raises:
+        TypeError: ``service`` is something else, such as a service's name.
         ConfigError: it is not there, or several times.
     """
+    if not isinstance(service, ServiceConfig):
+        raise TypeError(f"service: must be a natsery.ServiceConfig; got {shorten(service)}")
     subjects = [
         each.subject
         for each in service.placed_endpoints()

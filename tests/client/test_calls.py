@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import anyio
@@ -73,8 +74,60 @@ async def test_by_the_function_in_groups(nc: Connection) -> None:
         assert await client.call(renamed, 3, service="calc") == 4
         with pytest.raises(natsery.ConfigError, match="must have the endpoint 'plain' once; it is there 0 times"):
             await client.call(plain, service=served)
-        with pytest.raises(natsery.NoRespondersError, match="'add'"):
+        with pytest.raises(natsery.NoRespondersError, match="'add'") as caught:
             await client.call(add, AddRequest(1, 2))
+        (note,) = caught.value.__notes__
+        assert (
+            note == "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
+        )
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "hint"),
+    [
+        (("calc",), {}, r"call\('calc'\): write the endpoint's name after the service's"),
+        (("calc", "add", 1, 2), {"returns": int}, r"call\('calc', 'add'\) takes one body, not 2"),
+        (("calc", "add", {"a": 1}), {}, r"body: must be bytes, not dict; write returns=\.\.\., the type of the reply"),
+        ((add, AddRequest(1, 2), 3), {}, r"call\(add\) takes one body, not 2"),
+        ((add, AddRequest(1, 2)), {"returns": int}, "returns: must be left out"),
+        (
+            (add, AddRequest(1, 2)),
+            {"service": 7},
+            "service: must be a service's name, or its natsery.ServiceConfig; got 7",
+        ),
+        (("calc", "add"), {"service": "calc"}, "service: must be left out"),
+        (("calc", "add"), {"timeout": 2}, r"call\(\) has no option 'timeout': .*'with anyio.fail_after\(2\):'"),
+    ],
+)
+async def test_calls_that_are_no_calls_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
+    async with bounded(), natsery.serve(nc, config(add)):
+        with pytest.raises(TypeError, match=hint):
+            await ServiceClient(nc).call(*args, **options)
+
+
+async def test_a_request_of_a_type_needs_the_type_of_its_reply(nc: Connection) -> None:
+    with pytest.raises(TypeError, match=r"^data: must be bytes, not AddRequest; write returns=\.\.\."):
+        await ServiceClient(nc).request("add", AddRequest(1, 2))  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"not str; write text.encode\(\), or returns=\.\.\."):
+        await ServiceClient(nc).request("add", "1+2")  # type: ignore[call-overload]
+
+
+@natsery.endpoint
+async def parts(request: natsery.Request) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "hint"),
+    [
+        ((parts,), {"service": "calc"}, "service: must be a natsery.ServiceConfig; got 'calc'"),
+        (("parts", {"a": 1}), {}, "body: must be bytes, not dict; write returns="),
+        (("parts",), {"service": "calc"}, "service: must be left out where the subject is given"),
+    ],
+)
+async def test_streams_that_are_none_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
+    with pytest.raises(TypeError, match=hint):
+        ServiceClient(nc).stream(*args, **options)
 
 
 async def test_by_name(nc: Connection) -> None:

@@ -110,3 +110,16 @@ async def test_bad_options_are_named(nc: Connection, option: str, value: object)
 def test_unknown_options_are_named() -> None:
     with pytest.raises(TypeError, match="subject"):
         group("math", subject="x")
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("queue", "write queue_group="),
+        ("metadata", "it has concurrency, middlewares, pending_bytes, pending_messages, queue_group, timeout"),
+        ("subject", "the prefix is its name"),
+    ],
+)
+def test_options_that_groups_do_not_have(option: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=rf"^group\(\) has no option '{option}'[:;] {hint}"):
+        group("math", [answer], **{option: "x"})  # type: ignore[misc]

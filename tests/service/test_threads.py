@@ -13,7 +13,7 @@ import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..test_serve import bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 
@@ -105,6 +105,50 @@ async def test_a_thread_is_waited_for_and_can_see_that_its_time_is_over(nc: Conn
         with pytest.raises(ServiceError, match="504"):
             await natsery.ServiceClient(nc).request("look")
         assert seen == ["cancelled"]
+
+
+async def test_what_a_thread_returns_after_its_time_is_still_the_reply(nc: Connection) -> None:
+    @natsery.endpoint(in_thread=True, timeout=0.01)
+    def late(request: natsery.Request) -> bytes:
+        while not is_over():
+            pass
+        return b"late"
+
+    async with bounded(), natsery.serve(nc, config(late)):
+        assert await natsery.ServiceClient(nc).call(late) == b"late"  # type: ignore[call-overload]
+
+
+async def test_at_the_end_of_the_grace_the_requester_is_told_and_the_thread_is_waited_for(nc: Connection) -> None:
+    begun, told, ended = anyio.Event(), threading.Event(), threading.Event()
+    replies: list[natsery.Message] = []
+
+    @natsery.endpoint(in_thread=True)
+    def block(request: natsery.Request) -> bytes:
+        anyio.from_thread.run_sync(begun.set)
+        assert told.wait(10)
+        ended.set()
+        return b"late"
+
+    async def ask() -> None:
+        replies.append(await nc.request("block"))
+        assert not ended.is_set()
+        told.set()
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(block), grace=0):
+            tasks.start_soon(ask)
+            await begun.wait()
+        assert ended.is_set()
+    assert error_of(replies[0]) == "503:Service Stopping"
+
+
+def is_over() -> bool:
+    """Whether the time of the request that runs in this thread is over."""
+    try:
+        anyio.from_thread.check_cancelled()
+    except BaseException:
+        return True
+    return False
 
 
 def test_plain_functions_need_the_option_and_async_ones_must_not_have_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, final, overload
 
@@ -13,7 +13,7 @@ from .._checks import check_argument
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
 from .._config import ServiceConfig, endpoint_of, subject_in
-from .._errors import BackendMismatchError, MalformedReplyError, printable
+from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
 from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
@@ -142,6 +142,8 @@ class ServiceClient:
             refuse_options("request", unknown, _REQUEST_HINTS)
         if returns is not Message:
             data = self._bodies.write(data)
+        elif type(data) is not bytes:
+            data = _check_bytes("data", data)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
         if error is not None:
@@ -191,6 +193,7 @@ class ServiceClient:
         headers: HeadersInput | None = None,
     ) -> ResultT: ...
 
+    @explain_options({"timeout": DEADLINE})
     async def call(
         self,
         target: Any,
@@ -228,15 +231,23 @@ class ServiceClient:
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
         if isinstance(target, str):
-            return await self._call_by_name(target, *args, headers=headers, returns=returns)
-        return await self._call_by_handler(target, *args, service=service, headers=headers)
+            if service is not None:
+                raise TypeError("service: must be left out of a call by name, which begins with the service's name")
+            if not args:
+                raise TypeError(f"call({target!r}): write the endpoint's name after the service's")
+            endpoint, *bodies = args
+            body = _only_body(f"{target!r}, {endpoint!r}", bodies)
+            return await self._call_by_name(target, endpoint, body, headers=headers, returns=returns)
+        if returns is not Message:
+            raise TypeError("returns: must be left out of a call by function, whose own type counts")
+        body = _only_body(getattr(target, "__name__", "..."), args)
+        return await self._call_by_handler(target, body, service=service, headers=headers)
 
     async def _call_by_name(
-        self, service: str, endpoint: str, body: Any = b"", /, *, headers: HeadersInput | None, returns: Any
+        self, service: str, endpoint: str, body: Any, *, headers: HeadersInput | None, returns: Any
     ) -> Any:
         check_argument("service", service, name_rule)
-        if returns is not Message:
-            body = self._bodies.write(body)
+        body = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
 
         async def send(subject: str) -> Any:
             return await self.request(subject, body, headers=headers, returns=returns)
@@ -246,12 +257,13 @@ class ServiceClient:
     async def _call_by_handler(
         self,
         handler: EndpointHandler,
-        body: Any = b"",
-        /,
+        body: Any,
         *,
         service: str | ServiceConfig | None,
         headers: HeadersInput | None,
     ) -> Any:
+        if service is not None and not isinstance(service, (str, ServiceConfig)):
+            raise TypeError(f"service: must be a service's name, or its natsery.ServiceConfig; got {shorten(service)}")
         endpoint = endpoint_of(handler)
         signature = endpoint._read_signature()
         if signature.is_stream:
@@ -265,7 +277,15 @@ class ServiceClient:
         if isinstance(service, str):
             check_argument("service", service, name_rule)
             return await self._directory.call(service, endpoint.name, send)
-        return await send(endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint))
+        if service is not None:
+            return await send(subject_in(service, endpoint))
+        try:
+            return await send(endpoint.subject or endpoint.name)
+        except NoRespondersError as error:
+            error.add_note(
+                "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
+            )
+            raise
 
     async def find_endpoint(self, service: str, endpoint: str) -> EndpointInfo:
         """Return how a running service describes one of its endpoints, as its first instance that has it answers.
@@ -485,8 +505,10 @@ class ServiceClient:
         Source: docs/streams.md; ADR-47, "Request many".
         """
         if isinstance(target, str):
+            if service is not None:
+                raise TypeError("service: must be left out where the subject is given")
             subject, type_ = target, returns
-            data = body if returns is Message else self._bodies.write(body)
+            data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
             bodies = self._bodies
         else:
             endpoint = endpoint_of(target)
@@ -656,6 +678,20 @@ _open_stream = block("client.stream")(open_stream)
 
 def _as_it_is(message: Message) -> Message:
     return message
+
+
+def _check_bytes(name: str, value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return value
+    own = "write text.encode(), or " if isinstance(value, str) else "write "
+    hint = f"{own}returns=..., the type of the reply, to have the body encoded"
+    raise TypeError(f"{name}: must be bytes, not {type(value).__name__}; {hint}")
+
+
+def _only_body(called: str, bodies: Sequence[Any]) -> Any:
+    if len(bodies) > 1:
+        raise TypeError(f"call({called}) takes one body, not {len(bodies)}; headers go into headers=...")
+    return bodies[0] if bodies else b""
 
 
 def _instance_of(reply: ServicePing) -> tuple[str, str]:

@@ -57,17 +57,11 @@ def reply_from(result: object, *, wanted: str = "return bytes or None") -> bytes
 
 
 def _how_to_encode(result: object) -> str:
-    match result:
-        case str():
-            return "; write text.encode()"
-        case dict() | list() | tuple():
-            return "; write json.dumps(...).encode()"
-        case int() | float():
-            return "; write str(...).encode()"
-        case Message():
-            return "; write message.data"
-        case _:
-            return ""
+    if isinstance(result, Message):
+        return "; write message.data"
+    if type(result) is object:
+        return ""
+    return f"; annotate it with what it returns, such as '-> {type(result).__name__}', to have that encoded"
 
 
 def without_cancellations(error: BaseException) -> BaseException | None:
