@@ -66,18 +66,24 @@ class _StreamReader(ReplyStream[T]):
         self._fast_path = fast_path(nc)
         self._decode = decode
         self._window = window
-        self._acknowledgements = ""
-        """What the subjects of acknowledgements begin with; empty as long as the service has not said that it takes them."""
+        self._every = max(1, window // 2)
+        """How many replies are acknowledged at once."""
+        self._numbered = ""
+        """What the reply subjects of numbered replies begin with."""
+        self._last = ""
+        """The subject that acknowledges all that has been read; empty as long as the service takes no acknowledgements."""
+        self._before_last = ""
+        """The one before, which has not been used: between accounts, a server takes one answer to each reply subject."""
+        self._unacknowledged = 0
         self._number = 0
-        self._acknowledged = 0
         self._is_over = False
 
     async def receive(self) -> T:
         """See `ReplyStream` and `ServiceClient.stream`."""
-        if self._number - self._acknowledged >= max(1, self._window // 2):
+        if self._unacknowledged >= self._every:
             # Before a reply is taken, which would be lost if this were cancelled.
-            await self._nc.publish(self._subject_of(self._number))
-            self._acknowledged = self._number
+            await self._nc.publish(self._last)
+            self._unacknowledged = 0
         try:
             return await super().receive()
         except anyio.EndOfStream:
@@ -86,30 +92,33 @@ class _StreamReader(ReplyStream[T]):
             raise
 
     def _read_numbered(self, message: Message) -> T:
-        if self._acknowledgements and message.reply.startswith(self._acknowledgements):
-            self._count(number_in(message.reply) or 0)
         error = ServiceError.from_message(message)
         if error is not None:
             self._is_over = True
             raise error
+        if self._last and _may_be_acknowledged(message.reply):
+            self._note_read(message.reply)
         return self._decode(message)
 
-    def _count(self, number: int) -> None:
+    def _note_read(self, reply: str) -> None:
+        if self._numbered and reply.startswith(self._numbered):
+            self._check_number(number_in(reply) or 0)
+        self._before_last, self._last = self._last, reply
+        self._unacknowledged += 1
+        if self._unacknowledged >= self._every:
+            self._acknowledge()
+
+    def _check_number(self, number: int) -> None:
         expected = self._number + 1
         if number != expected:
             which = f"reply {expected}" if number == expected + 1 else f"replies {expected} to {number - 1}"
             raise ConnectionLostError(f"{which} of the stream on {self._subject!r} did not arrive")
         self._number = number
-        if number - self._acknowledged >= max(1, self._window // 2):
-            self._acknowledge()
 
     def _acknowledge(self) -> None:
         """Acknowledge what has been read, if that needs no waiting."""
-        if self._fast_path._answer_nowait(self._subject_of(self._number), b""):
-            self._acknowledged = self._number
-
-    def _subject_of(self, number: int) -> str:
-        return f"{self._acknowledgements}{number}"
+        if self._fast_path._answer_nowait(self._last, b""):
+            self._unacknowledged = 0
 
     def _note_malformed(self, error: MalformedReplyError) -> None:
         raise error  # a stream that leaves something out is not whole
@@ -117,13 +126,13 @@ class _StreamReader(ReplyStream[T]):
     def _deliver(self, message: Message) -> None:
         if not is_opening(message):
             super()._deliver(message)
-            return
-        reply = message.reply
-        if not self._acknowledgements and reply.endswith(".0") and is_answerable(reply, _FORBIDDEN, len(reply)):
-            self._acknowledgements = reply[:-1]
-            # The service keeps to the window, so what is received is bounded by it.
-            self._max_pending_bytes = self._window * self._nc.max_payload
-        if self._acknowledgements:
+        elif _may_be_acknowledged(message.reply):
+            if not self._last:
+                # The service keeps to the window, so what is received is bounded by it.
+                self._max_pending_bytes = self._window * self._nc.max_payload
+                self._last = message.reply
+                # Servers write other reply subjects into what crosses to another account.
+                self._numbered = message.reply[:-1] if message.reply.endswith(".0") else ""
             self._acknowledge()
 
     def _on_event(self, event: ConnectionEvent) -> None:
@@ -136,15 +145,20 @@ class _StreamReader(ReplyStream[T]):
 
     def _is_acknowledgement(self, subject: str) -> bool:
         # nats-py hands the server's text on in lower case.
-        return bool(self._acknowledgements) and subject.lower().startswith(self._acknowledgements.lower())
+        return bool(self._last) and subject.lower().rpartition(".")[0] == self._last.lower().rpartition(".")[0]
 
     async def _leave(self) -> None:
         """Tell the service that no more replies are wanted, unless it has ended the stream."""
-        if not self._acknowledgements or self._is_over or self.ended is EndReason.SENTINEL:
+        if not self._last or self._is_over or self.ended is EndReason.SENTINEL:
             return
         # Protects a generator from going on until it notices that nobody takes its replies.
         with anyio.move_on_after(LEAVING_SECONDS, shield=True), suppress(NatseryError):
-            await self._fast_path._send(self._subject_of(self._number), headers=window_headers(0))
+            await self._fast_path._send(self._before_last or self._last, headers=window_headers(0))
+
+
+def _may_be_acknowledged(reply: str) -> bool:
+    """Whether a reply subject that a service chose may be published to."""
+    return bool(reply) and is_answerable(reply, _FORBIDDEN, len(reply))
 
 
 def _is_end(message: Message) -> bool:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from .._adr32 import REQUEST_TIMEOUT
 from .._condition_event import ConditionEvent
 from .._errors import NatseryError
 from .._fast_path import FastSubscription, Interest
 from .._interrupts import start_task
 from .._message import Message
 from .._reply_tokens import ReplyTokens
+from .._service_error import ServiceError
 from .._stream_headers import HEARTBEAT_SECONDS, number_in, window_headers, window_in
 from ._invoke import reply_from
 from ._request import Request
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 CONFIRMATION_SECONDS: Final = 5.0
 """How long a full window waits for the first acknowledgement; without one, it does not count any more."""
+
+MAX_SILENT_BEATS: Final = 3
+"""Heartbeats without any acknowledgement after which a requester that has acknowledged before is gone."""
 
 CLEANUP_SECONDS: Final = 5.0
 """How long a generator that is closed may take for its ``finally``."""
@@ -41,6 +46,10 @@ async def stream(generator: AsyncGenerator[Any, None], write: Callable[[Any], by
                 async for part in generator:
                     await replies.send(write(part))
                 await request._send(b"", None)
+            if replies.is_unacknowledged:
+                raise ServiceError(
+                    REQUEST_TIMEOUT, f"No Acknowledgement in {MAX_SILENT_BEATS * HEARTBEAT_SECONDS:.0f} s"
+                )
         finally:
             replies.close()
     finally:
@@ -61,6 +70,7 @@ class StreamedReplies:
 
     Attributes:
         scope: what is cancelled when the requester has left.
+        is_unacknowledged: whether it has left without a word, as far as can be seen.
     """
 
     def __init__(self, request: Request, subject: str, window: int | None, forget: Callable[[], None]) -> None:
@@ -73,6 +83,8 @@ class StreamedReplies:
         self._acknowledged = 0
         self._is_confirmed = False
         self._is_idle = False
+        self._silent_beats = 0
+        self.is_unacknowledged = False
         self._room = ConditionEvent(self._has_room)
 
     def _has_room(self) -> bool:
@@ -113,8 +125,16 @@ class StreamedReplies:
     async def beat(self) -> None:
         """Say so again if nothing has been sent for a while."""
         was_idle, self._is_idle = self._is_idle, True
-        if was_idle:
-            await self.say_open()
+        if not was_idle:
+            return
+        if self._is_confirmed:
+            # Requesters acknowledge this, too. Between accounts, nothing else shows that one is gone.
+            self._silent_beats += 1
+            if self._silent_beats > MAX_SILENT_BEATS:
+                self.is_unacknowledged = True
+                self.scope.cancel("the requester acknowledges nothing")
+                return
+        await self.say_open()
 
     def take(self, message: Message, number: int) -> None:
         """Take what came for the acknowledgements of these replies."""
@@ -122,6 +142,7 @@ class StreamedReplies:
             self.scope.cancel("the requester has left")
             return
         self._is_confirmed = True
+        self._silent_beats = 0
         self._acknowledged = max(self._acknowledged, min(number, self._sent))
         self._room.check()
 
