@@ -27,6 +27,7 @@ PURE = (
     "_responses",
     "_service_error",
     "_statistics",
+    "_stream_headers",
     "_subjects",
     "_usage",
     "_version",
@@ -126,7 +127,7 @@ def test_the_service_imports_no_event_loop_but_anyio(path):
 @modules("_client")
 def test_the_client_knows_the_seam_and_what_is_pure(path):
     own = {name.split(".")[1] for name in imports_of(path) if name.startswith("natsery.")}
-    assert own <= {*PURE, "abc", "_client", "_streams"}
+    assert own <= {*PURE, "abc", "_client", "_fast_path", "_streams"}
     assert not tops_of(path) & (LOOPS - {"anyio"})
 
 

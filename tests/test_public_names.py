@@ -20,6 +20,7 @@ MADE_TO_BE_SUBCLASSED = {
     "NatseryError",
     "PermissionDeniedError",
     "PublishError",
+    "ReplyStream",  # by the one that `ServiceClient.stream` gives
     "ServicePing",
     "Subscription",
 }

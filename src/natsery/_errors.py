@@ -382,9 +382,9 @@ class DecodeError(NatseryError, ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path = path if len(path) <= 90 else f"{plain_text(path, 45)}{plain_text(path[-42:], 45)}"
-        self.path = plain_text(self.path, 90)
-        self.reason = plain_text(reason, 200)
+        short = path if len(path) <= 90 else f"{plain_text(path, 45)}{plain_text(path[-42:], 45)}"
+        self.path: str = plain_text(short, 90)
+        self.reason: str = plain_text(reason, 200)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"

@@ -375,7 +375,7 @@ def _writable_json(value: Any, depth: int) -> Any:
 
 def _read_duration(text: str) -> int | None:
     """Return the nanoseconds of a duration as Go writes it, ``None`` if it is not one."""
-    parts = _DURATION_PART.findall(text)
+    parts = _DURATION_PART.findall(text) if len(text) <= _MAX_TIME else []
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
@@ -395,10 +395,14 @@ MAX_DEPTH = 100
 """How deeply the values of a reply may be nested."""
 
 _HEAD = re.compile(r"\s*\{[^\[{]*")
-_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+# A text that does not end is matched, too: else its end would be searched for from each of its escaped quotes.
+_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 _MAX_DIGITS = 300
 """Digits of the largest number that is read; there is none that large among the figures of a service."""
+
+_MAX_TIME = 100
+"""Characters of a time or a duration; there is none that long."""
 
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 _DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -423,7 +427,7 @@ def parse_time(text: str) -> datetime:
     Raises:
         MalformedReplyError: it is not such a time.
     """
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(text) if len(text) <= _MAX_TIME else None
     if match is None:
         raise MalformedReplyError(f"not an RFC 3339 time: {text!r:.100}")
     year, month, day, hour, minute, second, fraction, zulu, sign, off_hours, off_minutes = match.groups()

@@ -193,6 +193,14 @@ def test_what_is_wrong_is_one_line(write: Write, target: str, message: str) -> N
     assert complaint(target) == message
 
 
+def test_a_path_of_a_folder_is_one_line(write: Write) -> None:
+    write("inner/service.py", SERVICES)
+    assert complaint("./inner") == (
+        "'./inner' is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py; "
+        "it is a folder: name a file in it"
+    )
+
+
 def test_a_file_whose_name_is_taken_is_not_confused_with_its_namesake(write: Write) -> None:
     write("json.py", SERVICES)
     assert complaint("json.py").startswith("json.py cannot be imported: 'json' is the name of another module (/")

@@ -135,3 +135,12 @@ async def wrong_calls(client: ServiceClient) -> None:
     await client.request("add", AddRequest(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await client.call(add, 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await client.call("calc", "add", AddRequest(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+async def requests(client: ServiceClient, nc: natsery.NativeConnection, any_nc: natsery.abc.Connection) -> None:
+    assert_type(await client.request("subject", b"", headers={}), natsery.Message)
+    assert_type(await nc.request("subject", b"", headers={}), natsery.Message)
+    # Options that are explained when they are given are still none.
+    await client.request("subject", timeout=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await nc.request("subject", timeout=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await any_nc.request("subject", timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

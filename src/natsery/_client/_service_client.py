@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, final, overload
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
@@ -20,7 +20,7 @@ from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
 from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule
-from .._usage import DEADLINE, block, explain_options, hint_for_connection
+from .._usage import DEADLINE, block, describe_no_connection, explain_options, refuse_options
 from ._bodies import Bodies
 from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
@@ -39,6 +39,10 @@ MAX_DESCRIPTION = 500
 """Characters of an error's description that are kept."""
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
+
+_WAIT: Final = "write wait=..."
+_COLLECT_HINTS: Final = {"timeout": _WAIT, "max_wait": _WAIT}
+_REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=..."}
 
 S = TypeVar("S", bound=ServicePing)
 BodyT = TypeVar("BodyT")
@@ -84,7 +88,7 @@ class ServiceClient:
     def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX, codec: Codec | None = None) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
-                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
+                f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
@@ -99,9 +103,14 @@ class ServiceClient:
         self, subject: str, data: Any = b"", *, headers: HeadersInput | None = None, returns: type[ResultT]
     ) -> ResultT: ...
 
-    @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
-    async def request(
-        self, subject: str, data: Any = b"", *, headers: HeadersInput | None = None, returns: Any = Message
+    async def request(  # noqa: D417  # the error explains unknown options
+        self,
+        subject: str,
+        data: Any = b"",
+        *,
+        headers: HeadersInput | None = None,
+        returns: Any = Message,
+        **unknown: Never,
     ) -> Any:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
 
@@ -127,6 +136,8 @@ class ServiceClient:
 
         Source: ADR-32, "Error handling".
         """
+        if unknown:
+            refuse_options("request", unknown, _REQUEST_HINTS)
         data = self._bodies.write(data) if returns is not Message else _check_bytes("data", data)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
@@ -177,14 +188,14 @@ class ServiceClient:
         headers: HeadersInput | None = None,
     ) -> ResultT: ...
 
-    @explain_options({"timeout": DEADLINE})
-    async def call(
+    async def call(  # noqa: D417  # the error explains unknown options
         self,
         target: Any,
         *args: Any,
         service: str | ServiceConfig | None = None,
         headers: HeadersInput | None = None,
         returns: Any = Message,
+        **unknown: Never,
     ) -> Any:
         """Call an endpoint by name, or by the function that answers it, and wait for its reply::
 
@@ -214,6 +225,8 @@ class ServiceClient:
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
+        if unknown:
+            refuse_options("call", unknown, {"timeout": DEADLINE})
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out of a call by name, which begins with the service's name")
@@ -287,7 +300,7 @@ class ServiceClient:
         """
         return await self._directory.find(check_argument("service", service, name_rule), endpoint)
 
-    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
+    @explain_options({**_COLLECT_HINTS, "payload": "write data=..."})
     @block("client.request_many")
     @asynccontextmanager
     async def request_many(
@@ -527,6 +540,7 @@ class ServiceClient:
         count: int | None = ...,
     ) -> AbstractAsyncContextManager[ReplyStream[ServiceStats]]: ...
 
+    @explain_options(_COLLECT_HINTS)
     def discover(
         self,
         verb: str,
@@ -590,8 +604,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServicePing]:
         """Return the identity of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("ping", unknown, _COLLECT_HINTS)
         async with self.discover("PING", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -603,8 +620,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceInfo]:
         """Return the description of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("info", unknown, _COLLECT_HINTS)
         async with self.discover("INFO", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -616,8 +636,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceStats]:
         """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("stats", unknown, _COLLECT_HINTS)
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 

@@ -152,6 +152,8 @@ def _find(where: str) -> tuple[str, str]:
     if not where.endswith(".py"):
         if not all(part.isidentifier() for part in where.split(".")):
             hint = f"; write {where}.py" if Path(f"{where}.py").is_file() else ""
+            if not hint and Path(where).is_dir():
+                hint = "; it is a folder: name a file in it"
             raise _error(
                 f"{where!r} is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py{hint}"
             )

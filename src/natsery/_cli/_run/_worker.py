@@ -16,7 +16,7 @@ import natsery
 
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit, status_after
-from .._format import pluralize
+from .._format import pluralize, printable
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
@@ -217,10 +217,17 @@ def show_log(label: str) -> None:
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{label}%(message)s"))
+    handler.setFormatter(_PrintableFormatter(f"{label}%(message)s"))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Shows control characters: an exception may hold what a requester has sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 _CUT_OFF = str(natsery.FailureCause.STOPPING)
