@@ -15,6 +15,7 @@ ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PURE = (
     "_adr32",
+    "_canonical_json",
     "_checks",
     "_codecs",
     "_config",
@@ -25,6 +26,7 @@ PURE = (
     "_nuid",
     "_protocol",
     "_responses",
+    "_schemas",
     "_service_error",
     "_statistics",
     "_stream_headers",

@@ -8,8 +8,9 @@ The layers; each imports only what stands below it:
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
 - ``_backends``: the few things for which trio and asyncio are used directly.
 - ``_codecs``: typed bodies, read, written and described. It does no I/O and imports no event loop.
-- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_statistics``,
-  ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event loop.
+- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_schemas``,
+  ``_statistics``, ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event
+  loop.
 
 ``docs/architecture.md`` has the picture, and the way of a request through it.
 """
@@ -86,6 +87,8 @@ from ._responses import EndpointStats as EndpointStats
 from ._responses import ServiceInfo as ServiceInfo
 from ._responses import ServicePing as ServicePing
 from ._responses import ServiceStats as ServiceStats
+from ._schemas import EndpointSchema as EndpointSchema
+from ._schemas import ServiceSchema as ServiceSchema
 from ._service._detached_request import DetachedRequest as DetachedRequest
 from ._service._endpoint import Endpoint as Endpoint
 from ._service._request import Request as Request
@@ -125,6 +128,7 @@ __all__ = (
     "EndpointInfo",
     "EndpointLike",
     "EndpointOverloadedError",
+    "EndpointSchema",
     "EndpointStats",
     "ErrorHandler",
     "EventKind",
@@ -169,6 +173,7 @@ __all__ = (
     "ServiceError",
     "ServiceInfo",
     "ServicePing",
+    "ServiceSchema",
     "ServiceStats",
     "ServiceStoppedError",
     "SlowConsumerError",

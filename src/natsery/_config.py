@@ -24,6 +24,7 @@ from ._handlers import (
     is_in_class_body,
     read_signature,
 )
+from ._schemas import EndpointSchema, check_no_clash, describe_endpoint, schema_subject
 from ._statistics import Clock
 
 if TYPE_CHECKING:
@@ -380,12 +381,14 @@ class PlacedEndpoint:
         subject: its full subject.
         queue_group: the queue group that it ends up with, ``""`` for none.
         limits: what holds for it, its groups' included.
+        schema: its types, if the service serves schemas.
     """
 
     config: EndpointConfig
     subject: str
     queue_group: str
     limits: Limits
+    schema: EndpointSchema | None = None
 
 
 def place(
@@ -409,6 +412,17 @@ def place(
         queue = limits.queue_group
         final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
         yield PlacedEndpoint(item, subject, final_queue, limits)
+
+
+def with_schema(placed: PlacedEndpoint, service: ServiceConfig) -> PlacedEndpoint:
+    """Return an endpoint with its schema, if the service serves schemas."""
+    if not service.schemas:
+        return placed
+    config = placed.config
+    check_no_clash(schema_subject(service.name, service.id or "*"), config.name, placed.subject, config.metadata)
+    codec = config.codec or service.codec
+    schema = describe_endpoint(config.name, placed.subject, config._read_signature(), codec, config.handler)
+    return replace(placed, schema=schema)
 
 
 def check_types(placed: PlacedEndpoint, default_codec: Codec) -> None:
@@ -447,6 +461,8 @@ class ServiceConfig:
         lifespan: an async context manager function of the connection, for what handlers share. It is entered before the first
             subscription and left after the drain, and handlers reach what it yields as ``request.state``.
         codec: how bodies of other types than ``bytes`` are written; JSON if left out.
+        schemas: whether it serves the JSON Schemas of its typed endpoints, for `ServiceClient.schema` and ``natsery schema``:
+            on an endpoint of its own, ``_schema``, with the subject ``_SCHEMA.<name>.<id>``. ``docs/schemas.md`` has the rest.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -471,6 +487,7 @@ class ServiceConfig:
     pending_bytes: int = DEFAULT_PENDING_BYTES
     lifespan: Lifespan | None = None
     codec: Codec = field(default_factory=JSONCodec)
+    schemas: bool = False
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
@@ -499,6 +516,7 @@ class ServiceConfig:
                 reason = "must be an async context manager function; write @asynccontextmanager above it"
                 raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
+        check_config(f"{where}.schemas", self.schemas, flag_rule)
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()
 
@@ -527,4 +545,4 @@ class ServiceConfig:
                 reason = f"must hold it once; {each.subject!r} is there twice"
                 raise ConfigError("ServiceConfig.endpoints", each.config.name, reason)
             seen.add(key)
-        return placed
+        return tuple(with_schema(each, self) for each in placed)

@@ -382,8 +382,7 @@ class DecodeError(NatseryError, ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        short = path if len(path) <= 90 else f"{plain_text(path, 45)}{plain_text(path[-42:], 45)}"
-        self.path: str = plain_text(short, 90)
+        self.path: str = plain_text(path if len(path) <= 90 else f"{path[:45]}...{path[-42:]}", 90)
         self.reason: str = plain_text(reason, 200)
 
     def __str__(self) -> str:

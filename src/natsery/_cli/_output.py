@@ -76,6 +76,12 @@ def show_json(value: Any, *, compact: bool = False) -> None:
     sys.stdout.flush()
 
 
+def show_json_text(text: str, *, compact: bool = False) -> None:
+    """Print a JSON text as it is: indented, or ``compact`` on one line; escaped as above."""
+    sys.stdout.write(f"{lay_out_json(text, _encoding(), indent=not compact)}\n")
+    sys.stdout.flush()
+
+
 def show_json_array(texts: Sequence[str]) -> None:
     """Print JSON texts as an array, each as it is; indented on a terminal, on one line when piped, escaped as above."""
     # Not as one text: there may be many megabytes of it.

@@ -75,14 +75,14 @@ class Directory:
                 found = [each for each in info.endpoints if endpoint in (each.name, each.subject)]
                 subjects = dict.fromkeys(each.subject for each in found)
                 if len(subjects) > 1:
-                    reason = f"several have that name; write one of the subjects {_listed(subjects)}"
+                    reason = f"several have that name; write one of the subjects {listed_names(subjects)}"
                     raise UnknownEndpointError(service, endpoint, reason)
                 if found:
                     return found[0]
                 others.update(dict.fromkeys(each.name for each in info.endpoints))
         if not is_there:
             raise NoRespondersError(replies._subject)
-        raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {_listed(others)}")
+        raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {listed_names(others)}")
 
 
 def _literal_subject(service: str, endpoint: EndpointInfo) -> str:
@@ -92,6 +92,7 @@ def _literal_subject(service: str, endpoint: EndpointInfo) -> str:
     return endpoint.subject
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed_names(names: Iterable[str]) -> str:
+    """Return some names as an error shows them."""
     some = [shorten(each) for each in islice(names, MAX_LISTED)]
     return ", ".join(some) or "none"

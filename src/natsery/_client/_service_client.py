@@ -17,6 +17,7 @@ from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersErr
 from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
+from .._schemas import ServiceSchema
 from .._service_error import ServiceError
 from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule
@@ -24,6 +25,7 @@ from .._usage import DEADLINE, block, describe_no_connection, explain_options, r
 from ._bodies import Bodies
 from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
+from ._schema_request import SchemaRequest
 from ._stream import open_stream
 
 if TYPE_CHECKING:
@@ -138,7 +140,10 @@ class ServiceClient:
         """
         if unknown:
             refuse_options("request", unknown, _REQUEST_HINTS)
-        data = self._bodies.write(data) if returns is not Message else _check_bytes("data", data)
+        if returns is not Message:
+            data = self._bodies.write(data)
+        elif type(data) is not bytes:
+            data = _check_bytes("data", data)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
         if error is not None:
@@ -299,6 +304,30 @@ class ServiceClient:
         **Cancellation:** nothing is left behind. A checkpoint.
         """
         return await self._directory.find(check_argument("service", service, name_rule), endpoint)
+
+    async def schema(self, name: str, id: str | None = None, *, endpoint: str | None = None) -> ServiceSchema:
+        """Return the types of a running service's endpoints, as the first instance that serves them answers.
+
+        A service does so with ``ServiceConfig(schemas=True)``; ``docs/schemas.md`` says how those of other languages can. If
+        the document is larger than one message may be, it is asked for endpoint by endpoint.
+
+        Args:
+            name: the service's name.
+            id: an instance's id; any instance if left out.
+            endpoint: the name, or the whole subject, of the endpoint that is wanted; all if left out.
+
+        Raises:
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: it serves no schemas, or has no such endpoint.
+            ServiceError: the service answered with an error.
+            MalformedReplyError: the answer is no such document, or is larger than 64 MiB in all.
+            TypeError, ValueError, …: as for ``request``.
+
+        **Cancellation:** nothing is left behind. A checkpoint.
+        """
+        check_argument("name", name, name_rule)
+        request = SchemaRequest(self.request, name)
+        return await request.send(self.discover("INFO", name, id), endpoint)
 
     @explain_options({**_COLLECT_HINTS, "payload": "write data=..."})
     @block("client.request_many")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from functools import cached_property
+from typing import Any, Final, final
 
 from ._definitions import Definitions
 from ._shapes import KINDS, MisfitError, Seen, Shape
+
+_MOST_COLLISIONS: Final = 100
 
 
 @final
@@ -16,10 +19,9 @@ class Items(Shape):
     expected = "an array"
     kinds = frozenset({list})
 
-    def __init__(self, item: Shape, collect: Callable[[list[Any]], Any] | None = None, *, unique: bool = False) -> None:
+    def __init__(self, item: Shape, collect: Callable[[list[Any]], Any] | None = None) -> None:
         self._item = item
         self._collect = collect
-        self._unique = unique
 
     def read(self, value: Any, seen: Seen) -> Any:
         if type(value) is not list:
@@ -32,15 +34,27 @@ class Items(Shape):
         except MisfitError as misfit:
             misfit.steps.append(len(items))
             raise
-        try:
-            return self._collect(items) if self._collect else items
-        except TypeError:
-            raise MisfitError("has an item that cannot be in a set") from None
+        return self._collect(items) if self._collect else items
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return {"type": "array", "items": self._item.schema(definitions)} | (
-            {"uniqueItems": True} if self._unique else {}
-        )
+        return {"type": "array", "items": self._item.schema(definitions)}
+
+
+def collect_set(items: list[Any]) -> set[Any]:
+    """Return items as a set, unless that would take long."""
+    try:
+        if len(items) > _MOST_COLLISIONS:  # somebody may have looked for numbers whose hashes are equal
+            firsts: dict[int, Any] = {}
+            if sum(firsts.setdefault(hash(each), each) != each for each in items) > _MOST_COLLISIONS:
+                raise MisfitError("has too many items of the same hash")
+        return set(items)
+    except TypeError:
+        raise MisfitError("has an item that cannot be in a set") from None
+
+
+def collect_frozenset(items: list[Any]) -> frozenset[Any]:
+    """Return items as a frozen set, as `collect_set` does."""
+    return frozenset(collect_set(items))
 
 
 @final
@@ -120,9 +134,20 @@ class Either(Shape):
 
     def __init__(self, members: Iterable[Shape]) -> None:
         self._members = tuple(members)
-        self.expected = " or ".join(member.expected for member in self._members)
-        self.kinds = frozenset().union(*(member.kinds for member in self._members))
-        self._of_kind = {kind: [member for member in self._members if kind in member.kinds] for kind in KINDS}
+
+    # A member may be a name whose type is not known before the whole has been made.
+
+    @cached_property
+    def expected(self) -> str:  # type: ignore[override]
+        return " or ".join(member.expected for member in self._members)
+
+    @cached_property
+    def kinds(self) -> frozenset[type]:  # type: ignore[override]
+        return frozenset[type]().union(*(member.kinds for member in self._members))
+
+    @cached_property
+    def _of_kind(self) -> dict[type, list[Shape]]:
+        return {kind: [member for member in self._members if kind in member.kinds] for kind in KINDS}
 
     def read(self, value: Any, seen: Seen) -> Any:
         candidates = self._of_kind[type(value)]
@@ -133,7 +158,7 @@ class Either(Shape):
             fits, result = _try(member, value, seen)
             if fits:
                 return result
-            reasons.append(f"{member.expected}, but {result}")
+            reasons.append(f"{member.expected}: {result}")
         if reasons and isinstance(value, (list, dict)):
             raise MisfitError(f"must be {'; or '.join(reasons)}")
         raise self.misfit(value)
@@ -151,7 +176,7 @@ def _try(member: Shape, value: Any, seen: Seen) -> tuple[bool, Any]:
     try:
         outcome = True, member.read(value, seen)
     except MisfitError as misfit:
-        outcome = False, f"{misfit.path or 'it'} {misfit.reason}"
+        outcome = False, f"{misfit.path} {misfit.reason}".lstrip()
     if isinstance(value, (list, dict)):  # what else is equal may be the same object
         seen[key] = outcome
     return outcome
@@ -163,18 +188,18 @@ class Named(Shape):
 
     def __init__(self, name: str) -> None:
         self.expected = name
-        self._name = name
-        self.kinds = frozenset()
-        self.target: Shape = self
+        self._target: Shape = self
 
-    def stand_for(self, target: Shape) -> None:
-        """Set the type that is meant."""
-        self.target = target
-        self.kinds = target.kinds
-        self.expected = target.expected
+    @property
+    def kinds(self) -> frozenset[type]:  # type: ignore[override]
+        return self._target.kinds
+
+    def expect(self, target: Shape) -> None:
+        """Set the type that is meant, which may refer to this shape."""
+        self._target = target
 
     def read(self, value: Any, seen: Seen) -> Any:
-        return self.target.read(value, seen)
+        return self._target.read(value, seen)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return definitions.refer(self, self._name, lambda: self.target.schema(definitions))
+        return definitions.refer(self, self.expected, lambda: self._target.schema(definitions))

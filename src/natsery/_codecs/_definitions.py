@@ -29,9 +29,8 @@ class Definitions:
         self._uses[self._names[key]] += 1
         return {"$ref": _PREFIX + self._names[key]}
 
-    def adopt(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a schema that was made elsewhere, with its own definitions taken in among these."""
-        theirs: Mapping[str, Any] = document.get("$defs", {})
+    def adopt(self, schema: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a schema that was made elsewhere, with those of its own definitions that it uses taken in among these."""
 
         def rename(part: Any) -> Any:
             if isinstance(part, dict):
@@ -45,7 +44,8 @@ class Definitions:
                 return self.refer(key, name, lambda: rename(theirs[name]))["$ref"]
             return part
 
-        return {key: rename(each) for key, each in document.items() if key != "$defs"}
+        adopted: dict[str, Any] = rename(schema)
+        return adopted
 
     def complete(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the whole document. A definition that only the root refers to stands there itself."""

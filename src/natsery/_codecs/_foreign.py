@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 from ._definitions import Definitions
@@ -37,14 +36,16 @@ class Foreign(Shape):
         self._read_value = read_value
         self._describe = describe
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         return self._read_value(value)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        document = self._describe()
+        document = {**self._describe()}
+        theirs = document.pop("$defs", {})
         if "$ref" in document:
-            return definitions.adopt(document)
-        return definitions.refer(self, self._name, lambda: definitions.adopt(document))
+            return definitions.adopt(document, theirs)
+        name = self._name if self._name not in theirs else f"{self._name}_"
+        return definitions.adopt({"$ref": f"#/$defs/{name}"}, {**theirs, name: document})
 
 
 def is_struct(cls: type) -> bool:
@@ -62,25 +63,36 @@ def struct_shape(cls: Any, name: str) -> Foreign:
     import msgspec
 
     decoder = msgspec.json.Decoder(cls)
-    (schema,), components = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    try:
+        (schema,), components = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    except TypeError as error:
+        raise TypeError(
+            str(error).splitlines()[-1]
+        ) from error  # before that it says what only msgspec's callers can do
 
-    @contextmanager
-    def misfits() -> Iterator[None]:
-        try:
-            yield
-        except msgspec.DecodeError as error:
-            reason, _, path = str(error).partition(" - at `$")
-            # A step is `[...]` where msgspec does not know which.
-            steps = [name or int(index) for name, index in _STEP.findall(path.replace("[...]", ".*"))]
-            raise MisfitError(reason, reversed(steps)) from error
+    def checked(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def read_or_misfit(data: Any) -> Any:
+            try:
+                return read(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise _misfit(str(error)) from error
+
+        return read_or_misfit
 
     return Foreign(
         name,
         frozenset({list if cls.__struct_config__.array_like else dict}),
-        misfits()(decoder.decode),
-        misfits()(lambda value: msgspec.convert(value, cls, str_keys=True)),
-        lambda: {**schema, "$defs": components},
+        checked(decoder.decode),
+        checked(lambda value: msgspec.convert(value, cls, str_keys=True)),
+        lambda: {**schema, "$defs": msgspec.to_builtins(components)},  # defaults may be sets
     )
+
+
+def _misfit(text: str) -> MisfitError:
+    reason, _, path = text.partition(" - at `$")
+    # A step is `[...]` where msgspec does not know which.
+    steps = [name or int(index) for name, index in _STEP.findall(path.rstrip("`").replace("[...]", ".*"))]
+    return MisfitError(reason, reversed(steps))
 
 
 def model_shape(cls: Any, name: str) -> Foreign:
@@ -89,8 +101,9 @@ def model_shape(cls: Any, name: str) -> Foreign:
 
     try:
         adapter = pydantic.TypeAdapter(cls)
-    except pydantic.PydanticUserError as error:
-        raise TypeError(f"{name}: {error}") from error
+        adapter.rebuild()  # now, if the class puts that off
+    except (pydantic.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as error:
+        raise TypeError(str(error)) from error
 
     def read(data: bytes | str) -> Any:
         try:
@@ -98,6 +111,8 @@ def model_shape(cls: Any, name: str) -> Foreign:
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             reason = "is missing" if first["type"] == "missing" else f"{first['msg']}, got {show(first['input'])}"
+            if first["type"] == "json_invalid":
+                reason = f"is not JSON: {first['msg']}"
             raise MisfitError(reason, reversed(first["loc"])) from error
 
     def describe() -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ class JSONCodec(Codec):
 
         return decode
 
-    def encoder(self, type_: Any) -> Callable[[Any], bytes]:  # noqa: ARG002  # values say themselves what they are
+    def encoder(self, type_: Any) -> Callable[[Any], bytes]:
         """Return the function that writes a body; how is decided by the value's own type, also inside.
 
         It raises `TypeError` for a value that JSON has no form for, and `ValueError` for one that is not finite, contains

@@ -58,6 +58,6 @@ class JSONWriter:
         if issubclass(cls, AbstractSet):
             return list
         raise TypeError(
-            f"a {cls.__module__}.{cls.__qualname__} cannot be written as JSON; write a dataclass, a dict, a msgspec.Struct, a "
+            f"{cls.__module__}.{cls.__qualname__} cannot be written as JSON; write a dataclass, a dict, a msgspec.Struct, a "
             "pydantic model, or another type that can be read"
         )

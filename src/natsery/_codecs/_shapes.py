@@ -20,6 +20,7 @@ KINDS: Final = frozenset({NoneType, bool, int, float, str, list, dict})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_REASON: Final = 200
 _LONGEST_VALUE: Final = 60
+_MOST_CHOICES: Final = 8
 
 
 @final
@@ -62,7 +63,7 @@ class Shape(ABC):
         kinds: the types of parsed JSON among which such values are.
     """
 
-    expected: str
+    expected: str = "anything"
     kinds: frozenset[type] = KINDS
 
     @abstractmethod
@@ -82,12 +83,10 @@ class Shape(ABC):
 class Anything(Shape):
     """``Any`` and ``object``."""
 
-    expected = "anything"
-
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         return value
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {}
 
 
@@ -101,12 +100,12 @@ class Exactly(Shape):
         self._kind = kind
         self._name = name
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         if type(value) is self._kind:
             return value
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": self._name}
 
 
@@ -117,14 +116,14 @@ class Integer(Shape):
     expected = "an int"
     kinds = frozenset({int, float})
 
-    def read(self, value: Any, seen: Seen) -> int:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> int:
         if type(value) is int:
             return value
         if type(value) is float and value.is_integer():
             return int(value)
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "integer"}
 
 
@@ -135,7 +134,7 @@ class Number(Shape):
     expected = "a number"
     kinds = frozenset({int, float})
 
-    def read(self, value: Any, seen: Seen) -> float:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> float:
         if type(value) is float:
             return value
         if type(value) is int:
@@ -145,7 +144,7 @@ class Number(Shape):
                 raise MisfitError(f"must be within the range of a float, got {show(value)}") from None
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "number"}
 
 
@@ -160,10 +159,12 @@ class Text(Shape):
     ) -> None:
         self.expected = expected
         self._convert = convert
-        self._matches = re.compile(pattern or r"(?s:.*)").fullmatch
+        self._matches = re.compile(
+            pattern or r"(?s:.*)"
+        ).fullmatch  # a pattern keeps out what `convert` alone would let in
         self._schema = schema
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         if type(value) is str and self._matches(value):
             try:
                 return self._convert(value)
@@ -171,27 +172,33 @@ class Text(Shape):
                 pass
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"type": "string", **self._schema}
 
 
 @final
 class Choice(Shape):
-    """``Literal`` and ``Enum``: one of a few values."""
+    """``Literal`` and ``Enum``: one of a few values.
+
+    Attributes:
+        is_text: whether all are strings, also in Python.
+    """
 
     def __init__(self, choices: Iterable[tuple[Any, Any]], **schema: str) -> None:
         # With their types, for True is equal to 1.
         self._meanings = {(type(written), written): meaning for written, meaning in choices}
         self.kinds = frozenset(kind for kind, _ in self._meanings)
+        self.is_text = all(isinstance(meaning, str) for meaning in self._meanings.values())
         written = [written for _, written in self._meanings]
-        self.expected = " or ".join(map(show, written))
+        shown = [show(each) for each in written[:_MOST_CHOICES]]
+        self.expected = " or ".join(shown if len(shown) == len(written) else [*shown, "..."])
         self._schema = {**schema, "enum": written}
 
-    def read(self, value: Any, seen: Seen) -> Any:  # noqa: ARG002
+    def read(self, value: Any, seen: Seen) -> Any:
         kind = type(value)
         if kind in self.kinds and (kind, value) in self._meanings:
             return self._meanings[kind, value]
         raise self.misfit(value)
 
-    def schema(self, definitions: Definitions) -> dict[str, Any]:  # noqa: ARG002
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
         return self._schema

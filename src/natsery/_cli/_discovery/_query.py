@@ -130,15 +130,15 @@ def finish(
     warn_about_number(replies, more)
     if found:
         return Exit.OK
-    print_error(f"Error: {_no_service(query)} answered")
+    print_error(f"Error: {no_answer(query.name, query.id)}")
     return Exit.NOT_FOUND
 
 
-def _no_service(query: Query) -> str:
-    """Return the beginning of the error that nothing answered."""
-    if query.id is not None:
-        return f"no instance {query.id} of {query.name}"
-    return "no service" if query.name is None else f"no service {query.name}"
+def no_answer(name: str | None, instance_id: str | None) -> str:
+    """Return the text of the error that no such service answered."""
+    if instance_id is not None:
+        return f"no instance {instance_id} of {name} answered"
+    return "no service answered" if name is None else f"no service {name} answered"
 
 
 def show_replies(replies: natsery.Replies[Any]) -> None:
