@@ -131,6 +131,7 @@ def client_calls(nc: Connection) -> dict[str, Call]:
         "ServiceClient.request_many": entering(lambda: client.request_many("calls.echo")),
         "ServiceClient.discover": entering(lambda: client.discover("PING")),
         "ServiceClient.call": lambda: client.call("calc", "echo"),
+        "ServiceClient.schema": lambda: client.schema("calc"),
         "ServiceClient.find_endpoint": lambda: client.find_endpoint("calc", "echo"),
         "ServiceClient.stream": entering(lambda: client.stream("calls.echo")),
     }
@@ -214,7 +215,7 @@ async def echo(request: natsery.Request) -> bytes:
 
 
 async def test_everything_else_is_a_checkpoint(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(natsery.group("calls", [echo]))) as service:
+    async with bounded(), natsery.serve(nc, config(natsery.group("calls", [echo]), schemas=True)) as service:
         calls = {**connection_calls(nc), **client_calls(nc), **service_calls(nc, service)}
         turns = {name: await gives_a_turn(call) for name, call in calls.items()}
         assert [name for name, has_given in turns.items() if not has_given] == []

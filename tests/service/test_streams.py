@@ -124,7 +124,7 @@ async def test_a_body_that_does_not_fit_is_400(nc: Connection) -> None:
     ("part", "reason"),
     [
         (b"", "must not yield an empty reply, which marks the end"),
-        ("text", "must yield bytes, not str; write text.encode"),
+        ("text", r"must yield bytes, not str; annotate it, as with '-> AsyncIterator[str]'"),
     ],
 )
 async def test_what_cannot_be_a_reply_is_said(nc: Connection, caplog, part: object, reason: str) -> None:

@@ -40,7 +40,7 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
     return call
 
 
-def reply_from(result: object, *, wanted: str = "return bytes or None") -> bytes:
+def reply_from(result: object, *, is_yielded: bool = False) -> bytes:
     """Return what a handler returned or yielded as the payload of a reply.
 
     Raises:
@@ -52,16 +52,17 @@ def reply_from(result: object, *, wanted: str = "return bytes or None") -> bytes
         result.close()
         hint = "; write 'await request.respond(...)'"
     else:
-        hint = _how_to_encode(result)
+        hint = _how_to_encode(result, "AsyncIterator[{}]" if is_yielded else "{}")
+    wanted = "yield bytes" if is_yielded else "return bytes or None"
     raise TypeError(f"a handler must {wanted}, not {type(result).__name__}{hint}")
 
 
-def _how_to_encode(result: object) -> str:
+def _how_to_encode(result: object, annotation: str) -> str:
     if isinstance(result, Message):
         return "; write message.data"
     if type(result) is object:
         return ""
-    return f"; annotate it with what it returns, such as '-> {type(result).__name__}', to have that encoded"
+    return f"; annotate it, as with '-> {annotation.format(type(result).__name__)}', to have that encoded"
 
 
 def without_cancellations(error: BaseException) -> BaseException | None:

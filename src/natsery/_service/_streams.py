@@ -92,7 +92,7 @@ class StreamedReplies:
 
     async def send(self, part: object) -> None:
         """Send a reply as soon as the requester takes one more."""
-        data = part if type(part) is bytes else reply_from(part, wanted="yield bytes")
+        data = part if type(part) is bytes else reply_from(part, is_yielded=True)
         if not data:
             raise ValueError("a handler must not yield an empty reply, which marks the end; leave it out")
         request = self._request
