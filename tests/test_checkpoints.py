@@ -128,6 +128,7 @@ def client_calls(nc: Connection) -> dict[str, Call]:
         "ServiceClient.ping": lambda: client.ping(count=1),
         "ServiceClient.info": lambda: client.info(count=1),
         "ServiceClient.stats": lambda: client.stats(count=1),
+        "ServiceClient.schema": lambda: client.schema("calc"),
         "ServiceClient.request_many": entering(lambda: client.request_many("calls.echo")),
         "ServiceClient.discover": entering(lambda: client.discover("PING")),
         "ServiceClient.call": lambda: client.call("calc", "echo"),

@@ -176,8 +176,8 @@ def _schema_of(where: str, handler: object, codec: Codec, type_: Any) -> dict[st
 
 
 def _with_digest(where: str, handler: object, schema: EndpointSchema) -> EndpointSchema:
-    parts = schema._digested()
     try:
+        parts = schema._digested()
         digest = hashlib.sha256(canonical_json(parts)).hexdigest()[:16]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(where, handler, f"has a schema that cannot be written as JSON: {error}") from None
