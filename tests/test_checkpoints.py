@@ -132,7 +132,6 @@ def client_calls(nc: Connection) -> dict[str, Call]:
         "ServiceClient.request_many": entering(lambda: client.request_many("calls.echo")),
         "ServiceClient.discover": entering(lambda: client.discover("PING")),
         "ServiceClient.call": lambda: client.call("calc", "echo"),
-        "ServiceClient.schema": lambda: client.schema("calc"),
         "ServiceClient.find_endpoint": lambda: client.find_endpoint("calc", "echo"),
         "ServiceClient.stream": entering(lambda: client.stream("calls.echo")),
     }
