@@ -27,6 +27,7 @@ PURE = (
     "_responses",
     "_service_error",
     "_statistics",
+    "_stream_protocol",
     "_subjects",
     "_usage",
     "_version",

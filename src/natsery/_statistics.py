@@ -32,6 +32,9 @@ class FailureCause(StrEnum):
     OVERLOADED = "overloaded"
     """The endpoint's queue was full (503)."""
 
+    REQUESTER_GONE = "requester_gone"
+    """Its requester wanted no more parts of a streamed reply (499, which is sent to nobody)."""
+
     STOPPING = "stopping"
     """It was cut off by shutdown (503)."""
 

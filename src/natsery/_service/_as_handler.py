@@ -13,6 +13,7 @@ from .._config import PlacedEndpoint
 from .._errors import InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
 from ._request import Request
+from ._stream import send_stream
 
 
 def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
@@ -29,6 +30,13 @@ def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
         function = _in_thread(function, placed.limits.concurrency or 1)
     read = _reader(signature, codec)
     write = _writer(signature, codec)
+
+    if signature.is_stream:
+
+        async def stream(request: Request) -> None:
+            await send_stream(request, function(*read(request)), write)
+
+        return stream
 
     async def handle(request: Request) -> bytes | None:
         result = await function(*read(request))

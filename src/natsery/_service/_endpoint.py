@@ -97,6 +97,8 @@ class Endpoint:
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)
+        if self._placed.config._read_signature().is_stream:
+            await self._context.streams.open(tasks)
         deliver = cast("Deliver", self._queue.deliver)
         interest = Interest(self.subject, self.queue_group, deliver, self._on_subscription_error, Request)
         self._subscription = await self._context.fast_path._subscribe(interest)

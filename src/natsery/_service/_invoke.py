@@ -40,8 +40,8 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
     return call
 
 
-def reply_from(result: object) -> bytes:
-    """Return what a handler returned as the payload of its reply.
+def reply_from(result: object, wanted: str = "return bytes or None") -> bytes:
+    """Return what a handler returned or yielded as the payload of its reply.
 
     Raises:
         TypeError: it is not bytes; the error says what to write instead.
@@ -53,7 +53,7 @@ def reply_from(result: object) -> bytes:
         hint = "; write 'await request.respond(...)'"
     else:
         hint = _how_to_encode(result)
-    raise TypeError(f"a handler must return bytes or None, not {type(result).__name__}{hint}")
+    raise TypeError(f"a handler must {wanted}, not {type(result).__name__}{hint}")
 
 
 def _how_to_encode(result: object) -> str:

@@ -289,6 +289,7 @@ class Service:
                 with anyio.move_on_after(FENCE_SECONDS, shield=True):
                     for endpoint in (*self._endpoints, *self._joining):
                         await endpoint._unsubscribe()
+                    await self._context.streams.close()
                     await self._control.unsubscribe()
 
     async def _run_tasks(self) -> None:
@@ -358,6 +359,7 @@ class Service:
     async def _close_control(self, is_responsive: bool) -> None:
         """Leave the control plane, and see the last replies out."""
         with anyio.move_on_after(FENCE_SECONDS):
+            await self._context.streams.close()
             await self._control.unsubscribe()
         if is_responsive:
             is_responsive = await self._fence()
