@@ -65,7 +65,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Test with other implementations of NATS services, those that can be got on this machine."""
+    """Test with other implementations of NATS services, and AsyncAPI's schema, those that can be got on this machine."""
     session.install(".", *_groups("interop"))
     peers = session.cache_dir / "peers"
     session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})

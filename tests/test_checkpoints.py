@@ -130,6 +130,9 @@ def client_calls(nc: Connection) -> dict[str, Call]:
         "ServiceClient.stats": lambda: client.stats(count=1),
         "ServiceClient.request_many": entering(lambda: client.request_many("calls.echo")),
         "ServiceClient.discover": entering(lambda: client.discover("PING")),
+        "ServiceClient.call": lambda: client.call("calc", "echo"),
+        "ServiceClient.find_endpoint": lambda: client.find_endpoint("calc", "echo"),
+        "ServiceClient.stream": entering(lambda: client.stream("calls.echo")),
     }
 
 

@@ -136,8 +136,12 @@ def test_a_deeply_nested_head_hides_nothing_else(deep):
         ServiceInfo.from_json(f'{{"name":"calc","id":{deep}}}'.encode())
 
 
-@pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":' * 200_000 + '"', "[" * 5_000 + '"' + '\\"' * 2_000_000])
+QUOTES = "[" * 5_000 + '"' + '\\"' * 2_000_000
+
+
+@pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":' * 200_000 + '"', QUOTES, QUOTES + "\\"])
 def test_what_is_deep_and_no_json_is_refused(text):
+    """A text that ended in a backslash took minutes, and days at this length."""
     with pytest.raises(natsery.MalformedReplyError, match="not JSON"):
         ServiceInfo.from_json(text.encode())
 
@@ -211,3 +215,10 @@ def test_times_at_the_ends_of_the_calendar_can_be_written(moment, hours):
     text = format_time(moment.replace(tzinfo=timezone(timedelta(hours=hours))))
     assert text.startswith(("0001-", "9999-"))
     assert format_time(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize("text", ["1" * 4_000_000, "1m" * 4_000_000, "2026-11-26T20:26:26." + "1" * 4_000_000])
+def test_an_endless_time_is_unknown(text):
+    each = f'{{"name":"e","subject":"e","num_requests":2,"average_processing_time":"{text}"}}'
+    stats = ServiceStats.from_json((STATS % each).replace("2026-11-26T20:26:26Z", text).encode())
+    assert (stats.started, stats.endpoints[0].processing_time) == (datetime(1, 1, 1, tzinfo=UTC), 0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import nats.aio.client
 import pytest
 
 import natsery
+from natsery.testing import MemoryBroker
 
 from .server import NatsServer
 from .test_serve import add, bounded, config
@@ -20,7 +24,9 @@ from .test_serve import add, bounded, config
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent
+TYPED = ROOT / "docs" / "typed.md"
 CONNECTION = ROOT / "docs" / "connection.md"
+SCHEMAS = ROOT / "docs" / "schemas.md"
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -52,6 +58,31 @@ def test_every_option_of_connect_is_described() -> None:
     assert [option for option in ours if f"`{option}" not in table] == []
 
 
+def test_the_order_in_the_documents_is_read_and_written() -> None:
+    names = functions_of(TYPED, "class Order")
+    assert names["order"].items == [names["Item"]("tea")]
+    assert names["body"] == b'{"items":[{"name":"tea","count":1}],"placed":"2026-02-03T12:00:00Z","tags":{}}'
+    assert names["schema"]["description"] == "What a customer orders."
+
+
+def test_the_errors_of_bodies_in_the_documents_are_true() -> None:
+    decode = functions_of(TYPED, "class Order")["decode"]
+    rows = re.findall(r"^\| `([\[{].*)` \| `(\$.*)` \|$", TYPED.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) == 5
+    for body, text in rows:
+        with pytest.raises(natsery.DecodeError) as caught:
+            decode(body.encode())
+        assert str(caught.value) == text
+
+
+def test_the_codec_in_the_documents_works() -> None:
+    codec = functions_of(TYPED, "class MsgpackCodec")["MsgpackCodec"]()
+    assert codec.decoder(dict[str, int])(codec.encoder(dict[str, int])({"a": 1})) == {"a": 1}
+    with pytest.raises(natsery.DecodeError, match=r"\$: Expected `int`, got `str`"):
+        codec.decoder(int)(codec.encoder(str)("x"))
+    assert codec.schema(int) == {"type": "integer"}
+
+
 async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
     orders = functions_of(ROOT / "README.md", "async def orders")["orders"]
 
@@ -77,6 +108,17 @@ async def test_the_client_in_the_readme_works(nats_server: NatsServer, capsys: p
         async with natsery.serve(nc, config(natsery.group("math", [add]))):
             await look_around(nc)
     assert "b'3'\ncalc 1.0.0 ['math.add']\n" in capsys.readouterr().out
+
+
+async def test_the_shop_in_the_readme_works(nats_server: NatsServer) -> None:
+    shop = functions_of(ROOT / "README.md", "async def items")
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, shop["config"]):
+        client = natsery.ServiceClient(nc)
+        assert await client.call(shop["price"], shop["Order"]("tea", 3)) == 1050
+        async with client.stream(shop["items"]) as items:
+            assert [item async for item in items] == ["tea", "cocoa"]
+        with pytest.raises(natsery.ServiceError, match=r"400:Invalid Body: \$\.item: is missing"):
+            await client.request("price", b"{}")
 
 
 async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> None:
@@ -122,3 +164,16 @@ def test_the_held_connection_in_the_documents_is_left_by_the_task_that_entered_i
                 await anext(held_connection("http://nowhere"))
 
     asyncio.run(main())
+
+
+async def test_the_schemas_in_the_documents_are_what_is_on_the_wire() -> None:
+    text = SCHEMAS.read_text(encoding="utf-8")
+    info, document = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config = replace(functions_of(SCHEMAS, "async def add")["config"], id=json.loads(info)["id"])
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config) as service:
+        assert info == f"{json.dumps(service.info().to_dict(), indent=2)}\n"
+        served = await nc.request(f"_SCHEMA.calc.{service.id}")
+        assert document == f"{json.dumps(json.loads(served.data), indent=2)}\n"
+        assert json.loads((await natsery.ServiceClient(nc).schema("calc")).raw) == json.loads(document)
+    (digested,) = re.findall(r'^    (\{"content_type".*\})$', text, re.MULTILINE)
+    assert f"sha256:{hashlib.sha256(digested.encode()).hexdigest()[:16]}" in document

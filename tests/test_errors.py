@@ -23,6 +23,7 @@ ERRORS = [
     natsery.MalformedRequestError("a.b", "why"),
     natsery.MalformedReplyError("why"),
     natsery.EndpointOverloadedError("add", "full"),
+    natsery.DecodeError("$.a[2]", "must be an int, got 'x'"),
     natsery.ServiceStoppedError(),
     natsery.BackendMismatchError("why"),
 ]

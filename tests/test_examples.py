@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import nats
@@ -12,11 +15,13 @@ import pytest
 
 import natsery
 
-from .processes import running
+from .processes import SECONDS, running
 from .server import NatsServer
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+EXAMPLES = ROOT / "examples"
+STRICT = {"PYTHONWARNINGS": "error", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def ask(url: str, *payloads: bytes) -> list[str]:
@@ -33,6 +38,25 @@ def ask(url: str, *payloads: bytes) -> list[str]:
     return asyncio.run(main())
 
 
+def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
+    """What a plain nats-py client gets for requests, one after the other: JSON, or an error's code and description."""
+
+    async def main() -> list[object]:
+        client = await nats.connect(url)
+        try:
+            replies = [await client.request(subject, body.encode(), timeout=10) for subject, body in requests]
+        finally:
+            await client.close()  # noqa: ASYNC102
+        return [
+            f"{reply.headers['Nats-Service-Error-Code']}: {reply.headers['Nats-Service-Error']}"
+            if reply.headers
+            else json.loads(reply.data)
+            for reply in replies
+        ]
+
+    return asyncio.run(main())
+
+
 @pytest.mark.parametrize("name", ["calc.py", "calc_asyncio.py"])
 @pytest.mark.parametrize("attempt", range(2))
 def test_an_example_answers_and_stops_on_ctrl_c(name: str, attempt: int, nats_server: NatsServer) -> None:
@@ -44,6 +68,100 @@ def test_an_example_answers_and_stops_on_ctrl_c(name: str, attempt: int, nats_se
     assert program.output.endswith("math.add: 3 requests, 1 errors\n")
     assert "Traceback" not in program.output
     assert not [subject for subject in nats_server.subscriptions() if "math" in subject]
+
+
+def test_the_shop_is_served_by_natsery_run(nats_server: NatsServer) -> None:
+    quote = {"item": "tea", "count": 3, "cents": 1050}
+    environment = STRICT | {"NATS_URL": nats_server.url}
+    with running("-m", "natsery", "run", str(EXAMPLES / "shop.py"), environment=environment) as program:
+        program.wait_for("ready")
+        replies = ask_json(
+            nats_server.url,
+            ("shop.price", '{"item": "tea", "count": 3}'),
+            ("shop.price", '{"item": "gold"}'),
+            ("shop.price", '{"count": 3}'),
+            ("shop.buy", '{"item": "tea", "count": 3}'),
+            ("shop.receipt", json.dumps([quote])),
+        )
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert replies == [
+        quote,
+        "404: there is no 'gold' here",
+        "400: Invalid Body: $.item: is missing",
+        quote,
+        "3 tea: 10.50\ntotal: 10.50",
+    ]
+    assert program.output.endswith("stopped: 0 requests drained, 5 in all\n")
+    assert "Traceback" not in program.output
+
+
+@pytest.mark.parametrize("name", ["shop_trio.py", "shop_asyncio.py"])
+def test_the_shop_is_served_and_called_in_one_program(name: str, nats_server: NatsServer) -> None:
+    with running(str(EXAMPLES / name), nats_server.url, environment=STRICT) as program:
+        assert program.wait() == 0, program.output
+    assert program.output.splitlines() == [
+        "2 tea: 7.00",
+        "2 cocoa: 8.20",
+        "total: 15.20",
+        "there is tea",
+        "there is coffee",
+        "there is cocoa",
+        "404:there is no 'gold' here",
+        "served 5 requests",
+    ]
+
+
+def test_the_shop_streams_its_items_to_any_client(nats_server: NatsServer) -> None:
+    async def read() -> list[bytes]:
+        client = await nats.connect(nats_server.url)
+        try:
+            inbox = client.new_inbox()
+            parts = await client.subscribe(inbox)
+            await client.publish("shop.items", reply=inbox)
+            received = [(await parts.next_msg(10)).data]
+            while received[-1]:
+                received.append((await parts.next_msg(10)).data)
+            return received
+        finally:
+            await client.close()  # noqa: ASYNC102
+
+    environment = STRICT | {"NATS_URL": nats_server.url}
+    with running("-m", "natsery", "run", str(EXAMPLES / "shop.py"), environment=environment) as program:
+        program.wait_for("ready")
+        *items, end = asyncio.run(read())
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert [json.loads(item)["name"] for item in items] == ["tea", "coffee", "cocoa"]
+    assert end == b""
+
+
+def test_the_shop_is_served_in_the_lifespan_of_a_web_application(nats_server: NatsServer) -> None:
+    def get(address: str, path: str) -> tuple[int, object]:
+        try:
+            with urllib.request.urlopen(address + path, timeout=SECONDS) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    arguments = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "shop_fastapi:app")
+    with running(*arguments, environment={"NATS_URL": nats_server.url, "PYTHONDONTWRITEBYTECODE": "1"}) as program:
+        (address,) = re.findall(r"http://127\.0\.0\.1:\d+", program.wait_for("Uvicorn running on"))
+        assert get(address, "/price/tea?count=3") == (200, {"item": "tea", "count": 3, "cents": 1050})
+        assert get(address, "/price/gold") == (404, {"detail": "there is no 'gold' here"})
+        (instance,) = asyncio.run(ping(nats_server.url))
+        assert instance.name == "shop"
+        program.terminate()
+        program.wait()
+    assert "Application shutdown complete" in program.output
+    assert "Traceback" not in program.output
+    assert asyncio.run(ping(nats_server.url)) == ()
+
+
+async def ping(url: str) -> tuple[natsery.ServicePing, ...]:
+    async with natsery.connect(url) as nc:
+        return tuple(await natsery.ServiceClient(nc).ping(count=1))
 
 
 def readme_blocks(url: str) -> list[str]:

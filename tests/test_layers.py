@@ -15,6 +15,7 @@ ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PURE = (
     "_adr32",
+    "_canonical_json",
     "_checks",
     "_codecs",
     "_config",
@@ -25,9 +26,10 @@ PURE = (
     "_nuid",
     "_protocol",
     "_responses",
+    "_schemas",
     "_service_error",
     "_statistics",
-    "_stream_protocol",
+    "_stream_headers",
     "_subjects",
     "_usage",
     "_version",
@@ -127,7 +129,7 @@ def test_the_service_imports_no_event_loop_but_anyio(path):
 @modules("_client")
 def test_the_client_knows_the_seam_and_what_is_pure(path):
     own = {name.split(".")[1] for name in imports_of(path) if name.startswith("natsery.")}
-    assert own <= {*PURE, "abc", "_client", "_streams"}
+    assert own <= {*PURE, "abc", "_client", "_fast_path", "_streams"}
     assert not tops_of(path) & (LOOPS - {"anyio"})
 
 
@@ -180,7 +182,7 @@ def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
     assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers
 
 
-@pytest.mark.parametrize("module", ["nats", "asyncio"])
+@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "pydantic"])
 def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module):
     """nats-py took two thirds of the time; who does not use it does not wait for it."""
     program = f"import sys, natsery; natsery.adapt, natsery.bridge, natsery.BridgedConnection; print({module!r} in sys.modules)"

@@ -14,11 +14,13 @@ import natsery.testing
 MODULES = [natsery, natsery.abc, natsery.testing]
 
 MADE_TO_BE_SUBCLASSED = {
+    "Codec",
     "Connection",
     "Message",
     "NatseryError",
     "PermissionDeniedError",
     "PublishError",
+    "ReplyStream",  # by the one that `ServiceClient.stream` gives
     "ServicePing",
     "Subscription",
 }

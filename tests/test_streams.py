@@ -1,4 +1,4 @@
-"""Streamed replies through every transport, the broker in memory included, on every event loop."""
+"""Streamed replies over every transport and loop, through a real server."""
 
 from __future__ import annotations
 
@@ -9,60 +9,234 @@ import nats
 import pytest
 
 import natsery
+from natsery import EndReason, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 
+from .conftest import open_connection
 from .server import NatsServer
-from .test_contract import MEMORY, Network, network  # noqa: F401  # the fixture
-from .conftest import BACKENDS, MATRIX, open_connection
-from .test_serve import bounded, config, error_of
+from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 
-
-@pytest.fixture(params=[*MATRIX, *MEMORY])
-def setting(request: pytest.FixtureRequest) -> object:
-    return request.param
-
-
-@pytest.fixture
-async def nc(network: Network) -> AsyncIterator[Connection]:  # noqa: F811  # the fixture
-    async with network.connect() as connection:
-        yield connection
+MANY = 10_000
 
 
 @natsery.endpoint
-async def numbers(request: natsery.Request) -> AsyncIterator[bytes]:
-    for number in range(int(request.data)):
-        yield b"%d" % number
+async def count(body: int) -> AsyncIterator[int]:
+    for number in range(body):
+        yield number
 
 
-async def test_a_plain_requester_reads_a_whole_stream(nc: Connection) -> None:
-    client = natsery.ServiceClient(nc)
-    async with bounded(), natsery.serve(nc, config(numbers)) as service:
-        async with client.request_many("numbers", b"1000", sentinel=b"") as replies:
-            assert [int(reply.data) async for reply in replies] == list(range(1000))
-        assert replies.ended is natsery.EndReason.SENTINEL
-        assert service.stats().endpoints[0].num_requests == 1
-
-
-async def test_a_plain_requester_that_leaves_is_noticed(nc: Connection, network: Network) -> None:  # noqa: F811
-    log: list[str] = []
-
-    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
-        log.append("begun")
+def noting(made: list[int], ended: anyio.Event):
+    @natsery.endpoint
+    async def noting(body: int) -> AsyncIterator[int]:
         try:
-            while True:
-                yield bytes(1000)
+            for number in range(body):
+                made.append(number)
+                yield number
         finally:
-            await anyio.sleep(0)
-            log.append("ended")
+            ended.set()
 
-    async with bounded(), network.connect() as other, natsery.serve(nc, config(endless)) as service:
-        for _ in range(3):
-            async with natsery.ServiceClient(other).request_many("endless", wait=10) as replies:
-                assert len((await replies.receive()).data) == 1000
-        async with natsery.ServiceClient(other).request_many("endless", wait=10) as replies:
-            await replies.receive()
-            assert log == ["begun", "ended"] * 3 + ["begun"]
+    return noting
+
+
+async def test_many_replies_to_a_reader_that_pauses(nc: Connection, transport: str, nats_server: NatsServer) -> None:
+    made: list[int] = []
+    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+        async with natsery.serve(nc, config(noting(made, anyio.Event()))) as service:
+            async with ServiceClient(asker).stream("noting", MANY, returns=int, window=64) as replies:
+                for expected in range(MANY):
+                    assert await replies.receive() == expected
+                    if expected % 1000 == 0:
+                        await nc.flush()
+                        assert len(made) <= expected + 1 + 64 + 1
+                with pytest.raises(anyio.EndOfStream):
+                    await replies.receive()
+                assert (replies.ended, replies.dropped) == (EndReason.SENTINEL, 0)
             stats = service.stats().endpoints[0]
-            assert (stats.num_requests, stats.failures) == (3, {"requester_gone": 3})
+            assert (stats.num_requests, stats.num_errors) == (1, 0)
+
+
+async def test_a_reader_that_leaves_in_the_middle(nc: Connection, transport: str, nats_server: NatsServer) -> None:
+    made, ended = [], anyio.Event()
+    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+        async with natsery.serve(nc, config(noting(made, ended))) as service:
+            async with ServiceClient(asker).stream("noting", MANY, returns=int) as replies:
+                assert [await replies.receive() for _ in range(300)] == list(range(300))
+            await ended.wait()
+            assert len(made) < MANY
+            async with ServiceClient(asker).stream("noting", 3, returns=int) as replies:
+                assert [reply async for reply in replies] == [0, 1, 2]
+            assert service.stats().endpoints[0].failures == {"requester_gone": 1}
+
+
+async def test_a_stop_in_the_middle(nc: Connection, transport: str, nats_server: NatsServer) -> None:
+    @natsery.endpoint
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+
+    async with bounded(60), open_connection(transport, nats_server.url) as asker, anyio.create_task_group() as tasks:
+        service: natsery.Service = await tasks.start(natsery.serve_forever, nc, config(endless))
+        async with ServiceClient(asker).stream("endless") as replies:
+            for _ in range(300):
+                await replies.receive()
+            service.stop(grace=0)
+            with pytest.raises(ServiceError, match="503:Service Stopping"):
+                while True:
+                    await replies.receive()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
+
+
+async def test_a_plain_requester_reads_a_stream_whole(nc: Connection, nats_server: NatsServer) -> None:
+    async with bounded(60), natsery.serve(nc, config(count)):
+        async with ServiceClient(nc).request_many("count", b"300", wait=20, sentinel=b"") as replies:
+            assert [int(reply.data) async for reply in replies] == list(range(300))
+            assert replies.ended is EndReason.SENTINEL
+
+
+async def test_a_service_that_only_ends_with_an_empty_reply_is_read(nc: Connection) -> None:
+    async def many(request: natsery.Request) -> None:
+        for number in range(500):
+            await request.respond(b"%d" % number)
+        await request.respond(b"")
+
+    async with bounded(60), natsery.serve(nc, config(many)):
+        async with ServiceClient(nc).stream("many", b"", returns=int, window=4) as replies:
+            assert [reply async for reply in replies] == list(range(500))
+
+
+async def test_by_the_function(nc: Connection) -> None:
+    client, served = ServiceClient(nc), config(natsery.group("a", [count]))
+    async with bounded(60), natsery.serve(nc, served):
+        async with client.stream(count, 3, service=served) as replies:
+            assert [reply async for reply in replies] == [0, 1, 2]
+        async with client.stream(count, "x", service=served) as replies:  # type: ignore[arg-type]
+            with pytest.raises(ServiceError, match="400:Invalid Body"):
+                await replies.receive()
+        async with client.stream(count, 3) as replies:
+            with pytest.raises(natsery.NoRespondersError):
+                await replies.receive()
+
+
+async def test_a_reply_that_does_not_fit_is_raised(nc: Connection) -> None:
+    async with bounded(60), natsery.serve(nc, config(count)):
+        async with ServiceClient(nc).stream("count", 3, returns=str) as replies:
+            with pytest.raises(natsery.MalformedReplyError, match="does not fit str"):
+                await replies.receive()
+
+
+async def test_a_reply_that_is_missing_is_raised(nc: Connection) -> None:
+    async with bounded(60), nc.subscribe("lossy") as requests:
+        async with ServiceClient(nc).stream("lossy") as replies:
+            request = await requests.receive()
+            assert request.headers["Reply-Window"] == "128"
+            inbox = nc.new_inbox()
+            await nc.publish(request.reply, reply=f"{inbox}.0", headers={"Reply-Window": "128"})
+            await nc.publish(request.reply, b"1", reply=f"{inbox}.1")
+            await nc.publish(request.reply, b"4", reply=f"{inbox}.4")
+            assert (await replies.receive()).data == b"1"
+            with pytest.raises(
+                natsery.ConnectionLostError, match="replies 2 to 3 of the stream on 'lossy' did not arrive"
+            ):
+                await replies.receive()
+
+
+@pytest.mark.parametrize("subject", ["$SRV.PING.0", "$SYS.x.0", "a.*.0", "a..0", "x"])
+async def test_a_service_cannot_have_a_client_publish_anywhere(nc: Connection, subject: str) -> None:
+    async with bounded(60), nc.subscribe("hostile") as requests, nc.subscribe("$SRV.PING.0") as pings:
+        async with ServiceClient(nc).stream("hostile", window=2) as replies:
+            request = await requests.receive()
+            replies._deliver(Message(request.reply, b"", subject, natsery.Headers({"Reply-Window": "2"})))
+            for number in range(8):
+                replies._deliver(Message(request.reply, b"x", f"{subject[:-1]}{number}"))
+            for _ in range(8):
+                await replies.receive()
+        await nc.flush()
+        assert not pings._pending
+
+
+async def test_a_connection_that_ends_is_an_error_and_no_end(transport: str) -> None:
+    @natsery.endpoint
+    async def waiting(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"first"
+        await anyio.sleep_forever()
+
+    with NatsServer() as server:
+        async with bounded(60), open_connection(transport, server.url) as asker:
+            async with natsery.connect(server.url) as nc, natsery.serve(nc, config(waiting), grace=0):
+                async with ServiceClient(asker).stream("waiting") as replies:
+                    assert (await replies.receive()).data == b"first"
+                    server.restart()
+                    with pytest.raises(natsery.ConnectionLostError, match="ended before the stream did"):
+                        await replies.receive()
+
+
+async def test_cancelled_readers_lose_nothing(nc: Connection) -> None:
+    async with bounded(60), natsery.serve(nc, config(count)):
+        async with ServiceClient(nc).stream("count", 2_000, returns=int, window=8) as replies:
+            received: list[int] = []
+            while len(received) < 2_000:
+                with anyio.CancelScope() as scope:
+                    if len(received) % 3 == 0:
+                        scope.cancel()
+                    received.append(await replies.receive())
+                if scope.cancelled_caught:
+                    received.append(await replies.receive())
+            assert received == list(range(2_000))
+
+
+PERMISSIONS = """
+    authorization { users: [
+        { user: service, password: x }
+        { user: asker, password: x, permissions: { publish: ["count"], subscribe: ["_INBOX.>"] } }
+        { user: answering, password: x, permissions: { publish: ["count"], subscribe: ["_INBOX.>"], allow_responses: { max: -1 } } }
+    ] }
+"""
+
+
+async def test_what_permissions_a_requester_needs() -> None:
+    with NatsServer(PERMISSIONS) as server:
+        url = server.url.replace("nats://", "nats://{}:x@")
+        async with bounded(60), natsery.connect(url.format("service")) as nc, natsery.serve(nc, config(count)):
+            async with natsery.connect(url.format("answering")) as asker:
+                async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
+                    assert len([reply async for reply in replies]) == 500
+            async with natsery.connect(url.format("asker")) as asker:
+                async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
+                    with pytest.raises(natsery.PublishDeniedError, match="_INBOX"):
+                        _ = [reply async for reply in replies]
+
+
+ACCOUNTS = """
+    accounts {
+        SERVER: { users: [{ user: service, password: x }], exports: [{ service: count, response: stream }] }
+        CLIENT: { users: [{ user: asker, password: x }], imports: [{ service: { account: SERVER, subject: count } }] }
+    }
+"""
+
+
+async def test_a_service_of_another_account() -> None:
+    with NatsServer(ACCOUNTS) as server:
+        url = server.url.replace("nats://", "nats://{}:x@")
+        async with bounded(60), natsery.connect(url.format("service")) as nc, natsery.serve(nc, config(count)):
+            async with natsery.connect(url.format("asker")) as asker:
+                async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
+                    assert [reply async for reply in replies] == list(range(500))
+
+
+async def test_nats_py_reads_a_stream(nats_server: NatsServer) -> None:
+    async def main() -> list[bytes]:
+        client = await nats.connect(nats_server.url)
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(inbox)
+        await client.publish("count", b"5", reply=inbox)
+        replies = [(await subscription.next_msg(timeout=10)).data for _ in range(6)]
+        await client.close()
+        return replies
+
+    import asyncio
+
+    async with bounded(60), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config(count)):
+        assert await anyio.to_thread.run_sync(lambda: asyncio.run(main())) == [b"0", b"1", b"2", b"3", b"4", b""]

@@ -50,26 +50,22 @@ def test_a_lambda_is_no_handler(declare):
         declare(lambda request: b"")
 
 
-@pytest.mark.parametrize(
-    ("result", "hint"),
-    [
-        ({"a": 1}, "json.dumps(...).encode()"),
-        ([1], "json.dumps(...).encode()"),
-        ((b"a", b"b"), "json.dumps(...).encode()"),
-    ]
-    + [(7, "str(...).encode()"), (True, "str(...).encode()"), (1.5, "str(...).encode()"), ("a", "text.encode()")]
-    + [(natsery.Message("a"), "message.data")],
-)
-def test_what_a_handler_returns(result, hint):
-    with pytest.raises(
-        TypeError, match=re.escape(f"a handler must return bytes or None, not {type(result).__name__}; write {hint}")
-    ):
+@pytest.mark.parametrize("result", [{"a": 1}, [1], (b"a", b"b"), 7, True, 1.5, "a"])
+def test_what_a_handler_returns(result):
+    kind = type(result).__name__
+    hint = f"annotate it with what it returns, such as '-> {kind}', to have that encoded"
+    with pytest.raises(TypeError, match=re.escape(f"a handler must return bytes or None, not {kind}; {hint}")):
         reply_from(result)
 
 
 def test_what_has_no_hint():
     with pytest.raises(TypeError, match=r"not object$"):
         reply_from(object())
+
+
+def test_a_handler_returns_the_data_of_a_message():
+    with pytest.raises(TypeError, match=r"not Message; write message\.data$"):
+        reply_from(natsery.Message("a"))
 
 
 @pytest.mark.parametrize("option", _connect._NATS_PY_HINTS)
@@ -109,6 +105,11 @@ def test_blocks_are_not_awaited():
                     TypeError, match=rf"^{name}\(\.\.\.\) is not to be awaited; write 'async with {name}"
                 ):
                     await block
+                with pytest.raises(
+                    TypeError, match=rf"^{name}\(\.\.\.\) is not for a plain 'with'; write 'async with {name}"
+                ):
+                    with block:
+                        pass
                 with pytest.raises(AttributeError, match=rf"^{name}\(\.\.\.\) has no 'publish'; write 'async with "):
                     block.publish  # noqa: B018
 
@@ -126,12 +127,21 @@ def test_deadlines_are_the_callers():
                     await request("a", timeout=2)
             with pytest.raises(TypeError, match=r"^request_many\(\) has no option 'timeout': write wait="):
                 client.request_many("a", timeout=2)
+            for collect in (client.ping, client.info, client.stats):
+                with pytest.raises(TypeError, match=rf"^{collect.__name__}\(\) has no option 'timeout': write wait="):
+                    await collect(timeout=2)
+            with pytest.raises(TypeError, match=r"^discover\(\) has no option 'max_wait': write wait="):
+                client.discover("PING", max_wait=2)
             with pytest.raises(TypeError, match="'async for message in messages:'"):
                 nc.subscribe("a", cb=add)
             with pytest.raises(TypeError, match="queue_group"):
                 nc.subscribe("a", queue="q")
             for method in (nc.request, client.request):
+                with pytest.raises(TypeError, match=r"^request\(\) got an unexpected keyword argument 'nonsense'$"):
+                    await method("a", nonsense=2)
                 assert inspect.iscoroutinefunction(method)
+                # A coroutine around it would be paid for with each request.
+                assert not hasattr(method, "__wrapped__")
 
     in_virtual_time(main)
 
@@ -141,7 +151,10 @@ def test_deadlines_are_the_callers():
     [
         (lambda: "nats://127.0.0.1", "; write: async with natsery.connect(url) as nc"),
         (MemoryBroker, "; write: async with broker.connect() as nc"),
-        (natsery.connect, "; write 'async with natsery.connect(...) as ...:' and use what that gives"),
+        (
+            natsery.connect,
+            "not natsery.connect(...); write 'async with natsery.connect(...) as ...:' and use what that gives",
+        ),
         (object, "; a connection comes from natsery.connect, and from natsery.adapt for a nats-py client"),
         (anyio.create_task_group, "; use it with 'async with' and give what that yields"),
     ],

@@ -7,8 +7,10 @@ The layers; each imports only what stands below it:
 - ``abc``, ``_fast_path``: the seam, as users see it and as the service layer uses it; ``_connection_base``: what is common.
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
 - ``_backends``: the few things for which trio and asyncio are used directly.
-- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_statistics``,
-  ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event loop.
+- ``_codecs``: typed bodies, read, written and described. It does no I/O and imports no event loop.
+- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_schemas``,
+  ``_statistics``, ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event
+  loop.
 
 ``docs/architecture.md`` has the picture, and the way of a request through it.
 """
@@ -20,6 +22,8 @@ from ._client._collection import EndReason as EndReason
 from ._client._replies import Replies as Replies
 from ._client._replies import ReplyStream as ReplyStream
 from ._client._service_client import ServiceClient as ServiceClient
+from ._codecs._codec import Codec as Codec
+from ._codecs._json_codec import JSONCodec as JSONCodec
 from ._config import NO_QUEUE_GROUP as NO_QUEUE_GROUP
 from ._config import EndpointConfig as EndpointConfig
 from ._config import EndpointLike as EndpointLike
@@ -38,6 +42,7 @@ from ._errors import ConfigError as ConfigError
 from ._errors import ConnectError as ConnectError
 from ._errors import ConnectionClosedError as ConnectionClosedError
 from ._errors import ConnectionLostError as ConnectionLostError
+from ._errors import DecodeError as DecodeError
 from ._errors import EndpointOverloadedError as EndpointOverloadedError
 from ._errors import InvalidBodyError as InvalidBodyError
 from ._errors import MalformedMessageError as MalformedMessageError
@@ -58,6 +63,7 @@ from ._errors import ServerError as ServerError
 from ._errors import ServiceStoppedError as ServiceStoppedError
 from ._errors import SlowConsumerError as SlowConsumerError
 from ._errors import SubscriptionDeniedError as SubscriptionDeniedError
+from ._errors import UnknownEndpointError as UnknownEndpointError
 from ._events import ConnectionEvent as ConnectionEvent
 from ._events import EventKind as EventKind
 from ._events import Listener as Listener
@@ -81,6 +87,8 @@ from ._responses import EndpointStats as EndpointStats
 from ._responses import ServiceInfo as ServiceInfo
 from ._responses import ServicePing as ServicePing
 from ._responses import ServiceStats as ServiceStats
+from ._schemas import EndpointSchema as EndpointSchema
+from ._schemas import ServiceSchema as ServiceSchema
 from ._service._detached_request import DetachedRequest as DetachedRequest
 from ._service._endpoint import Endpoint as Endpoint
 from ._service._request import Request as Request
@@ -103,12 +111,14 @@ __all__ = (
     "BackendMismatchError",
     "BridgedConnection",
     "Clock",
+    "Codec",
     "ConfigError",
     "ConnectError",
     "ConnectionClosedError",
     "ConnectionEvent",
     "ConnectionLostError",
     "ConnectionStatistics",
+    "DecodeError",
     "Deliver",
     "DetachedRequest",
     "EndReason",
@@ -118,6 +128,7 @@ __all__ = (
     "EndpointInfo",
     "EndpointLike",
     "EndpointOverloadedError",
+    "EndpointSchema",
     "EndpointStats",
     "ErrorHandler",
     "EventKind",
@@ -129,6 +140,7 @@ __all__ = (
     "Headers",
     "HeadersInput",
     "InvalidBodyError",
+    "JSONCodec",
     "Lifespan",
     "Listener",
     "MalformedMessageError",
@@ -161,11 +173,13 @@ __all__ = (
     "ServiceError",
     "ServiceInfo",
     "ServicePing",
+    "ServiceSchema",
     "ServiceStats",
     "ServiceStoppedError",
     "SlowConsumerError",
     "StatsHandler",
     "SubscriptionDeniedError",
+    "UnknownEndpointError",
     "Verb",
     "__version__",
     "abc",

@@ -30,6 +30,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     from ._cli._app import cli
     from ._cli._exit_codes import CommandError, Exit, line_of, status_of
 
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal cannot show must not end the command.
         reconfigure = getattr(stream, "reconfigure", None)
@@ -57,6 +58,14 @@ def _main(arguments: Sequence[str] | None) -> int:
         CommandError(line_of(error)).show()
         return status_of(error)
     return int(status or Exit.OK)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device in place of stdin, stdout and stderr that are closed, as after ``>&-``; Python has ``None`` there."""
+    # In this order, since each takes the lowest descriptor that is free: that of the stream. Sockets must not get it.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # open until the end
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Typ
 
 from . import _adr32, _subjects
 from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
-from ._codecs import Codec, JSONCodec, codec_rule
-from ._errors import ConfigError
+from ._codecs._codec import Codec, codec_rule
+from ._codecs._json_codec import JSONCodec
+from ._errors import ConfigError, shorten
 from ._handlers import (
     NO_BODY,
     EndpointHandler,
@@ -22,6 +24,7 @@ from ._handlers import (
     is_in_class_body,
     read_signature,
 )
+from ._schemas import EndpointSchema, check_no_clash, describe_endpoint, schema_subject
 from ._statistics import Clock
 
 if TYPE_CHECKING:
@@ -243,11 +246,13 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
         return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
-    _refuse_unknown(options)
+    _refuse_unknown("endpoint", options, _OPTIONS, _ENDPOINT_HINTS)
     return lambda handler: _declare(handler, first, options)
 
 
 _OPTIONS = frozenset(EndpointConfig.__dataclass_fields__) - {"name", "handler", "_", "_signature"}
+
+_GROUP_OPTIONS = frozenset(Limits.__dataclass_fields__)
 
 _ENDPOINT_HINTS: Final = {
     "name": "write the name first, without name=, as in @endpoint('add')",
@@ -255,13 +260,19 @@ _ENDPOINT_HINTS: Final = {
     "queue": "write queue_group=...",
 }
 
+_GROUP_HINTS: Final = {
+    "queue": "write queue_group=...",
+    "subject": "the prefix is its name",
+    "prefix": "that is its name",
+}
 
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
+
+def _refuse_unknown(function: str, options: Mapping[str, Any], known: frozenset[str], hints: Mapping[str, str]) -> None:
     for name in options:
-        if name in _ENDPOINT_HINTS:
-            raise TypeError(f"endpoint() has no option {name!r}: {_ENDPOINT_HINTS[name]}")
-        if name not in _OPTIONS:
-            raise TypeError(f"endpoint() has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
+        if name in hints:
+            raise TypeError(f"{function}() has no option {name!r}: {hints[name]}")
+        if name not in known:
+            raise TypeError(f"{function}() has no option {name!r}; it has {', '.join(sorted(known))}")
 
 
 def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
@@ -303,6 +314,7 @@ def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[G
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
+    _refuse_unknown("group", options, _GROUP_OPTIONS, _GROUP_HINTS)
     return GroupConfig(name, _as_configs(f"group({name!r})", endpoints), **options)
 
 
@@ -331,6 +343,34 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
     return config
 
 
+def endpoint_of(handler: EndpointHandler) -> EndpointConfig:
+    """Return what a function is declared as, or would be in a list of endpoints."""
+    config = as_config(handler)
+    if not isinstance(config, EndpointConfig):
+        raise ConfigError("handler", handler, "must be one endpoint, not a group")
+    return config
+
+
+def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
+    """Return the subject of an endpoint inside the groups of a service.
+
+    Raises:
+        TypeError: ``service`` is something else, such as a service's name.
+        ConfigError: it is not there, or several times.
+    """
+    if not isinstance(service, ServiceConfig):
+        raise TypeError(f"service: must be a natsery.ServiceConfig; got {shorten(service)}")
+    subjects = [
+        each.subject
+        for each in service.placed_endpoints()
+        if each.config == endpoint or (each.config.handler == endpoint.handler and each.config.name == endpoint.name)
+    ]
+    if len(subjects) != 1:
+        reason = f"must have the endpoint {endpoint.name!r} once; it is there {len(subjects)} times"
+        raise ConfigError("service", service.name, reason)
+    return subjects[0]
+
+
 @final
 @dataclass(frozen=True)
 class PlacedEndpoint:
@@ -341,12 +381,14 @@ class PlacedEndpoint:
         subject: its full subject.
         queue_group: the queue group that it ends up with, ``""`` for none.
         limits: what holds for it, its groups' included.
+        schema: its types, if the service serves schemas.
     """
 
     config: EndpointConfig
     subject: str
     queue_group: str
     limits: Limits
+    schema: EndpointSchema | None = None
 
 
 def place(
@@ -370,6 +412,17 @@ def place(
         queue = limits.queue_group
         final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
         yield PlacedEndpoint(item, subject, final_queue, limits)
+
+
+def with_schema(placed: PlacedEndpoint, service: ServiceConfig) -> PlacedEndpoint:
+    """Return an endpoint with its schema, if the service serves schemas."""
+    if not service.schemas:
+        return placed
+    config = placed.config
+    check_no_clash(schema_subject(service.name, service.id or "*"), config.name, placed.subject, config.metadata)
+    codec = config.codec or service.codec
+    schema = describe_endpoint(config.name, placed.subject, config._read_signature(), codec, config.handler)
+    return replace(placed, schema=schema)
 
 
 def check_types(placed: PlacedEndpoint, default_codec: Codec) -> None:
@@ -408,6 +461,8 @@ class ServiceConfig:
         lifespan: an async context manager function of the connection, for what handlers share. It is entered before the first
             subscription and left after the drain, and handlers reach what it yields as ``request.state``.
         codec: how bodies of other types than ``bytes`` are written; JSON if left out.
+        schemas: whether it serves the JSON Schemas of its typed endpoints, for `ServiceClient.schema` and ``natsery schema``:
+            on an endpoint of its own, ``_schema``, with the subject ``_SCHEMA.<name>.<id>``. ``docs/schemas.md`` has the rest.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -432,6 +487,7 @@ class ServiceConfig:
     pending_bytes: int = DEFAULT_PENDING_BYTES
     lifespan: Lifespan | None = None
     codec: Codec = field(default_factory=JSONCodec)
+    schemas: bool = False
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
@@ -456,7 +512,11 @@ class ServiceConfig:
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         if self.lifespan is not None:
             _check_hook(f"{where}.lifespan", self.lifespan, "connection")
+            if inspect.isasyncgenfunction(self.lifespan) or inspect.isgeneratorfunction(self.lifespan):
+                reason = "must be an async context manager function; write @asynccontextmanager above it"
+                raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
+        check_config(f"{where}.schemas", self.schemas, flag_rule)
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()
 
@@ -485,4 +545,4 @@ class ServiceConfig:
                 reason = f"must hold it once; {each.subject!r} is there twice"
                 raise ConfigError("ServiceConfig.endpoints", each.config.name, reason)
             seen.add(key)
-        return placed
+        return tuple(with_schema(each, self) for each in placed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Final, Never, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -28,11 +28,13 @@ from ._protocol._commands import as_bytes
 from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
-from ._usage import DEADLINE, explain_options
+from ._usage import DEADLINE, refuse_options
 
 logger = logging.getLogger("natsery")
 
 _NO_RESPONDERS = 503
+
+_REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=...", "old_style": "leave it out"}
 
 
 class SubscriptionBase(abc.Subscription):
@@ -186,9 +188,12 @@ class ConnectionBase(abc.Connection):
         """See `FastPath`."""
         return lambda: None
 
-    @explain_options({"timeout": DEADLINE, "payload": "write data=...", "old_style": "leave it out"})
-    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
+    async def request(
+        self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None, **unknown: Never
+    ) -> Message:
         """See `abc.Connection`."""
+        if unknown:
+            refuse_options("request", unknown, _REQUEST_HINTS)
         check_argument("subject", subject, literal_subject_rule)
         self._home.check()
         return await self._requests.request(subject, data, headers)

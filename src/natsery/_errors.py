@@ -50,6 +50,12 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def plain_text(text: str, limit: int) -> str:
+    """Return the beginning of a text from a stranger, as printable ASCII that may go anywhere."""
+    shown = printable(text[:limit]).encode("ascii", "backslashreplace").decode()
+    return shown if len(text) <= limit and len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
 def shorten(value: object, limit: int = 200) -> str:
     """Return a value as an error shows it."""
     text = repr(value)
@@ -288,6 +294,26 @@ class NoRespondersError(NatseryError):
 
 
 @final
+class UnknownEndpointError(NatseryError, LookupError):
+    """A service that is there has no endpoint of the name that was called, or none that its name alone can call.
+
+    Attributes:
+        service: the service's name.
+        endpoint: the name that was called.
+        reason: what there is instead.
+    """
+
+    def __init__(self, service: str, endpoint: str, reason: str) -> None:
+        super().__init__(service, endpoint, reason)
+        self.service = service
+        self.endpoint = endpoint
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"service {self.service!r}, endpoint {self.endpoint!r}: {self.reason}"
+
+
+@final
 class SlowConsumerError(NatseryError):
     """Messages were dropped because their receiver did not take them in time.
 
@@ -341,6 +367,26 @@ class InvalidBodyError(NatseryError, ValueError):
 @final
 class MalformedReplyError(NatseryError, ValueError):
     """A reply to PING, INFO or STATS that cannot be read."""
+
+
+@final
+class DecodeError(NatseryError, ValueError):
+    """A body does not fit the type that it is to be read as. What it says may be shown to whoever sent the body.
+
+    Both attributes are printable ASCII and short, whatever the body holds; `str` of the error joins them.
+
+    Attributes:
+        path: where the body does not fit: ``"$"`` is the whole, ``"$.a[2]"`` the third item of its field ``a``.
+        reason: what is wrong there, such as ``"must be an int, got 'x'"``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path: str = plain_text(path if len(path) <= 90 else f"{path[:45]}...{path[-42:]}", 90)
+        self.reason: str = plain_text(reason, 200)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 @final

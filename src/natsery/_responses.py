@@ -71,7 +71,7 @@ class ServicePing:
                 value = _parse(text)
         except (ValueError, RecursionError) as error:
             raise MalformedReplyError(f"{_who_in(text)}not JSON: {error}") from None
-        reader = _Reader(value, "reply")
+        reader = Reader(value, "reply")
         kind = reader.value.get("type")
         if isinstance(kind, str) and kind != cls.response_type:
             raise MalformedReplyError(f"{reader.who()}type is {reprlib.repr(kind)}, not {cls.response_type!r}")
@@ -80,7 +80,7 @@ class ServicePing:
         return reply
 
     @classmethod
-    def _fields(cls, reader: _Reader) -> dict[str, Any]:
+    def _fields(cls, reader: Reader) -> dict[str, Any]:
         return {
             "name": reader.required_text("name"),
             "id": reader.required_text("id"),
@@ -128,7 +128,7 @@ class ServiceInfo(ServicePing):
         }
 
     @classmethod
-    def _fields(cls, reader: _Reader) -> dict[str, Any]:
+    def _fields(cls, reader: Reader) -> dict[str, Any]:
         return {
             **super()._fields(reader),
             "description": reader.text("description", ""),
@@ -213,7 +213,7 @@ class ServiceStats(ServicePing):
         }
 
     @classmethod
-    def _fields(cls, reader: _Reader) -> dict[str, Any]:
+    def _fields(cls, reader: Reader) -> dict[str, Any]:
         return {
             **super()._fields(reader),
             "started": reader.time("started"),
@@ -221,7 +221,7 @@ class ServiceStats(ServicePing):
         }
 
 
-def _endpoint_stats(reader: _Reader) -> EndpointStats:
+def _endpoint_stats(reader: Reader) -> EndpointStats:
     requests = reader.integer("num_requests") or 0
     total, mean = _times(reader, requests)
     return EndpointStats(
@@ -233,11 +233,11 @@ def _endpoint_stats(reader: _Reader) -> EndpointStats:
         last_error=reader.text("last_error", ""),
         processing_time=total,
         average_processing_time=mean,
-        data=_writable_json(reader.value.get("data"), MAX_DEPTH),
+        data=writable_json(reader.value.get("data"), MAX_DEPTH),
     )
 
 
-def _times(reader: _Reader, requests: int) -> tuple[int, int]:
+def _times(reader: Reader, requests: int) -> tuple[int, int]:
     """Return total and mean, each calculated from the other where an implementation leaves it out."""
     total = reader.duration("processing_time")
     mean = reader.duration("average_processing_time")
@@ -248,7 +248,7 @@ def _times(reader: _Reader, requests: int) -> tuple[int, int]:
     return total, mean
 
 
-class _Reader:
+class Reader:
     """Takes the fields out of one JSON object, each with the leniency that it needs: one odd value hides no other."""
 
     def __init__(self, value: object, where: str) -> None:
@@ -294,13 +294,13 @@ class _Reader:
             return _empty()
         return MappingProxyType({_writable(key): "" if item is None else _as_text(item) for key, item in value.items()})
 
-    def endpoints(self) -> list[_Reader]:
+    def endpoints(self) -> list[Reader]:
         """Return the endpoints that have a name and a subject; some implementations send an object instead of an array."""
         value = self.value.get("endpoints")
         items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         wanted = ("name", "subject")
         return [
-            _Reader(item, f"{self._where}.endpoints[{index}]")
+            Reader(item, f"{self._where}.endpoints[{index}]")
             for index, item in enumerate(items)
             if isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in wanted)
         ]
@@ -355,27 +355,27 @@ def _without_depth(text: str) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return _writable(value)
-    return json.dumps(_writable_json(value, MAX_DEPTH), ensure_ascii=False)
+    return json.dumps(writable_json(value, MAX_DEPTH), ensure_ascii=False)
 
 
 def _writable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _writable_json(value: Any, depth: int) -> Any:
+def writable_json(value: Any, depth: int) -> Any:
     """Return a JSON value that can be written as JSON again: without lone surrogates, and nested no deeper than that."""
     if isinstance(value, str):
         return _writable(value)
     if isinstance(value, list):
-        return [_writable_json(each, depth - 1) for each in value] if depth else None
+        return [writable_json(each, depth - 1) for each in value] if depth else None
     if isinstance(value, dict):
-        return {_writable(key): _writable_json(each, depth - 1) for key, each in value.items()} if depth else None
+        return {_writable(key): writable_json(each, depth - 1) for key, each in value.items()} if depth else None
     return value
 
 
 def _read_duration(text: str) -> int | None:
     """Return the nanoseconds of a duration as Go writes it, ``None`` if it is not one."""
-    parts = _DURATION_PART.findall(text)
+    parts = _DURATION_PART.findall(text) if len(text) <= _MAX_TIME else []
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
@@ -395,10 +395,14 @@ MAX_DEPTH = 100
 """How deeply the values of a reply may be nested."""
 
 _HEAD = re.compile(r"\s*\{[^\[{]*")
-_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+# A text that does not end is matched, too: else its end would be searched for from each of its escaped quotes.
+_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 _MAX_DIGITS = 300
 """Digits of the largest number that is read; there is none that large among the figures of a service."""
+
+_MAX_TIME = 100
+"""Characters of a time or a duration; there is none that long."""
 
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 _DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -423,7 +427,7 @@ def parse_time(text: str) -> datetime:
     Raises:
         MalformedReplyError: it is not such a time.
     """
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(text) if len(text) <= _MAX_TIME else None
     if match is None:
         raise MalformedReplyError(f"not an RFC 3339 time: {text!r:.100}")
     year, month, day, hour, minute, second, fraction, zulu, sign, off_hours, off_minutes = match.groups()

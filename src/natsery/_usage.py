@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar, cast, final
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar, final
 
 ArgsP = ParamSpec("ArgsP")
 ResultT = TypeVar("ResultT")
@@ -17,37 +16,36 @@ DEADLINE: Final = "deadlines are the caller's; write 'with anyio.fail_after(2):'
 
 
 def explain_options(hints: Mapping[str, str]) -> Callable[[Callable[ArgsP, ResultT]], Callable[ArgsP, ResultT]]:
-    """Decorate a function, so that options which it does not have are refused with what to write instead.
+    """Decorate a plain function, so that options which it does not have are refused with what to write instead.
+
+    For functions that return blocks. Coroutine functions call `refuse_options`, which costs nothing until it is needed.
 
     Args:
         hints: the names of such options, and the ends of the errors.
     """
 
     def decorate(function: Callable[ArgsP, ResultT]) -> Callable[ArgsP, ResultT]:
-        name = function.__name__
-
-        def check(options: Mapping[str, object]) -> None:
-            for option in options:
-                if option in hints:
-                    raise TypeError(f"{name}() has no option {option!r}: {hints[option]}")
-
-        if inspect.iscoroutinefunction(function):
-
-            @wraps(function)
-            async def call_async(*args: ArgsP.args, **options: ArgsP.kwargs) -> Any:
-                check(options)
-                return await cast("Awaitable[Any]", function(*args, **options))
-
-            return cast("Callable[ArgsP, ResultT]", call_async)
-
         @wraps(function)
         def call(*args: ArgsP.args, **options: ArgsP.kwargs) -> ResultT:
-            check(options)
+            if any(each in hints for each in options):
+                refuse_options(function.__name__, options, hints)
             return function(*args, **options)
 
         return call
 
     return decorate
+
+
+def refuse_options(function: str, options: Collection[str], hints: Mapping[str, str]) -> NoReturn:
+    """Raise the error for options that a function does not have, with what to write instead if there is a hint.
+
+    Raises:
+        TypeError: always.
+    """
+    option = next((each for each in options if each in hints), None)
+    if option is not None:
+        raise TypeError(f"{function}() has no option {option!r}: {hints[option]}")
+    raise TypeError(f"{function}() got an unexpected keyword argument {next(iter(options))!r}")
 
 
 class UsedAsBlock:
@@ -60,6 +58,12 @@ class UsedAsBlock:
 
     def __await__(self) -> NoReturn:
         raise TypeError(f"{self._name}(...) is not to be awaited; {self._hint()}")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._name}(...) is not for a plain 'with'; {self._hint()}")
+
+    def __exit__(self, *_: object) -> None:
+        """Never called; without it, Python's own error comes first."""
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{self._name}(...) has no {name!r}; {self._hint()}")
@@ -99,8 +103,13 @@ class _Block(UsedAsBlock, AbstractAsyncContextManager[ValueT]):
         return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # it bounds itself
 
 
-def hint_for_connection(value: object) -> str:
-    """Return the end of the error for something that is given as a connection and is none."""
+def describe_no_connection(value: object) -> str:
+    """Return the end of the error for something that is given as a connection and is none: what it is, and what to write."""
+    name = f"{value._name}(...)" if isinstance(value, UsedAsBlock) else type(value).__name__
+    return f"{name}{_hint_for_connection(value)}"
+
+
+def _hint_for_connection(value: object) -> str:
     if isinstance(value, (str, list, tuple)):
         return "; write: async with natsery.connect(url) as nc"
     if isinstance(value, UsedAsBlock):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from natsery._cli._cells import ASCII, UNICODE, Cells
+from natsery._cli._cells import ASCII, LEAST_CELLS_APART, UNICODE, Cells
 
 UTF8 = Cells("utf-8")
 
@@ -92,3 +92,24 @@ def test_different_texts_stay_different(width: int) -> None:
 def test_texts_that_cannot_stay_different_are_shown_alike() -> None:
     assert set(Cells().shorten_apart(["abcdefgh1", "abcdefgh2"], 2).values()) == {"a…"}
     assert Cells().shorten_apart(["abc", "abd"], 3) == {"abc": "abc", "abd": "abd"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_texts_that_differ_in_several_places_stay_apart(encoding):
+    """What told those of one beginning apart was the same as for those of another, and they were shown alike."""
+    cells = Cells(encoding)
+    texts = [f"abcdefg{first}{'-' * 10}{second}{'-' * 10}zzzzzzz" for first in "AB" for second in "12"]
+    texts += [f"{text}{third}{'.' * 20}" for text in texts for third in "xy"]
+    for width in range(LEAST_CELLS_APART, 40):
+        shown = cells.shorten_apart([*texts, "abcde…1--------…"], width)
+        assert len(set(shown.values())) == len(texts) + 1
+        assert max(map(cell_len, shown.values())) <= width
+
+
+@pytest.mark.parametrize("width", [8, 20])
+def test_thousands_of_texts_of_which_each_goes_on_where_another_ends_stay_apart(width: int) -> None:
+    """Each cut told a few of them apart, so that it took minutes, or was a RecursionError."""
+    texts = [f"{'a' * number}b" for number in range(4_000)]
+    shown = Cells().shorten_apart(texts, width)
+    assert len(set(shown.values())) == len(texts)
+    assert max(map(cell_len, shown.values())) <= width

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +146,13 @@ def test_a_server_that_fails_while_it_is_asked(
             ("ls", "--wait", "long"),
             "Invalid value for '--wait': 'long' is not a valid float range. (see 'natsery ls --help')",
         ),
+        *(
+            (
+                (command, "a", option, "nan"),
+                f"Invalid value for '{option}': 'nan' is not a number of seconds. (see 'natsery {command} --help')",
+            )
+            for command, option in (("ls", "--wait"), ("ping", "--stall"), ("request", "--timeout"))
+        ),
         (
             ("request", "a", "b", "-f", __file__),
             "DATA and --file cannot be given together. (see 'natsery request --help')",
@@ -162,6 +171,31 @@ def test_wrong_usage_is_one_line(run: Run, arguments: tuple[str, ...], line: str
     expected = Result(Exit.USAGE, "", f"Error: {line}\n".translate(plain))
     assert Result(result.status, result.out, result.err.translate(plain)) == expected
     assert result.err.startswith("Error: ")
+
+
+def test_no_error_controls_the_terminal(run: Run, contexts: Path) -> None:
+    result = run("ls", "--context", "\x1b[31m")
+    assert (result.status, result.out) == (Exit.USAGE, "")
+    assert "\x1b" not in result.err
+    assert result.err.count("\\x1b[31m") == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "arguments", [("ls",), ("stats", "--json"), ("request", "repeat", "-v", "-f", "-")], ids=["ls", "stats", "request"]
+)
+def test_streams_that_are_closed(services: str, arguments: tuple[str, ...], closed: str) -> None:
+    """It was a traceback: Python has no file objects for them."""
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m natsery "$@" {closed}', sys.executable, *arguments, "-s", services],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == Exit.OK
+    assert b"Traceback" not in result.stderr
+    assert (result.stdout == b"") == (">&-" in closed.split())
 
 
 def test_a_file_that_cannot_be_read_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

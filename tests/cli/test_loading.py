@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 import natsery
@@ -16,6 +17,7 @@ from natsery._cli._run._loading import load, split
 Write = Callable[[str, str], None]
 
 SERVICES = """
+    import contextlib
     import natsery
     config = natsery.ServiceConfig("one", "1.0.0")
     other = natsery.ServiceConfig("two", "1.0.0")
@@ -27,6 +29,23 @@ SERVICES = """
     async def make_late(): return config
     def handler(request): ...
     def fail(): return 1 / 0
+    def make_of(nc): return natsery.ServiceConfig(nc, "1.0.0")
+    def make_of_named(other=1, nc=None): return other
+    def make_of_optional(nc=None): return [natsery.ServiceConfig(nc, "1.0.0")]
+    async def make_late_of(nc): return make_of(nc), config
+    async def fail_late(nc): return 1 / 0
+    entered = []
+    @contextlib.asynccontextmanager
+    async def block():
+        entered.append("in")
+        yield config
+        entered.append("out")
+    @contextlib.asynccontextmanager
+    async def block_of(nc):
+        yield [make_of(nc), other]
+    @contextlib.asynccontextmanager
+    async def wrong_block():
+        yield 3
     class Holder:
         class inner:
             config = natsery.ServiceConfig("held", "1.0.0")
@@ -55,13 +74,21 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
+def configs(target: str) -> tuple[natsery.ServiceConfig, ...]:
+    async def open_target() -> tuple[natsery.ServiceConfig, ...]:
+        async with load(target).open("connected") as configs:  # type: ignore[arg-type]
+            return configs
+
+    return anyio.run(open_target)
+
+
 def names(target: str) -> list[str]:
-    return [config.name for config in load(target)]
+    return [config.name for config in configs(target)]
 
 
 def complaint(target: str) -> str:
     with pytest.raises(CommandError) as caught:
-        load(target)
+        configs(target)
     assert caught.value.exit_code == Exit.USAGE
     return caught.value.message
 
@@ -89,6 +116,12 @@ def test_a_target_is_a_place_and_an_attribute(target: str, parts: tuple[str, str
         (":both", ["one", "two"]),
         (":make", ["two"]),
         (":make_both", ["one", "two"]),
+        (":make_late", ["one"]),
+        (":make_of", ["connected"]),
+        (":make_of_optional", ["connected"]),
+        (":make_late_of", ["connected", "one"]),
+        (":block", ["one"]),
+        (":block_of", ["connected", "two"]),
         (":Holder.inner.config", ["held"]),
     ],
 )
@@ -134,7 +167,7 @@ def test_a_file_finds_its_neighbours_and_the_current_folder(write: Write) -> Non
         ("services:both.no", "services has no attribute 'both.no'; there is services:config, services:other"),
         (
             "services:handler",
-            "services:handler is of type function, not a natsery.ServiceConfig; there is services:config, services:other",
+            "services:handler gives something of type NoneType, not a natsery.ServiceConfig; there is services:config, services:other",
         ),
         (
             "services:Holder",
@@ -146,14 +179,26 @@ def test_a_file_finds_its_neighbours_and_the_current_folder(write: Write) -> Non
         ),
         ("services:none", "services:none holds no natsery.ServiceConfig"),
         (
-            "services:make_late",
-            "services:make_late is async; a function that makes a natsery.ServiceConfig must be a plain one",
+            "services:wrong_block",
+            "services:wrong_block yields something of type int, not a natsery.ServiceConfig; there is services:config, services:other",
+        ),
+        (
+            "services:make_of_named",
+            "services:make_of_named is of type int, not a natsery.ServiceConfig; there is services:config, services:other",
         ),
     ],
 )
 def test_what_is_wrong_is_one_line(write: Write, target: str, message: str) -> None:
     write("services.py", SERVICES)
     assert complaint(target) == message
+
+
+def test_a_path_of_a_folder_is_one_line(write: Write) -> None:
+    write("inner/service.py", SERVICES)
+    assert complaint("./inner") == (
+        "'./inner' is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py; "
+        "it is a folder: name a file in it"
+    )
 
 
 def test_a_file_whose_name_is_taken_is_not_confused_with_its_namesake(write: Write) -> None:
@@ -213,7 +258,7 @@ def test_ctrl_c_while_a_module_is_loaded_is_not_the_module_s_error(write: Write)
 
 def test_what_is_loaded_is_the_very_object(write: Write) -> None:
     write("services.py", SERVICES)
-    (config,) = load("services")
+    (config,) = configs("services")
     assert isinstance(config, natsery.ServiceConfig)
     assert config is sys.modules["services"].config
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from natsery._cli import _output
+from natsery._cli._discovery import _list_commands
 from natsery._cli._format import printable
 
 from ..server import NatsServer
@@ -80,11 +81,29 @@ def test_the_rate_of_an_instance_that_answers_twice_is_its_own(run: Run, nats_se
     assert "36,000 requests" in result.out
 
 
+def test_without_a_start_there_is_no_rate(run: Run, nats_server: NatsServer) -> None:
+    """It was the number of requests over two thousand years."""
+    add, other = ({"name": name, "subject": name, "num_requests": 3_000, "num_errors": 0} for name in ("add", "other"))
+    values = (
+        {**GOOD, "name": "none", "started": None, "endpoints": [add]},
+        {**GOOD, "name": "some", "id": "1", "started": None, "endpoints": [add, other]},
+        {**GOOD, "name": "some", "id": "2", "started": "9999-01-01T00:00:00Z", "endpoints": [add]},
+    )
+    with canned(nats_server.url, *(json.dumps(each).encode() for each in values)) as options:
+        lines = run("stats", *options, url=nats_server.url).out.splitlines()
+    assert [line.split()[:5] for line in lines[1:3]] == [
+        ["none", "1", "3,000", "0", "?"],
+        ["some", "2", "9,000", "0", "3,000/s"],
+    ]
+    rates = [line.split()[4] for line in lines if line.startswith(("  add", "  other"))]
+    assert rates == ["?", "3,000/s", "?"]
+
+
 @pytest.mark.parametrize("command", KINDS)
 def test_json_is_what_came(run: Run, nats_server: NatsServer, command: str) -> None:
     """Fields that natsery does not know were left out, others were added, and numbers were changed."""
     text = '{"new":{"a":[1.50,1e400,-0,%s]},"name":"calc","id":"x","id":"x","metadata":null,"descr\\u0069ption":7}' % (
-        "9" * 5_000
+        "9" * 900
     )
     with canned(nats_server.url, text.encode()) as options:
         result = run(command, "--json", *options, url=nats_server.url)
@@ -160,6 +179,33 @@ def test_a_deep_reply_is_cut_off_where_readers_have_their_limits(run: Run, nats_
     assert [each["name"] for each in replies] == ["deep", "good"]
     assert str(replies[0]["new"]).count("[") == 98
     assert str(replies[0]["new"]).count("None") == 1
+
+
+@pytest.mark.parametrize("command", KINDS)
+def test_a_number_that_readers_refuse_hides_no_other_reply(run: Run, nats_server: NatsServer, command: str) -> None:
+    """Python's json refused the whole array because of it."""
+    odd = '{"name":"odd","id":"o","new":[%s,-%s,1.%s,"%s"]}' % (("9" * 5_000,) * 4)
+    with canned(nats_server.url, odd.encode(), json.dumps(GOOD).encode()) as options:
+        replies = json.loads(run(command, "--json", *options, url=nats_server.url).out)
+    (new,) = (each["new"] for each in replies if each["name"] == "odd")
+    assert new == [None, None, 2.0, "9" * 5_000]
+    assert {each["name"] for each in replies} == {"odd", "good"}
+
+
+@pytest.mark.parametrize("bound", [{"MAX_REPLIES": 2}, {"MAX_CHARACTERS": 300}], ids=str)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ping_keeps_no_more_than_a_list_does(
+    run: Run, nats_server: NatsServer, bound: dict[str, int], as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that answered with many large replies could fill the memory."""
+    for name, value in bound.items():
+        monkeypatch.setattr(_list_commands, name, value)
+    replies = [json.dumps({**GOOD, "id": f"g{number}", "metadata": {"a": "b" * 20}}).encode() for number in range(4)]
+    assert 2 * len(replies[0]) <= 300 < 3 * len(replies[0])
+    with canned(nats_server.url, *replies) as options:
+        result = run("ping", *options, *(["--json"] if as_json else []), url=nats_server.url)
+    assert result.err == "Warning: 2 replies dropped: too many, or too fast\n"
+    assert [f"g{number}" in result.out for number in range(4)] == [True, True, False, False]
 
 
 class Terminal(io.TextIOWrapper):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+import sys
+
 import pytest
 from rich.cells import cell_len
 
 from natsery._cli._cells import Cells
-from natsery._cli._output import Column, show_table, terminal_table
+from natsery._cli._output import Column, show_table, stdout_console, terminal_table
 
 COLUMNS = (
     Column("Service", whole=True),
@@ -72,3 +77,18 @@ def test_ascii() -> None:
     lines = [each.plain for each in terminal_table(COLUMNS, ROWS, 60, Cells("ascii"))]
     assert "~" in lines[2]
     assert "…" not in "".join(lines)
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_a_dumb_terminal_has_its_own_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken to have 80 columns, so that lines were wrapped or cut in the middle."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 24)))
+    monkeypatch.setenv("TERM", "dumb")
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    assert stdout_console().width == width
+    show_table((Column("A", whole=True), Column("B")), [("a" * 100, "b" * 100)])
+    assert max(map(len, terminal.getvalue().splitlines())) == width

@@ -106,6 +106,29 @@ def test_a_round_waits_for_those_who_answered_in_the_last_but_not_for_long() -> 
     run(main)
 
 
+def test_an_instance_has_not_missed_a_round_in_which_replies_could_not_be_read() -> None:
+    """With thousands of services, drawing them took the time of the round, and those that had answered were stale."""
+
+    async def main() -> None:
+        async with world(one=0, two=MISSING_SECONDS + 3) as this:
+            await this.ask(MISSING_SECONDS + 4)
+
+            async def draw() -> None:
+                await anyio.sleep(0.5)
+                this.poller.excuse(3)
+                await anyio.sleep(3.1)
+                this.poller.excuse(0.2)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(draw)
+                assert await this.ask(0.1) == pytest.approx(MISSING_SECONDS + 3)
+            assert this.stale() == []
+            this.delays = {"one": 0, "two": 0.05}
+            assert await this.ask(0.1) == pytest.approx(0.1), "each round begins with nothing excused"
+
+    run(main)
+
+
 def test_of_two_hundred_instances_the_slow_ones_hold_up_nobody() -> None:
     async def main() -> None:
         delays = {f"i{number:03}": number % 10 / 1000 for number in range(190)}

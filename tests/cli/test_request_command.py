@@ -96,6 +96,23 @@ def test_a_silent_stdin_is_not_waited_for(
     assert run("request", "repeat", "", "--replies", "1", url=services) == Result(0, "\n", "")
 
 
+def test_of_a_slow_stdin_the_user_is_told_once(
+    run: Run, services: str, monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
+) -> None:
+    """It was said again after each pause."""
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        os.write(pipe[1], b"a")
+
+    monkeypatch.setattr(sys, "stdin", _Stdin(b"").read_from(pipe[0]))
+    monkeypatch.setattr(_request_command, "PATIENCE", 0.001)
+    monkeypatch.setattr(_request_command, "print_error", say)
+    assert run("request", "repeat", "--timeout", "0.01", url=services).status == Exit.TIMEOUT
+    assert len(said) == 1
+
+
 def test_all_of_stdin_is_read(
     run: Run, services: str, monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], tmp_path: Path
 ) -> None:

@@ -165,6 +165,18 @@ def test_a_program_with_a_log_of_its_own_has_natsery_s_there(tmp_path: Path) -> 
     assert program.output.count("reconnected") == 1
 
 
+def test_an_exception_controls_no_terminal(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
+    """What a requester had sent, in an exception of the handler, went to the terminal as it was."""
+    text = MODULE.replace("raise SystemExit(9)", r"raise ValueError('\x1b[31m\x9b')")
+    with serving(tmp_path, url=server.url, text=text) as program:
+        program.wait_for("ready")
+        assert asker.ask("fail") == "500:Internal Server Error"
+        program.wait_for("ValueError: \\x1b[31m\\x9b\n")
+        program.terminate()
+        assert program.wait() == 0
+    assert "\x1b" not in program.output
+
+
 def test_a_handler_that_wants_to_exit_ends_it(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
     """It ended without a word, and with the handler's status, which could mean that all was drained."""
     with serving(tmp_path, url=server.url) as program:

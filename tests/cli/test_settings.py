@@ -262,7 +262,7 @@ def test_an_option_goes_before_what_a_parent_passes_on(
     ("options", "environment", "context", "text"),
     [
         ("-s http://u:secret@a", {}, {}, "--server: must begin with nats:// or tls://; got '…@a'"),
-        ("", {"NATS_URL": "nats://a:x"}, {}, "NATS_URL: must be URLs such as "),
+        ("", {"NATS_URL": "nats://a:x"}, {}, "NATS_URL: must have a port that is a number"),
         ("", {}, {"url": "http://a"}, "url of the context '{path}': must begin with nats:// or tls://; got 'http://a'"),
         ("", {"NATS_URL": "b"}, {"url": "http://a"}, ""),
         ("--connect-timeout 0", {}, {}, "--connect-timeout: must be a number of seconds, more than 0; got 0.0"),

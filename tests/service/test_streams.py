@@ -1,588 +1,348 @@
-"""Streamed replies in memory: what is sent when, how a generator ends, and what requesters may do to it."""
+"""Handlers that stream their replies."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import anyio
 import pytest
 
 import natsery
-from natsery._codecs import Codec, DecodeError
+from natsery import FailureCause, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
-from natsery.testing._memory_connection import MemoryConnection
 
-from ..test_serve import bounded, config, error_of
-from ..virtual_time import IN_VIRTUAL_TIME
+from ..test_serve import bounded, config
+from ..virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio
 
 
-class Requester:
-    """Asks for a stream and takes part in the protocol by hand."""
-
-    def __init__(self, nc: Connection, messages: natsery.Messages) -> None:
-        self._nc = nc
-        self.messages = messages
-
-    async def next(self) -> natsery.Message:
-        return await self.messages.receive()
-
-    async def take(self, count: int) -> list[bytes]:
-        return [(await self.next()).data for _ in range(count)]
-
-    async def rest(self) -> list[bytes | str]:
-        """What comes up to the end; an error as its text."""
-        found: list[bytes | str] = []
-        while True:
-            message = await self.next()
-            error = error_of(message)
-            found.append(message.data if error is None else error)
-            if error is not None or (not message.data and not message.headers):
-                return found
-
-    async def is_quiet(self) -> bool:
-        await self._nc.flush()
-        await anyio.wait_all_tasks_blocked()
-        return not self.messages._has_pending()
+@pytest.fixture(params=[*VIRTUAL_BACKENDS])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return VIRTUAL_BACKENDS[request.param]()
 
 
-@asynccontextmanager
-async def ask(nc: Connection, subject: str, data: bytes = b"", window: object = None) -> AsyncIterator[Requester]:
-    inbox = nc.new_inbox()
-    async with nc.subscribe(inbox) as messages:
-        headers = None if window is None else {"Reply-Window": str(window)}
-        await nc.publish(subject, data, reply=inbox, headers=headers)
-        yield Requester(nc, messages)
+@dataclass
+class Item:
+    name: str
 
 
 @natsery.endpoint
-async def numbers(request: natsery.Request) -> AsyncIterator[bytes]:
-    for number in range(int(request.data)):
-        yield b"%d" % number
+async def count(body: int) -> AsyncIterator[int]:
+    for number in range(body):
+        yield number
 
 
-async def test_each_yield_is_a_reply_and_an_empty_one_is_the_end(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)) as service:
-        async with ask(nc, "numbers", b"3") as requester:
-            messages = [await requester.next() for _ in range(4)]
-        assert [each.data for each in messages] == [b"0", b"1", b"2", b""]
-        assert not any(each.headers or each.status for each in messages)
-        prefixes, last = zip(*(each.reply.rsplit(".", 1) for each in messages), strict=True)
-        assert (len(set(prefixes)), last) == (1, ("1", "2", "3", "4"))
-        async with ask(nc, "numbers", b"0") as requester:
-            assert await requester.rest() == [b""]
-        stats = service.stats().endpoints[0]
-        assert (stats.num_requests, stats.num_errors, service.pending) == (2, 0, 0)
+@natsery.endpoint
+async def items(request: natsery.Request) -> AsyncIterator[Item]:
+    yield Item("tea")
+    yield Item("cocoa")
 
 
-async def test_a_typed_stream_takes_a_body_and_yields_values_or_bytes(nc: Connection) -> None:
-    async def lines(body: int) -> AsyncIterator[int | bytes]:
-        yield body
-        yield b"as it is"
-
-    async with bounded(), natsery.serve(nc, config(lines)), ask(nc, "lines", b"7") as requester:
-        assert await requester.rest() == [b"7", b"as it is", b""]
+@natsery.endpoint
+async def raw(request: natsery.Request) -> AsyncIterator[bytes]:
+    yield b"1"
+    yield request.data
 
 
-@pytest.mark.parametrize(
-    ("part", "error"),
-    [
-        (b"", "yield: must not be empty"),
-        ("text", "must yield bytes, not str; write text.encode()"),
-        (None, "not NoneType"),
-    ],
-)
-async def test_what_cannot_be_a_part_is_raised_at_its_yield(
-    nc: Connection, part: Any, error: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caught: list[Exception] = []
+def forever(log: list[str]):
+    """An endless stream that writes down how it ends, after a moment."""
 
-    async def careless(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"first"
-        try:
-            yield part
-        except Exception as problem:
-            caught.append(problem)
-            raise
-
-    async with bounded(), natsery.serve(nc, config(careless)) as service, ask(nc, "careless") as requester:
-        assert await requester.rest() == [b"first", "500:Internal Server Error"]
-        assert await requester.is_quiet()
-        assert service.stats().endpoints[0].failures == {"exception": 1}
-    assert error in str(caught[0])
-    assert error in caplog.text
-
-
-async def test_a_part_that_is_too_large_is_raised_at_its_yield(nc: Connection) -> None:
-    async def large(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            yield bytes(nc.max_payload + 1)
-        except natsery.MaxPayloadError as error:
-            yield b"%d" % error.limit
-
-    async with bounded(), natsery.serve(nc, config(large)) as service, ask(nc, "large") as requester:
-        assert await requester.rest() == [b"%d" % nc.max_payload, b""]
-        assert service.stats().endpoints[0].num_errors == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "answer"),
-    [(natsery.ServiceError(404, "no more"), "404:no more"), (LookupError("a secret"), "500:Internal Server Error")],
-)
-async def test_an_error_comes_after_the_parts_and_is_the_last_message(
-    nc: Connection, error: Exception, answer: str
-) -> None:
-    async def fails(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"part"
-        raise error
-
-    async with bounded(), natsery.serve(nc, config(fails)) as service, ask(nc, "fails") as requester:
-        assert await requester.rest() == [b"part", answer]
-        assert await requester.is_quiet()
-        assert service.stats().endpoints[0].last_error == answer
-
-
-async def test_an_error_reply_of_the_generator_takes_the_place_of_the_end(nc: Connection) -> None:
-    async def refuses(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"part"
-        await request.respond_error(404, "no more")
-
-    async with bounded(), natsery.serve(nc, config(refuses)), ask(nc, "refuses") as requester:
-        assert await requester.rest() == [b"part", "404:no more"]
-        assert await requester.is_quiet()
-
-
-async def test_a_body_that_does_not_fit_is_refused_before_anything_else(nc: Connection) -> None:
-    async def typed(body: int) -> AsyncIterator[int]:
-        yield body
-
-    class Refusing(Codec):
-        content_type = "x"
-
-        def decoder(self, type_: Any) -> Any:
-            def decode(data: bytes) -> Any:
-                raise DecodeError("$", "is no int")
-
-            return decode
-
-        def encoder(self, type_: Any) -> Any:
-            return bytes
-
-        def schema(self, type_: Any) -> dict[str, Any]:
-            return {}
-
-    endpoint = natsery.EndpointConfig("typed", typed, codec=Refusing())
-    async with bounded(), natsery.serve(nc, config(endpoint)), ask(nc, "typed", b"1", window=1) as requester:
-        assert await requester.rest() == ["400:Invalid Body: $: is no int"]
-
-
-@IN_VIRTUAL_TIME
-async def test_a_time_out_is_for_the_whole_stream_and_closes_the_generator_first(nc: Connection) -> None:
-    log: list[str] = []
-
-    @natsery.endpoint(timeout=1)
-    async def slow(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            yield b"part"
-            await anyio.sleep_forever()
-        finally:
-            log.append("closed")
-
-    @natsery.endpoint(timeout=1)
-    async def untaken(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            yield b"part"
-            yield b"never"
-        finally:
-            await anyio.sleep(0.1)
-            log.append("cleaned up")
-
-    async with bounded(), natsery.serve(nc, config(slow, untaken)) as service:
-        async with ask(nc, "slow") as requester:
-            assert await requester.rest() == [b"part", "504:Deadline Exceeded"]
-        async with ask(nc, "untaken", window=1) as requester:
-            await requester.next()
-            assert await requester.rest() == [b"part", "504:Deadline Exceeded"]
-        assert [each.failures for each in service.stats().endpoints] == [{"timeout": 1}] * 2
-    assert log == ["closed", "cleaned up"]
-
-
-@IN_VIRTUAL_TIME
-async def test_the_end_of_the_grace_cuts_a_stream_off_and_its_clean_up_may_wait(nc: Connection) -> None:
-    log: list[str] = []
-
-    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+    @natsery.endpoint
+    async def forever(request: natsery.Request) -> AsyncIterator[bytes]:
+        log.append("begun")
         try:
             while True:
-                yield b"part"
+                yield b"x"
         finally:
-            await anyio.sleep(0.1)
-            log.append("cleaned up")
+            await anyio.sleep(1)
+            log.append("closed")
 
-    async with bounded(), AsyncExitStack() as stack:
-        async with natsery.serve(nc, config(endless), grace=0.5) as service:
-            requester = await stack.enter_async_context(ask(nc, "endless", window=3))
-            await requester.take(4)
-            assert await requester.is_quiet()
-            assert service.pending == 1
-        assert log == ["cleaned up"]
-        assert await requester.rest() == ["503:Service Stopping"]
+    return forever
+
+
+def waiting(log: list[str]):
+    """A stream that yields once and waits, and writes down how it ends."""
+
+    @natsery.endpoint
+    async def waiting(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"first"
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            log.append("cancelled")
+            raise
+
+    return waiting
+
+
+async def take(nc: Connection, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> list[Message]:
+    """Everything that comes for a request within a second, as a requester that knows nothing of streams gets it."""
+    async with ServiceClient(nc).request_many(subject, data, headers=headers, wait=1) as replies:
+        return [reply async for reply in replies]
+
+
+def described(replies: list[Message]) -> list[tuple[bytes, dict[str, str]]]:
+    return [(reply.data, dict(reply.headers)) for reply in replies]
+
+
+async def test_each_yield_is_a_reply_and_the_end_is_an_empty_one(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(count, items, raw)) as service:
+        assert described(await take(nc, "count", b"2")) == [(b"0", {}), (b"1", {}), (b"", {})]
+        assert described(await take(nc, "count", b"0")) == [(b"", {})]
+        assert described(await take(nc, "items"))[:2] == [(b'{"name":"tea"}', {}), (b'{"name":"cocoa"}', {})]
+        assert described(await take(nc, "raw", b"2")) == [(b"1", {}), (b"2", {}), (b"", {})]
+        assert [each.num_requests for each in service.stats().endpoints] == [2, 1, 1]
+
+
+async def test_an_error_is_the_last_reply(nc: Connection, caplog) -> None:
+    async def fail(body: str) -> AsyncIterator[str]:
+        yield "one"
+        if body == "service":
+            raise ServiceError(404, "no more")
+        raise ValueError("secret")
+
+    async with bounded(), natsery.serve(nc, config(fail)) as service:
+        for body, expected in ((b'"service"', "404:no more"), (b'"any"', "500:Internal Server Error")):
+            first, last = await take(nc, "fail", body)
+            assert first.data == b'"one"'
+            assert str(ServiceError.from_message(last)) == expected
+        stats = service.endpoints[0].stats()
+        assert stats.failures == {FailureCause.SERVICE_ERROR: 1, FailureCause.EXCEPTION: 1}
+    assert "secret" in caplog.text
+
+
+async def test_a_body_that_does_not_fit_is_400(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(count)):
+        (reply,) = await take(nc, "count", b'"x"')
+        assert str(ServiceError.from_message(reply)).startswith("400:Invalid Body: $: ")
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (b"", "must not yield an empty reply, which marks the end"),
+        ("text", "must yield bytes, not str; annotate it with what it returns, such as '-> AsyncIterator[str]'"),
+    ],
+)
+async def test_what_cannot_be_a_reply_is_said(nc: Connection, caplog, part: object, reason: str) -> None:
+    async def odd(request: natsery.Request):
+        yield part
+
+    async with bounded(), natsery.serve(nc, config(odd)):
+        (reply,) = await take(nc, "odd")
+        assert str(ServiceError.from_message(reply)) == "500:Internal Server Error"
+    assert reason in caplog.text
+
+
+async def test_a_time_out_is_for_the_whole_stream(nc: Connection) -> None:
+    async def slow(request: natsery.Request) -> AsyncIterator[bytes]:
+        for _ in range(10):
+            await anyio.sleep(0.2)
+            yield b"x"
+
+    async with bounded(), natsery.serve(nc, config(natsery.EndpointConfig("slow", slow, timeout=0.5))):
+        *parts, last = await take(nc, "slow")
+        assert len(parts) == 2
+        assert str(ServiceError.from_message(last)) == "504:Deadline Exceeded"
+
+
+async def test_a_stop_cuts_it_off_at_the_end_of_the_grace(nc: Connection, broker: MemoryBroker) -> None:
+    log: list[str] = []
+    async with bounded(), broker.connect() as asker, asker.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(waiting(log)), grace=1) as service:
+            await asker.publish("waiting", reply="replies")
+            assert (await replies.receive()).data == b"first"
+        assert str(ServiceError.from_message(await replies.receive())) == "503:Service Stopping"
+        assert log == ["cancelled"]
         stats = service.stats().endpoints[0]
-        assert (stats.num_requests, stats.failures, service.pending) == (1, {"stopping": 1}, 0)
+        assert (stats.num_requests, stats.num_errors, stats.failures) == (1, 1, {FailureCause.STOPPING: 1})
+
+
+async def test_middlewares_stand_around_the_whole_stream(nc: Connection) -> None:
+    seen: list[object] = []
+
+    async def middleware(request: natsery.Request, call_next) -> bytes | None:
+        seen.append("begin")
+        seen.append(await call_next(request))
+        return None
+
+    async with bounded(), natsery.serve(nc, config(raw, middlewares=[middleware])):
+        assert len(await take(nc, "raw", b"2")) == 3
+    assert seen == ["begin", None]
+
+
+async def test_without_a_reply_subject_it_does_not_run_on(nc: Connection) -> None:
+    log: list[str] = []
+    async with bounded(), natsery.serve(nc, config(forever(log))) as service:
+        await nc.publish("forever")
+        while service.endpoints[0].pending or not service.endpoints[0].stats().num_requests:
+            await anyio.sleep(0.1)
+        assert log == ["begun", "closed"]
+        assert service.endpoints[0].stats().failures == {FailureCause.UNDELIVERABLE: 1}
 
 
 # A requester that leaves
 
 
-@pytest.mark.parametrize("window", [None, 1])
-async def test_a_generator_at_its_yield_is_closed_when_the_requester_has_left(
-    nc: Connection, window: int | None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_requester_that_leaves_ends_it_before_the_next_request_is_taken(nc: Connection) -> None:
+    log: list[str] = []
+    async with bounded(), natsery.serve(nc, config(forever(log))) as service:
+        client = ServiceClient(nc)
+        for _ in range(2):
+            async with client.request_many("forever", wait=5) as replies:
+                assert (await replies.receive()).data == b"x"
+            log.append("left")
+        while service.endpoints[0].pending:
+            await anyio.sleep(0.1)
+        assert log == ["begun", "left", "closed", "begun", "left", "closed"]
+        stats = service.endpoints[0].stats()
+        assert (stats.num_requests, stats.failures) == (2, {FailureCause.REQUESTER_GONE: 2})
+
+
+async def test_a_generator_that_waits_is_cancelled_when_the_requester_says_that_it_leaves(nc: Connection) -> None:
+    log: list[str] = []
+    async with bounded(), natsery.serve(nc, config(waiting(log))) as service:
+        async with ServiceClient(nc).stream("waiting") as replies:
+            assert (await replies.receive()).data == b"first"
+        while service.endpoints[0].pending:
+            await anyio.sleep(0.1)
+        assert log == ["cancelled"]
+        assert service.endpoints[0].stats().last_error == "499:Requester Gone"
+
+
+async def test_a_requester_can_leave_before_the_first_reply(nc: Connection) -> None:
     log: list[str] = []
 
-    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
-        log.append("begun")
+    async def silent(request: natsery.Request) -> AsyncIterator[bytes]:
         try:
-            while True:
-                yield b"part"
-        finally:
-            await anyio.sleep(0.1)
-            log.append("ended")
-
-    async with bounded(), natsery.serve(nc, config(endless)) as service:
-        for _ in range(2):
-            async with ask(nc, "endless", window=window) as requester:
-                first, _ = [await requester.next() for _ in range(2)]
-                if window:
-                    await nc.publish(first.reply, b"+TERM")
-        async with ask(nc, "endless") as requester:
-            await requester.take(1)
-            stats = service.stats().endpoints[0]
-            assert (stats.num_requests, stats.last_error) == (2, "499:Requester Gone")
-            assert stats.failures == {"requester_gone": 2}
-            assert log == ["begun", "ended", "begun", "ended", "begun"]
-    assert caplog.text == ""
-
-
-@IN_VIRTUAL_TIME
-async def test_a_generator_that_waits_is_cancelled_when_the_requester_has_left(nc: Connection) -> None:
-    cancelled: list[bool] = []
-
-    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            yield b"part"
             await anyio.sleep_forever()
-        except anyio.get_cancelled_exc_class():
-            cancelled.append(True)
-            raise
+        finally:
+            log.append("closed")
+        yield b""
 
-    async with bounded(), natsery.serve(nc, config(waits)) as service:
-        async with ask(nc, "waits", window=5) as requester:
-            status = await requester.next()
-            await nc.publish(status.reply, b"+TERM")
-            await nc.flush()
-            await anyio.wait_all_tasks_blocked()
-            assert cancelled == [True]
-            assert service.stats().endpoints[0].failures == {"requester_gone": 1}
-            assert await requester.take(1) == [b"part"]
-            assert await requester.is_quiet()
-        # One that only unsubscribes is noticed by the heartbeat.
-        async with ask(nc, "waits", window=5) as requester:
-            await requester.take(2)
-        await anyio.sleep(6)
-        assert service.stats().endpoints[0].failures == {"requester_gone": 2}
+    async with bounded(), natsery.serve(nc, config(silent)) as service:
+        async with ServiceClient(nc).stream("silent", wait=0.1) as replies:
+            assert [reply async for reply in replies] == []
+            assert replies.ended is natsery.EndReason.WAIT
+        while service.endpoints[0].pending:
+            await anyio.sleep(0.1)
+    assert log == ["closed"]
 
 
-async def test_a_first_part_that_nobody_takes_ends_the_stream(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)) as service:
-        await nc.publish("numbers", b"1000000", reply="nobody")
-        await nc.flush()
-        await anyio.wait_all_tasks_blocked()
-        assert service.stats().endpoints[0].failures == {"requester_gone": 1}
-
-
-async def test_a_generator_that_goes_on_after_its_end_is_reported(
-    nc: Connection, caplog: pytest.LogCaptureFixture
+async def test_a_requester_that_is_gone_without_a_word_is_noticed_by_the_heartbeats(
+    nc: Connection, broker: MemoryBroker
 ) -> None:
+    log: list[str] = []
+    async with bounded(60), natsery.serve(nc, config(waiting(log))) as service:
+        async with broker.connect() as asker, asker.subscribe("replies") as replies:
+            await asker.publish("waiting", reply="replies", headers={"Reply-Window": "4"})
+            opening, first = await replies.receive(), await replies.receive()
+            assert (opening.data, dict(opening.headers)) == (b"", {"Reply-Window": "4"})
+            assert (first.data, first.reply) == (b"first", f"{opening.reply[:-1]}1")
+            heartbeat = await replies.receive()
+            assert (heartbeat.data, heartbeat.reply, dict(heartbeat.headers)) == (
+                b"",
+                opening.reply,
+                {"Reply-Window": "4"},
+            )
+            assert log == []
+        while service.endpoints[0].pending:
+            await anyio.sleep(1)
+    assert log == ["cancelled"]
+
+
+async def test_a_generator_that_does_not_end_is_given_up(nc: Connection, caplog) -> None:
     async def stubborn(request: natsery.Request) -> AsyncIterator[bytes]:
         try:
-            yield b"part"
-        except GeneratorExit:
-            yield b"another"
-
-    async with bounded(), natsery.serve(nc, config(stubborn)) as service:
-        async with ask(nc, "stubborn", window=1) as requester:
-            await nc.publish((await requester.next()).reply, b"+TERM")
-            await nc.flush()
-        assert service.pending == 0
-    del requester
-
-
-# Cancel scopes and task groups in a generator
-
-
-@IN_VIRTUAL_TIME
-async def test_a_scope_around_a_yield_is_the_generator_s(nc: Connection) -> None:
-    async def limited(request: natsery.Request) -> AsyncIterator[bytes]:
-        with anyio.move_on_after(1) as scope:
-            while True:
-                yield b"part"
-        assert scope.cancelled_caught
-        yield b"late"
-
-    async with bounded(), natsery.serve(nc, config(limited)) as service:
-        async with ask(nc, "limited", window=2) as requester:
-            status = await requester.next()
-            assert await requester.take(2) == [b"part", b"part"]
-            await anyio.sleep(2)  # it waits for an acknowledgement until its time is over
-            await nc.publish(status.reply[:-1] + "2")
-            assert await requester.rest() == [b"late", b""]
-        assert service.stats().endpoints[0].num_errors == 0
-
-
-@IN_VIRTUAL_TIME
-async def test_a_task_group_around_a_yield_is_closed_in_the_worker_s_task(nc: Connection) -> None:
-    ended: list[str] = []
-
-    async def work() -> None:
-        try:
+            yield b"x"
             await anyio.sleep_forever()
-        finally:
-            ended.append("task")
-
-    async def grouped(request: natsery.Request) -> AsyncIterator[bytes]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work)
-            try:
-                while True:
-                    yield b"part"
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.1)
-                ended.append("generator")
-
-    async with bounded(), natsery.serve(nc, config(grouped), grace=0.5) as service:
-        for _ in range(2):
-            async with ask(nc, "grouped", window=1) as requester:
-                await nc.publish((await requester.next()).reply, b"+TERM")
-                await nc.flush()
-                await anyio.sleep(1)
-                assert sorted(ended) == ["generator", "task"]
-                ended.clear()
-        async with ask(nc, "grouped", window=1) as requester:
-            await requester.take(2)
-            service.stop()
-            await service.wait_stopped()
-    assert sorted(ended) == ["generator", "task"]
-    assert service.stats().endpoints[0].failures == {"requester_gone": 2, "stopping": 1}
-
-
-@IN_VIRTUAL_TIME
-async def test_the_failure_of_a_task_beside_a_yield_is_the_stream_s(nc: Connection) -> None:
-    async def fail() -> None:
-        await anyio.sleep(1)
-        raise natsery.ServiceError(404, "gone")
-
-    async def grouped(request: natsery.Request) -> AsyncIterator[bytes]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fail)
-            while True:
-                yield b"part"
-
-    async with bounded(), natsery.serve(nc, config(grouped)), ask(nc, "grouped", window=1) as requester:
-        await requester.next()
-        assert await requester.rest() == [b"part", "404:gone"]
-
-
-@IN_VIRTUAL_TIME
-async def test_a_clean_up_that_never_ends_is_cancelled_and_reported(
-    nc: Connection, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def stuck(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield b"part"
         finally:
             await anyio.sleep_forever()
 
-    async with bounded(), natsery.serve(nc, config(stuck)) as service:
-        async with ask(nc, "stuck", window=1) as requester:
-            await nc.publish((await requester.next()).reply, b"+TERM")
-            await nc.flush()
-            await anyio.sleep(6)
-            assert service.stats().endpoints[0].failures == {"requester_gone": 1}
-    assert "its clean-up was cancelled because it took too long" in caplog.text
+    async with bounded(60), natsery.serve(nc, config(stubborn)) as service:
+        async with ServiceClient(nc).stream("stubborn") as replies:
+            await replies.receive()
+        while service.endpoints[0].pending:
+            await anyio.sleep(1)
+        assert service.endpoints[0].stats().num_requests == 1
 
 
-async def test_a_clean_up_that_fails_is_reported(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
-    async def failing(request: natsery.Request) -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield b"part"
-        finally:
-            raise LookupError("in the clean-up")
+async def test_cancel_scopes_and_task_groups_in_a_generator(nc: Connection) -> None:
+    async def inside(request: natsery.Request) -> AsyncIterator[bytes]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            with anyio.move_on_after(100):
+                yield b"1"
+            tasks.cancel_scope.cancel()
+        yield b"2"
 
-    async with bounded(), natsery.serve(nc, config(failing)) as service:
-        async with ask(nc, "failing", window=1) as requester:
-            await nc.publish((await requester.next()).reply, b"+TERM")
-            await nc.flush()
-            await anyio.wait_all_tasks_blocked()
-            assert service.stats().endpoints[0].failures == {"requester_gone": 1}
-    assert "in the clean-up" in caplog.text
-
-
-async def test_a_request_with_a_stream_cannot_be_detached(nc: Connection) -> None:
-    async def detaches(request: natsery.Request) -> AsyncIterator[bytes]:
-        with pytest.raises(RuntimeError, match="cannot be detached; yield"):
-            request.detach()
-        yield b"part"
-
-    async with bounded(), natsery.serve(nc, config(detaches)), ask(nc, "detaches") as requester:
-        assert await requester.rest() == [b"part", b""]
-
-
-async def test_a_middleware_goes_around_the_whole_stream(nc: Connection) -> None:
-    log: list[object] = []
-
-    async def middleware(request: natsery.Request, handler: natsery.Handler) -> bytes | None:
-        log.append("before")
-        result = await handler(request)
-        log.append(result)
-        return result
-
-    async def logged(request: natsery.Request) -> AsyncIterator[bytes]:
-        log.append("part")
-        yield b"part"
-
-    endpoint = natsery.EndpointConfig("logged", logged, middlewares=[middleware])
-    async with bounded(), natsery.serve(nc, config(endpoint)), ask(nc, "logged") as requester:
-        assert await requester.rest() == [b"part", b""]
-        await anyio.wait_all_tasks_blocked()
-    assert log == ["before", "part", None]
-
-
-async def test_a_request_without_a_reply_subject_is_an_error(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)) as service:
-        await nc.publish("numbers", b"3")
-        await nc.flush()
-        await anyio.wait_all_tasks_blocked()
-        assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+    async with bounded(), natsery.serve(nc, config(inside)):
+        assert [reply.data for reply in await take(nc, "inside")] == [b"1", b"2", b""]
 
 
 # Windows
 
 
-async def test_no_more_parts_are_sent_than_the_window_allows(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)), ask(nc, "numbers", b"9", window=4) as requester:
-        status = await requester.next()
-        assert (status.data, dict(status.headers), status.reply[-2:]) == (b"", {"Reply-Window": "4"}, ".0")
-        subject = status.reply[:-1]
-        assert await requester.take(4) == [b"0", b"1", b"2", b"3"]
-        assert await requester.is_quiet()
-        await nc.publish(subject + "1")
-        assert await requester.take(1) == [b"4"]
-        assert await requester.is_quiet()
-        await nc.publish(subject + "3", b"+ACK")
-        await nc.publish(subject + "2")  # late
-        assert await requester.take(2) == [b"5", b"6"]
-        assert await requester.is_quiet()
-        await nc.publish(subject + "7")
-        assert await requester.rest() == [b"7", b"8", b""]
+async def test_no_more_replies_come_than_the_window_takes(nc: Connection) -> None:
+    made: list[int] = []
+
+    @natsery.endpoint
+    async def count(request: natsery.Request) -> AsyncIterator[bytes]:
+        for number in range(1, 21):
+            made.append(number)
+            yield b"%d" % number
+
+    async with bounded(), natsery.serve(nc, config(count)), nc.subscribe("replies") as replies:
+        await nc.publish("count", reply="replies", headers={"Reply-Window": "4"})
+        opening = await replies.receive()
+        await nc.publish(opening.reply)
+        received = [await replies.receive() for _ in range(4)]
+        await anyio.sleep(2)
+        assert made == [1, 2, 3, 4, 5]
+        await nc.publish(received[1].reply)  # which acknowledges two
+        received += [await replies.receive() for _ in range(2)]
+        await anyio.sleep(2)
+        assert made == [1, 2, 3, 4, 5, 6, 7]
+        await nc.publish(f"{opening.reply[:-1]}1000")  # more than were sent
+        received += [await replies.receive() for _ in range(4)]
+        await anyio.sleep(2)
+        assert len(made) == 11
+        assert [int(each.data) for each in received] == list(range(1, 11))
 
 
-@IN_VIRTUAL_TIME
-async def test_a_requester_with_a_window_hears_every_five_seconds(nc: Connection) -> None:
-    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"part"
-        await anyio.sleep(60)
-
-    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits", window=4) as requester:
-        assert await requester.take(2) == [b"", b"part"]
-        last = anyio.current_time()
-        for _ in range(11):
-            status = await requester.next()
-            assert (status.headers["Reply-Window"], status.reply[-2:]) == ("4", ".1")
-            assert anyio.current_time() - last <= 5
-            last = anyio.current_time()
-    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits") as requester:
-        assert await requester.rest() == [b"part", b""]
+@pytest.mark.parametrize("window", ["0", "-1", "x", "", "1.5", "9" * 30, "٣"])
+async def test_what_is_no_window_is_none(nc: Connection, window: str) -> None:
+    async with bounded(), natsery.serve(nc, config(count)), nc.subscribe("replies") as replies:
+        headers = natsery.Headers.from_wire([("Reply-Window", window)])
+        nc._broker._route(nc, Message("count", b"3", "replies", headers))  # type: ignore[attr-defined]
+        assert [(await replies.receive()).data for _ in range(4)] == [b"0", b"1", b"2", b""]
 
 
-@pytest.mark.parametrize("window", ["0", "-1", "65537", "99999", "1e3", "07", "١", "", " ", "4,5", "9" * 5000])
-async def test_what_is_no_window_counts_as_none(nc: Connection, window: str) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)):
-        if not window.isascii():
-            return
-        async with ask(nc, "numbers", b"200", window=window) as requester:
-            assert len(await requester.rest()) == 201
+async def test_strangers_end_and_acknowledge_nothing(nc: Connection) -> None:
+    log: list[str] = []
+    async with bounded(), natsery.serve(nc, config(waiting(log))) as service, nc.subscribe("replies") as replies:
+        await nc.publish("waiting", reply="replies", headers={"Reply-Window": "4"})
+        opening = await replies.receive()
+        inbox, token, _ = opening.reply.rsplit(".", 2)
+        for subject in (f"{inbox}.{'0' * len(token)}.0", f"{inbox}.{token}.x", f"{inbox}.{token}.{'9' * 30}"):
+            await nc.publish(subject, headers={"Reply-Window": "0"})
+        await anyio.sleep(1)
+        assert service.endpoints[0].pending == 1
+        await nc.publish(opening.reply, headers={"Reply-Window": "0"})
+        while service.endpoints[0].pending:
+            await anyio.sleep(0.1)
 
 
-@IN_VIRTUAL_TIME
-async def test_acknowledgements_that_make_no_sense_change_nothing(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(numbers)), ask(nc, "numbers", b"9", window=2) as requester:
-        status = await requester.next()
-        inbox, token, _ = status.reply.rsplit(".", 2)
-        assert await requester.take(2) == [b"0", b"1"]
-        for last in ("0", "-1", "00", "1.0", "x", "9" * 5000, "²", ""):
-            if last:
-                await nc.publish(f"{inbox}.{token}.{last}") if len(last) < 3000 else None
-        for data in (b"junk", b"+NAK", b"-ERR"):
-            await nc.publish(f"{inbox}.{token}.2", data)
-        for wrong in ("0" * 16, token[:-1], token + "0"):
-            await nc.publish(f"{inbox}.{wrong}.2")
-            await nc.publish(f"{inbox}.{wrong}.2", b"+TERM")
-        assert await requester.is_quiet()
-        await nc.publish(f"{inbox}.{token}.900")  # of parts that have not been sent
-        assert await requester.take(2) == [b"2", b"3"]
-        assert await requester.is_quiet()
-
-
-async def test_streams_go_on_without_an_inbox(
-    broker: MemoryBroker, nc: Connection, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with bounded(), broker.connect(subscribe=["numbers", "$SRV.>"]) as server:
-        async with natsery.serve(server, config(numbers)):
-            for _ in range(2):
-                async with ask(nc, "numbers", b"9", window=2) as requester:
-                    assert await requester.rest() == [b"%d" % each for each in range(9)] + [b""]
-    assert caplog.text.count("denies subscribing") == 1
-
-
-async def test_an_inbox_that_is_taken_away_ends_the_windows(broker: MemoryBroker, nc: Connection) -> None:
-    async with bounded(), broker.connect() as server, natsery.serve(server, config(numbers)):
-        async with ask(nc, "numbers", b"9", window=2) as requester:
-            await requester.take(3)
-            assert isinstance(server, MemoryConnection)
-            broker.permit(server, subscribe=["numbers", "$SRV.>"])
-            assert await requester.rest() == [b"%d" % each for each in range(2, 9)] + [b""]
-
-
-async def test_a_reply_that_is_denied_ends_the_stream(broker: MemoryBroker, nc: Connection) -> None:
-    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
-        while True:
-            yield b"part"
-            await anyio.lowlevel.checkpoint()
-
-    async with bounded(), broker.connect(publish=["$SRV.>"]) as server:
-        async with natsery.serve(server, config(endless)) as service, ask(nc, "endless", window=2) as requester:
-            assert await requester.is_quiet()
-            assert service.stats().endpoints[0].failures == {"undeliverable": 1}
-
-
-async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
+async def test_services_that_stream_nothing_subscribe_to_nothing_more(nc: Connection) -> None:
     async def plain(request: natsery.Request) -> bytes:
         return b""
 
-    assert isinstance(nc, MemoryConnection)
-    async with bounded(), natsery.serve(nc, config(plain)) as service:
-        assert not any("_INBOX" in each.subject for each in nc._subscriptions)
-        for _ in range(2):
-            await service.add_endpoint(numbers)
-        assert sum("_INBOX" in each.subject for each in nc._subscriptions) == 1
-        async with ask(nc, "numbers", b"1") as requester:
-            assert await requester.rest() == [b"0", b""]
-    assert nc._subscriptions == []
+    async with bounded(), natsery.serve(nc, config(plain, count)) as service:
+        await nc.request("plain")
+        assert service._context.streams._subscription is None
+        assert await take(nc, "count", b"1")
+        assert service._context.streams._subscription is not None
+        assert service._context.streams._open == {}

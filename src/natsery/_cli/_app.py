@@ -12,6 +12,7 @@ from ._discovery._list_commands import info, ls, ping
 from ._discovery._request_command import request
 from ._discovery._stats_command import stats
 from ._run._run_command import run
+from ._schema._schema_command import schema
 from ._server_command import server
 from ._top._top_command import top
 
@@ -27,5 +28,5 @@ def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 
 
-for command in (ls, ping, info, stats, top, request, run, server, demo, completion):
+for command in (ls, ping, info, stats, top, request, schema, run, server, demo, completion):
     cli.add_command(command)

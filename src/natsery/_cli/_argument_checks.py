@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Final, final
+
+import click
+
 import natsery
+
+
+@final
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # which is in no range, and not out of it either
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS: Final = _Seconds(min=0, min_open=True)
+"""The type of an option that is a number of seconds, more than 0 and possibly infinite."""
 
 
 def check_subject(field: str, subject: str) -> None:

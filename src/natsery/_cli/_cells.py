@@ -40,6 +40,9 @@ UNICODE: Final = Glyphs(bars="▁▂▃▄▅▆▇█", ellipsis="…", nothing
 ASCII: Final = Glyphs(bars="_.-:=+*#", ellipsis="~", nothing="-", down="v", up="^", separator=" | ", micro="u")
 
 
+MOST_CUTS: Final = 8
+"""How often texts are cut in another place to tell them apart; those that are still alike are numbered."""
+
 LEAST_CELLS_APART: Final = 8
 """The width below which different texts may be shown alike."""
 
@@ -73,18 +76,35 @@ class Cells:
     def shorten_apart(self, texts: Iterable[str], width: int) -> dict[str, str]:
         """Shorten texts so that those which differ still do: what they have in common is left out where need be."""
         shown: dict[str, str] = {}
-        self._shorten_apart(sorted(set(texts)), width, shown, lambda text: self.shorten(text, width))
+        self._shorten_apart(sorted(set(texts)), width, shown, lambda text: self.shorten(text, width), MOST_CUTS)
+        if width >= LEAST_CELLS_APART:
+            self._number_alike(shown, width)
         return shown
 
+    def _number_alike(self, shown: dict[str, str], width: int) -> None:
+        """Number what is still shown alike, such as texts that differ in more places than there is room for."""
+        groups: dict[str, list[str]] = {}
+        for text, short in sorted(shown.items()):
+            groups.setdefault(short, []).append(text)
+        used = set(groups)
+        for short, members in groups.items():
+            number = 0
+            for text in members if len(members) > 1 else ():
+                while shown[text] in used:
+                    number += 1
+                    mark = f"{self.glyphs.ellipsis}{number}"
+                    shown[text] = _first_cells(short, width - cell_len(mark)).rstrip(self.glyphs.ellipsis) + mark
+                used.add(shown[text])
+
     def _shorten_apart(
-        self, texts: list[str], width: int, shown: dict[str, str], shorten: Callable[[str], str]
+        self, texts: list[str], width: int, shown: dict[str, str], shorten: Callable[[str], str], cuts: int
     ) -> None:
         """Add what is shown of different texts, each shortened like this as far as that tells them apart."""
         groups: dict[str, list[str]] = {}
         for text in texts:
             groups.setdefault(shorten(text), []).append(text)
         for short, members in groups.items():
-            if len(members) == 1 or width < LEAST_CELLS_APART:
+            if len(members) == 1 or width < LEAST_CELLS_APART or cuts == 1:
                 shown.update(dict.fromkeys(members, short))
                 continue
             # From where they differ; the beginning says what they are.
@@ -97,7 +117,7 @@ class Cells:
                 room = width - cell_len(beginning) - cell_len(self.glyphs.ellipsis)
                 return f"{beginning}{self.glyphs.ellipsis}{self.shorten(text[start:], room, keeps_end=False)}"
 
-            self._shorten_apart(members, width, shown, shorten_from)
+            self._shorten_apart(members, width, shown, shorten_from, cuts - 1)
 
     def fit(self, text: str, width: int, *, right: bool = False, keeps_end: bool = True) -> str:
         """Shorten a text, or pad it with blanks, to exactly ``width`` cells."""

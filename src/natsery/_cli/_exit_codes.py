@@ -39,7 +39,8 @@ class CommandError(click.ClickException):
     """An error that ends the command with one line on stderr and a given exit status."""
 
     def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
-        super().__init__(message)
+        # It may name what the user has typed, and hold a traceback.
+        super().__init__(printable(message, keep="\n\t"))
         self.exit_code = int(status)  # type: ignore[misc]  # click reads it from the instance
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Final
 
 MAX_DEPTH: Final = 100
 """How deeply values may be nested; readers of JSON have limits of their own. Deeper ones are null."""
+
+MAX_DIGITS: Final = 1_000
+"""How many digits a whole number may have, for the same reason; Python's own reader, for one, refuses longer ones."""
 
 MAX_INDENT: Final = 40
 
@@ -21,15 +24,12 @@ def escape_json(text: str, encoding: str) -> str:
     return "".join(each if each == "\n" or _is_plain(each, encoding) else _escaped(each) for each in text)
 
 
-def lay_out_json(text: str, encoding: str, *, indent: bool) -> str:
-    """Return a JSON text with the white space that Python's ``json`` writes; values stay as they are, character for character.
+def lay_out_json(text: str, encoding: str, *, indent: bool) -> Iterator[str]:
+    """Yield a JSON text, piece by piece, with the white space that Python's ``json`` writes.
 
-    Only what is not JSON, or nested too deeply, becomes null.
+    Values stay as they are, character for character. Only what is not JSON, nested too deeply, or a number of too many digits
+    becomes null.
     """
-    return "".join(_laid_out(text, encoding, indent=indent))
-
-
-def _laid_out(text: str, encoding: str, *, indent: bool) -> Iterable[str]:
     depth, previous = 0, ""
     for match in _TOKEN.finditer(text):
         token = match[0]
@@ -55,10 +55,14 @@ def _laid_out(text: str, encoding: str, *, indent: bool) -> Iterable[str]:
             yield ": "
         elif token == ",":
             yield "," if indent else ", "
-        elif token in ("NaN", "Infinity", "-Infinity"):
+        elif token in ("NaN", "Infinity", "-Infinity") or (len(token) > MAX_DIGITS and _is_whole(token)):
             yield "null"
         else:
             yield escape_json(token, encoding).replace("\n", "\\n")
+
+
+def _is_whole(token: str) -> bool:
+    return token.removeprefix("-").isdecimal()
 
 
 def _new_line(depth: int) -> str:

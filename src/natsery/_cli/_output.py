@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Column:
 
 def print_line(text: str = "") -> None:
     """Print one line to stdout. rich's markup is not interpreted, and control characters are shown, not sent."""
-    _console().print(Text(one_line(text)), soft_wrap=True)
+    stdout_console().print(Text(one_line(text)), soft_wrap=True)
 
 
 def print_error(text: str) -> None:
@@ -75,10 +76,17 @@ def show_json(value: Any, *, compact: bool = False) -> None:
     sys.stdout.flush()
 
 
+def show_json_text(text: str, *, compact: bool = False) -> None:
+    """Print a JSON text as it is: indented, or ``compact`` on one line; escaped as above."""
+    sys.stdout.write(f"{lay_out_json(text, _encoding(), indent=not compact)}\n")
+    sys.stdout.flush()
+
+
 def show_json_array(texts: Sequence[str]) -> None:
     """Print JSON texts as an array, each as it is; indented on a terminal, on one line when piped, escaped as above."""
-    text = lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty())
-    sys.stdout.write(f"{text}\n")
+    # Not as one text: there may be many megabytes of it.
+    sys.stdout.writelines(lay_out_json(f"[{','.join(texts)}]", _encoding(), indent=sys.stdout.isatty()))
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 
@@ -88,7 +96,7 @@ def _encoding() -> str:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, total: str = "") -> None:
     """Print a table, and on a terminal a line with totals below it. Control characters in cells are shown, not sent."""
-    console = _console()
+    console = stdout_console()
     cells = [[one_line(cell) for cell in row] for row in rows]
     if not console.is_terminal:
         _show_plain(columns, cells)
@@ -154,6 +162,9 @@ def _show_plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     sys.stdout.flush()
 
 
-def _console() -> Console:
-    # A new one each time: stdout may have been replaced, and the terminal resized.
-    return Console(highlight=False)
+def stdout_console() -> Console:
+    """Return the console of stdout; a new one each time, since stdout may have been replaced, and the terminal resized."""
+    console = Console(highlight=False)
+    if console.is_dumb_terminal:
+        console.size = shutil.get_terminal_size()  # rich takes it to have 80
+    return console

@@ -19,6 +19,7 @@ from .._streams import Messages, unsubscribe_while_unwinding
 from ._collection import Collection, EndReason
 
 T = TypeVar("T")
+StreamT = TypeVar("StreamT", bound="ReplyStream[Any]")
 
 MAX_PENDING = 65_536
 """Replies kept for a slow loop; what comes beyond is dropped, with `SlowConsumerError`."""
@@ -74,7 +75,6 @@ class Replies(Sequence[T]):
         return replace(self, items=tuple(sorted(self.items, key=key, reverse=reverse)))
 
 
-@final
 class ReplyStream(ObjectReceiveStream[T]):
     """Replies as they come, as an `anyio.abc.ObjectReceiveStream`; for one task at a time.
 
@@ -107,6 +107,7 @@ class ReplyStream(ObjectReceiveStream[T]):
         self._identify = identify
         self._seen: set[Hashable] = set()
         self._pending_bytes = self._last_bytes = self._repeated_bytes = 0
+        self._max_pending_bytes = MAX_PENDING_BYTES
         self._subject = subject
         self._collection = collection
         self._read = read
@@ -205,7 +206,7 @@ class ReplyStream(ObjectReceiveStream[T]):
     def _deliver(self, message: Message) -> None:
         if not self._collection.accept(anyio.current_time()):
             return
-        if self._pending_bytes + len(message.data) > MAX_PENDING_BYTES and self._messages._has_pending():
+        if self._pending_bytes + len(message.data) > self._max_pending_bytes and self._messages._has_pending():
             self._messages._drop()
             return
         dropped = self._messages.dropped
@@ -255,7 +256,17 @@ async def open_replies(
     """Send a request and collect the replies to it for the length of a block."""
     is_sentinel = _check_sentinel(sentinel)
     collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
-    replies = ReplyStream(subject, collection, read, is_sentinel, identify)
+    async with receive_replies(
+        nc, subject, data, headers, ReplyStream(subject, collection, read, is_sentinel, identify)
+    ) as replies:
+        yield replies
+
+
+@asynccontextmanager
+async def receive_replies(
+    nc: abc.Connection, subject: str, data: bytes, headers: HeadersInput | None, replies: StreamT
+) -> AsyncIterator[StreamT]:
+    """Send a request and have the replies to it received by a stream for the length of a block."""
     inbox = nc.new_inbox()
     stop_listening = nc.add_listener(replies._on_event)
     try:

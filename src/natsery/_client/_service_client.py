@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, final, overload
 
 from .. import abc
-from .._adr32 import DEFAULT_PREFIX, Verb, control_subject
+from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument
-from .._errors import BackendMismatchError, MalformedReplyError, printable
+from .._codecs._codec import Codec, codec_rule
+from .._codecs._json_codec import JSONCodec
+from .._config import ServiceConfig, endpoint_of, subject_in
+from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
+from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
-from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
+from .._schemas import ServiceSchema
 from .._service_error import ServiceError
+from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule
-from .._usage import DEADLINE, block, explain_options, hint_for_connection
+from .._usage import DEADLINE, block, describe_no_connection, explain_options, refuse_options
+from ._bodies import Bodies
+from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
+from ._schema_request import SchemaRequest
+from ._stream import open_stream
+
+if TYPE_CHECKING:
+    from .._service._request import Request
 
 DEFAULT_WAIT = 2.0
 """Seconds that a collection takes at most."""
@@ -28,7 +42,13 @@ MAX_DESCRIPTION = 500
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
+_WAIT: Final = "write wait=..."
+_COLLECT_HINTS: Final = {"timeout": _WAIT, "max_wait": _WAIT}
+_REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=..."}
+
 S = TypeVar("S", bound=ServicePing)
+BodyT = TypeVar("BodyT")
+ResultT = TypeVar("ResultT")
 
 
 @final
@@ -41,11 +61,13 @@ class ServiceClient:
         for each in await client.ping():
             print(each.name, each.id)
 
-    It holds nothing: no task, no subscription; make as many as you like. Calls may be made concurrently.
+    It holds no task and no subscription, and remembers only the subjects of endpoints that were called by name; make as many
+    as you like. Calls may be made concurrently.
 
     Args:
         nc: a connection.
         prefix: the control prefix of the services to find.
+        codec: how bodies of other types than ``bytes`` are written and read; JSON if left out.
 
     Raises:
         BackendMismatchError: ``nc`` is no connection of natsery's.
@@ -65,20 +87,48 @@ class ServiceClient:
     Source: ADR-32, "Discovery and status"; ADR-47, "Request many".
     """
 
-    def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX, codec: Codec | None = None) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
-                f"ServiceClient needs a connection of natsery's, not {type(nc).__name__}{hint_for_connection(nc)}"
+                f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
+        self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
+        self._directory = Directory(lambda service: self.discover("INFO", service))
 
-    @explain_options({"timeout": DEADLINE, "payload": "write data=..."})
-    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message:
+    @overload
+    async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message: ...
+
+    @overload
+    async def request(
+        self, subject: str, data: Any = b"", *, headers: HeadersInput | None = None, returns: type[ResultT]
+    ) -> ResultT: ...
+
+    async def request(  # noqa: D417  # the error explains unknown options
+        self,
+        subject: str,
+        data: Any = b"",
+        *,
+        headers: HeadersInput | None = None,
+        returns: Any = Message,
+        **unknown: Never,
+    ) -> Any:
         """Call a service and wait for its reply, without a limit: callers own deadlines.
+
+        With ``returns``, the body may be of any type that the codec writes, and the reply is read as the type that is given::
+
+            total = await client.request("math.add", AddRequest(1, 2), returns=int)
+
+        Args:
+            subject: where the request goes.
+            data: its payload.
+            headers: its headers.
+            returns: the type of the reply, ``Message`` for the message as it came.
 
         Raises:
             ServiceError: the service answered with an error; its ``data`` and ``headers`` are those of the reply.
+            MalformedReplyError: the reply does not fit ``returns``.
             NoRespondersError: there is no subscription to the subject.
             PublishDeniedError, SubscriptionDeniedError: this user may not publish there, or not receive replies.
             TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
@@ -88,13 +138,196 @@ class ServiceClient:
 
         Source: ADR-32, "Error handling".
         """
+        if unknown:
+            refuse_options("request", unknown, _REQUEST_HINTS)
+        if returns is not Message:
+            data = self._bodies.write(data)
+        elif type(data) is not bytes:
+            data = _check_bytes("data", data)
         reply = await self._nc.request(subject, data, headers=headers)
         error = ServiceError.from_message(reply)
         if error is not None:
             raise error
-        return reply
+        return reply if returns is Message else self._bodies.read(returns, reply)
 
-    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "payload": "write data=..."})
+    @overload
+    async def call(
+        self, service: str, endpoint: str, data: bytes = b"", /, *, headers: HeadersInput | None = None
+    ) -> Message: ...
+
+    @overload
+    async def call(
+        self, service: str, endpoint: str, body: Any, /, *, headers: HeadersInput | None = None, returns: type[ResultT]
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Request[Any]], Awaitable[ResultT | None]],
+        data: bytes = b"",
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Request[Any], BodyT], Awaitable[ResultT | None]],
+        body: BodyT,
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[BodyT], Awaitable[ResultT | None]],
+        body: BodyT,
+        /,
+        *,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+    ) -> ResultT: ...
+
+    @explain_options({"timeout": DEADLINE})
+    async def call(
+        self,
+        target: Any,
+        *args: Any,
+        service: str | ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        returns: Any = Message,
+    ) -> Any:
+        """Call an endpoint by name, or by the function that answers it, and wait for its reply::
+
+            reply = await client.call("calc", "add", b"1+2")
+            total = await client.call("calc", "add", AddRequest(1, 2), returns=int)
+            total = await client.call(add, AddRequest(1, 2))             # the types are those of the function
+            total = await client.call(add, AddRequest(1, 2), service=config)
+
+        By name, the subject is asked of the service (INFO) the first time, remembered, and asked again when nobody responds.
+        By a function that is declared as an endpoint, which program and service share, body and reply are of its types; the
+        subject is its own, or that which it has in ``service``: in groups of a `ServiceConfig`, or as a running service of
+        that name says.
+
+        Args:
+            target: a service's name, or the function of an endpoint.
+            args: the endpoint's name (or its whole subject) if ``target`` is a service's, then the body.
+            service: the service of the function, if groups are around it there.
+            headers: the request's headers.
+            returns: the type of the reply, if ``target`` is a name.
+
+        Raises:
+            ServiceError: the service answered with an error. 400 if the body does not fit the endpoint's type.
+            MalformedReplyError: the reply does not fit the type.
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject.
+            TypeError, ValueError, …: as for ``request``.
+
+        **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
+        """
+        if isinstance(target, str):
+            if service is not None:
+                raise TypeError("service: must be left out of a call by name, which begins with the service's name")
+            if not args:
+                raise TypeError(f"call({target!r}): write the endpoint's name after the service's")
+            endpoint, *bodies = args
+            body = _only_body(f"{target!r}, {endpoint!r}", bodies)
+            return await self._call_by_name(target, endpoint, body, headers=headers, returns=returns)
+        if returns is not Message:
+            raise TypeError("returns: must be left out of a call by function, whose own type counts")
+        body = _only_body(getattr(target, "__name__", "..."), args)
+        return await self._call_by_handler(target, body, service=service, headers=headers)
+
+    async def _call_by_name(
+        self, service: str, endpoint: str, body: Any, *, headers: HeadersInput | None, returns: Any
+    ) -> Any:
+        check_argument("service", service, name_rule)
+        body = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
+
+        async def send(subject: str) -> Any:
+            return await self.request(subject, body, headers=headers, returns=returns)
+
+        return await self._directory.call(service, endpoint, send)
+
+    async def _call_by_handler(
+        self,
+        handler: EndpointHandler,
+        body: Any,
+        *,
+        service: str | ServiceConfig | None,
+        headers: HeadersInput | None,
+    ) -> Any:
+        if service is not None and not isinstance(service, (str, ServiceConfig)):
+            raise TypeError(f"service: must be a service's name, or its natsery.ServiceConfig; got {shorten(service)}")
+        endpoint = endpoint_of(handler)
+        signature = endpoint._read_signature()
+        if signature.is_stream:
+            raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
+        bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+        data = bodies.write(body, signature.body) if signature.body is not NO_BODY else body
+
+        async def send(subject: str) -> Any:
+            return bodies.read(signature.result, await self.request(subject, data, headers=headers))
+
+        if isinstance(service, str):
+            check_argument("service", service, name_rule)
+            return await self._directory.call(service, endpoint.name, send)
+        if service is not None:
+            return await send(subject_in(service, endpoint))
+        try:
+            return await send(endpoint.subject or endpoint.name)
+        except NoRespondersError as error:
+            error.add_note(
+                "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
+            )
+            raise
+
+    async def find_endpoint(self, service: str, endpoint: str) -> EndpointInfo:
+        """Return how a running service describes one of its endpoints, as its first instance that has it answers.
+
+        Args:
+            service: the service's name.
+            endpoint: the endpoint's name, or its whole subject.
+
+        Raises:
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: it has no such endpoint, or several of that name.
+            TypeError, ValueError: a name breaks a rule.
+
+        **Cancellation:** nothing is left behind. A checkpoint.
+        """
+        return await self._directory.find(check_argument("service", service, name_rule), endpoint)
+
+    async def schema(self, name: str, id: str | None = None, *, endpoint: str | None = None) -> ServiceSchema:
+        """Return the types of a running service's endpoints, as the first instance that serves them answers.
+
+        A service does so with ``ServiceConfig(schemas=True)``; ``docs/schemas.md`` says how those of other languages can. If
+        the document is larger than one message may be, it is asked for endpoint by endpoint.
+
+        Args:
+            name: the service's name.
+            id: an instance's id; any instance if left out.
+            endpoint: the name, or the whole subject, of the endpoint that is wanted; all if left out.
+
+        Raises:
+            NoRespondersError: there is no such service.
+            UnknownEndpointError: it serves no schemas, or has no such endpoint.
+            ServiceError: the service answered with an error.
+            MalformedReplyError: the answer is no such document, or is larger than 64 MiB in all.
+            TypeError, ValueError, …: as for ``request``.
+
+        **Cancellation:** nothing is left behind. A checkpoint.
+        """
+        check_argument("name", name, name_rule)
+        request = SchemaRequest(self.request, name)
+        return await request.send(self.discover("INFO", name, id), endpoint)
+
+    @explain_options({**_COLLECT_HINTS, "payload": "write data=..."})
     @block("client.request_many")
     @asynccontextmanager
     async def request_many(
@@ -149,6 +382,156 @@ class ServiceClient:
             yield replies
 
     @overload
+    def stream(
+        self,
+        subject: str,
+        data: bytes = b"",
+        /,
+        *,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[Message]]: ...
+
+    @overload
+    def stream(
+        self,
+        subject: str,
+        body: Any = b"",
+        /,
+        *,
+        returns: type[ResultT],
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[Request[Any]], AsyncIterator[ResultT]],
+        data: bytes = b"",
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[Request[Any], BodyT], AsyncIterator[ResultT]],
+        body: BodyT,
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @overload
+    def stream(
+        self,
+        handler: Callable[[BodyT], AsyncIterator[ResultT]],
+        body: BodyT,
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
+
+    @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "sentinel": "use request_many for it"})
+    def stream(
+        self,
+        target: Any,
+        body: Any = b"",
+        /,
+        *,
+        service: ServiceConfig | None = None,
+        returns: Any = Message,
+        headers: HeadersInput | None = None,
+        window: int = DEFAULT_WINDOW,
+        wait: float = math.inf,
+        stall: float | None = None,
+        count: int | None = None,
+    ) -> AbstractAsyncContextManager[ReplyStream[Any]]:
+        """Call a service that streams its replies, and take them as they come, for the length of a block::
+
+            async with client.stream("shop.items", returns=Item) as items:
+                async for item in items:
+                    ...
+
+        The replies are in order and whole: iteration ends after the last one, and raises if one is missing. A service of
+        natsery's sends no more than ``window`` replies beyond those that were read, and stops when the block is left. Services
+        of other implementations are read as well if they end with an empty reply, which ADR-47 calls the sentinel.
+
+        Args:
+            target: the subject, or the async generator function of an endpoint, whose types count then.
+            body: the request's payload, or a value of the type that the function takes.
+            service: the service of the function, if groups are around it there.
+            returns: the type of each reply, if ``target`` is a subject; ``Message`` for messages as they came.
+            headers: the request's headers.
+            window: replies that may be on their way at once, up to 65,536.
+            wait: seconds in all, ``math.inf`` for no limit.
+            stall: seconds without a reply, after the first one, that end it; ``None`` for no such end.
+            count: replies that complete it; ``None`` for no such end.
+
+        Raises:
+            ServiceError: the service answered with an error; raised by the iteration after the replies before it.
+            NoRespondersError: there is no subscription to the subject; raised by the iteration.
+            MalformedReplyError: a reply does not fit the type; raised by the iteration.
+            ConnectionLostError: the connection ended, or a reply is missing; raised by the iteration.
+            PublishDeniedError: this user may not publish to the subject, or not acknowledge replies; raised by the iteration.
+            TypeError, ValueError, MaxPayloadError, OutboundBufferError, ConnectionClosedError: as for
+                ``Connection.publish``.
+
+        **Cancellation:** no reply is lost; the service is told to stop when the block is left. Entering is a checkpoint.
+
+        Source: docs/streams.md; ADR-47, "Request many".
+        """
+        if isinstance(target, str):
+            if service is not None:
+                raise TypeError("service: must be left out where the subject is given")
+            subject, type_ = target, returns
+            data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
+            bodies = self._bodies
+        else:
+            endpoint = endpoint_of(target)
+            signature = endpoint._read_signature()
+            if not signature.is_stream:
+                raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
+            subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
+            type_ = signature.result
+            bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+            data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
+        return _open_stream(
+            self._nc,
+            subject,
+            data,
+            headers,
+            decode=_as_it_is if type_ is Message else lambda message: bodies.read(type_, message),
+            window=window,
+            wait=wait,
+            stall=stall,
+            count=count,
+        )
+
+    @overload
     def discover(
         self,
         verb: Literal["PING", Verb.PING],
@@ -184,6 +567,7 @@ class ServiceClient:
         count: int | None = ...,
     ) -> AbstractAsyncContextManager[ReplyStream[ServiceStats]]: ...
 
+    @explain_options(_COLLECT_HINTS)
     def discover(
         self,
         verb: str,
@@ -247,8 +631,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServicePing]:
         """Return the identity of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("ping", unknown, _COLLECT_HINTS)
         async with self.discover("PING", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -260,8 +647,11 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceInfo]:
         """Return the description of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("info", unknown, _COLLECT_HINTS)
         async with self.discover("INFO", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
@@ -273,17 +663,35 @@ class ServiceClient:
         wait: float = DEFAULT_WAIT,
         stall: float | None = DEFAULT_STALL,
         count: int | None = None,
+        **unknown: Never,
     ) -> Replies[ServiceStats]:
         """Return the statistics of each instance. Takes and raises what ``discover`` and its stream do. A checkpoint."""
+        if unknown:
+            refuse_options("stats", unknown, _COLLECT_HINTS)
         async with self.discover("STATS", name, id, wait=wait, stall=stall, count=count) as replies:
             return await replies._collect()
 
 
 _open_discovery = block("client.discover")(open_replies)
+_open_stream = block("client.stream")(open_stream)
 
 
 def _as_it_is(message: Message) -> Message:
     return message
+
+
+def _check_bytes(name: str, value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return value
+    own = "write text.encode(), or " if isinstance(value, str) else "write "
+    hint = f"{own}returns=..., the type of the reply, to have the body encoded"
+    raise TypeError(f"{name}: must be bytes, not {type(value).__name__}; {hint}")
+
+
+def _only_body(called: str, bodies: Sequence[Any]) -> Any:
+    if len(bodies) > 1:
+        raise TypeError(f"call({called}) takes one body, not {len(bodies)}; headers go into headers=...")
+    return bodies[0] if bodies else b""
 
 
 def _instance_of(reply: ServicePing) -> tuple[str, str]:

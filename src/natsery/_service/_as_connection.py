@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .. import abc
 from .._connection_base import ConnectionBase
 from .._errors import BackendMismatchError
-from .._usage import hint_for_connection
+from .._usage import describe_no_connection
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -28,6 +28,4 @@ def as_connection(nc: abc.Connection | Client) -> AbstractAsyncContextManager[ab
         from .._nats_py._adapt import adapt
 
         return adapt(nc)
-    raise BackendMismatchError(
-        f"serve needs a connection or a nats-py client, not {type(nc).__name__}{hint_for_connection(nc)}"
-    )
+    raise BackendMismatchError(f"serve needs a connection or a nats-py client, not {describe_no_connection(nc)}")

@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from .._codecs import Codec, DecodeError
+from .._codecs._codec import Codec
 from .._config import PlacedEndpoint
-from .._errors import InvalidBodyError
+from .._errors import DecodeError, InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
 from ._request import Request
-from ._stream import send_stream
+from ._stream import stream
 
 
 def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
@@ -31,12 +31,11 @@ def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
     read = _reader(signature, codec)
     write = _writer(signature, codec)
 
+    async def handle_stream(request: Request) -> None:
+        await stream(function(*read(request)), write, request)
+
     if signature.is_stream:
-
-        async def stream(request: Request) -> None:
-            await send_stream(request, function(*read(request)), write)
-
-        return stream
+        return handle_stream
 
     async def handle(request: Request) -> bytes | None:
         result = await function(*read(request))

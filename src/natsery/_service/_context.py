@@ -13,7 +13,7 @@ from .._subjects import forbidden_reply_prefixes, is_answerable
 from .._turns import Turns
 from ._error_replies import Refusals
 from ._error_reporting import ErrorReporter
-from ._stream_inbox import StreamInbox
+from ._streams import Streams
 
 if TYPE_CHECKING:
     from ._endpoint import Endpoint
@@ -38,7 +38,7 @@ class ServiceContext:
         forbidden_replies: how the reply subjects begin that are not answered.
         clock_ns: the clock for processing times, in nanoseconds.
         turns: the checkpoint rule for what handlers send.
-        streams: the streamed replies.
+        streams: the replies of handlers that stream.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ServiceContext:
         self.forbidden_replies: tuple[str, ...] = forbidden_reply_prefixes(config.prefix)
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
         self.turns: Turns = Turns()
-        self.streams: StreamInbox = StreamInbox(self)
+        self.streams: Streams = Streams(self)
 
     def may_answer(self, reply: str) -> bool:
         """Whether a reply may be sent to a subject that a requester chose."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, final
 
 from anyio.abc import TaskGroup
@@ -13,6 +14,7 @@ from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, Subsc
 from .._fast_path import FastSubscription, Interest, settle
 from .._message import Deliver
 from .._responses import EndpointInfo, EndpointStats
+from .._schemas import DIGEST_KEY, EndpointSchema
 from .._statistics import Counters, Failure, FailureCause
 from ._request import Request
 from ._request_queue import RequestQueue
@@ -30,6 +32,7 @@ class Endpoint:
     ) -> None:
         self._context = context
         self._placed = placed
+        self._metadata = _metadata_of(placed)
         self._forget = forget
         self._counters = Counters()
         self._queue = RequestQueue(context, self, placed, self._counters)
@@ -56,7 +59,7 @@ class Endpoint:
     @property
     def metadata(self) -> Mapping[str, str]:
         """What discovery shows besides, read-only."""
-        return self._placed.config.metadata
+        return self._metadata
 
     @property
     def pending(self) -> int:
@@ -89,6 +92,10 @@ class Endpoint:
 
     # What the service does with it
 
+    @property
+    def _schema(self) -> EndpointSchema | None:
+        return self._placed.schema
+
     def _info(self) -> EndpointInfo:
         return EndpointInfo(name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata)
 
@@ -97,8 +104,6 @@ class Endpoint:
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)
-        if self._placed.config._read_signature().is_stream:
-            await self._context.streams.open(tasks)
         deliver = cast("Deliver", self._queue.deliver)
         interest = Interest(self.subject, self.queue_group, deliver, self._on_subscription_error, Request)
         self._subscription = await self._context.fast_path._subscribe(interest)
@@ -131,3 +136,10 @@ class Endpoint:
             self._context.lose_subscription(error, self)
         else:
             self._denied = error
+
+
+def _metadata_of(placed: PlacedEndpoint) -> Mapping[str, str]:
+    metadata = placed.config.metadata
+    if placed.schema is None or placed.schema.digest is None:
+        return metadata
+    return MappingProxyType({**metadata, DIGEST_KEY: placed.schema.digest})

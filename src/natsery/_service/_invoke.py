@@ -40,8 +40,8 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
     return call
 
 
-def reply_from(result: object, wanted: str = "return bytes or None") -> bytes:
-    """Return what a handler returned or yielded as the payload of its reply.
+def reply_from(result: object, *, is_part: bool = False) -> bytes:
+    """Return what a handler returned or yielded as the payload of a reply.
 
     Raises:
         TypeError: it is not bytes; the error says what to write instead.
@@ -52,22 +52,18 @@ def reply_from(result: object, wanted: str = "return bytes or None") -> bytes:
         result.close()
         hint = "; write 'await request.respond(...)'"
     else:
-        hint = _how_to_encode(result)
+        hint = _how_to_encode(result, "AsyncIterator[{}]" if is_part else "{}")
+    wanted = "yield bytes" if is_part else "return bytes or None"
     raise TypeError(f"a handler must {wanted}, not {type(result).__name__}{hint}")
 
 
-def _how_to_encode(result: object) -> str:
-    match result:
-        case str():
-            return "; write text.encode()"
-        case dict() | list() | tuple():
-            return "; write json.dumps(...).encode()"
-        case int() | float():
-            return "; write str(...).encode()"
-        case Message():
-            return "; write message.data"
-        case _:
-            return ""
+def _how_to_encode(result: object, annotation: str) -> str:
+    if isinstance(result, Message):
+        return "; write message.data"
+    if type(result) is object:
+        return ""
+    declared = annotation.format(type(result).__name__)
+    return f"; annotate it with what it returns, such as '-> {declared}', to have that encoded"
 
 
 def without_cancellations(error: BaseException) -> BaseException | None:

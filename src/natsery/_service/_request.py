@@ -190,7 +190,7 @@ class Request(Message, Generic[StateT]):
             self._note_undelivered(error)
             raise
 
-    async def _send(self, data: bytes, headers: HeadersInput | None, answer_to: str = "") -> None:
+    async def _send(self, data: bytes, headers: HeadersInput | None, *, acknowledgements: str = "") -> None:
         if self._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         reply = self.reply
@@ -201,7 +201,7 @@ class Request(Message, Generic[StateT]):
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
-            await self.endpoint._context.fast_path._send(reply, data, reply=answer_to, headers=headers)
+            await self.endpoint._context.fast_path._send(reply, data, reply=acknowledgements, headers=headers)
         except Exception as error:
             self._has_responded = had_responded
             self._note_undelivered(error)

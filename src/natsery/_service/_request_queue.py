@@ -137,7 +137,7 @@ class RequestQueue:
         for request in (*in_hand, *self._detached):
             if request._has_responded and request.reply.lower() == lowered:
                 request._failure = request._failure or failure
-                self._context.streams.leave(request)
+                self._context.streams.give_up(request)
                 return True
         return False
 

@@ -19,7 +19,6 @@ from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue
 from ._service import Service
-from ._stream_inbox import StreamInbox
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ async def serve(
     if not isinstance(config, ServiceConfig):
         raise TypeError(f"config: must be a natsery.ServiceConfig; got {shorten(config)}")
     check_argument("grace", grace, GRACE_RULE)
-    protect_from_interrupt(Service._host, RequestQueue._work, WorkQueue.run, StreamInbox._send_heartbeats)
+    protect_from_interrupt(Service._host, RequestQueue._work, WorkQueue.run)
     async with as_connection(nc) as connection:
         if connection.is_closed:
             raise ConnectionClosedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Unpack, final
@@ -16,11 +17,13 @@ from .._config import (
     EndpointLike,
     GroupOptions,
     Limits,
+    PlacedEndpoint,
     ServiceConfig,
     as_config,
     check_types,
     group,
     place,
+    with_schema,
 )
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
@@ -32,6 +35,7 @@ from .._subjects import join
 from ._context import ServiceContext
 from ._control import ControlPlane
 from ._endpoint import Endpoint
+from ._schema_endpoint import schema_endpoint
 
 FENCE_SECONDS = 1.0
 """How long each fence and flush of a stopping service may take before the server counts as unresponsive."""
@@ -220,6 +224,7 @@ class Service:
             raise ConfigError("endpoint", value, "must be one endpoint; add a group with add_group")
         (placed,) = place([config], limits, control_prefix=self.config.prefix, prefix=prefix)
         check_types(placed, self.config.codec)
+        placed = with_schema(placed, self.config)
         await anyio.lowlevel.checkpoint()
         if self._stopping.is_set():
             raise ServiceStoppedError
@@ -256,9 +261,15 @@ class Service:
         with suppress(NatseryError):
             await endpoint.remove()
 
+    def _placed_endpoints(self) -> Iterable[PlacedEndpoint]:
+        config = self.config
+        yield from config.placed_endpoints()
+        if config.schemas:
+            yield from place([schema_endpoint(self)], config._limits, control_prefix=config.prefix)
+
     async def _open(self) -> None:
         """Subscribe everything, and return when the server has accepted it."""
-        for placed in self.config.placed_endpoints():
+        for placed in self._placed_endpoints():
             endpoint = Endpoint(self._context, placed, self._forget)
             self._endpoints.append(endpoint)
             await self._attach(endpoint)
@@ -289,8 +300,8 @@ class Service:
                 with anyio.move_on_after(FENCE_SECONDS, shield=True):
                     for endpoint in (*self._endpoints, *self._joining):
                         await endpoint._unsubscribe()
-                    await self._context.streams.close()
                     await self._control.unsubscribe()
+                    await self._context.streams.unsubscribe()
 
     async def _run_tasks(self) -> None:
         # Protects requests under way; its deadline is set the moment that the service begins to stop.
@@ -359,8 +370,8 @@ class Service:
     async def _close_control(self, is_responsive: bool) -> None:
         """Leave the control plane, and see the last replies out."""
         with anyio.move_on_after(FENCE_SECONDS):
-            await self._context.streams.close()
             await self._control.unsubscribe()
+            await self._context.streams.unsubscribe()
         if is_responsive:
             is_responsive = await self._fence()
         with anyio.move_on_after(FENCE_SECONDS):

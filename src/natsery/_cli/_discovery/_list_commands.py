@@ -17,7 +17,7 @@ from .._exit_codes import Exit
 from .._format import format_duration, pluralize
 from .._output import Column, print_line, show_json_array, show_table
 from .._runner import run_async
-from ._query import MAX_REPLIES, Query, finish, json_option, query_options, run_query, show_replies
+from ._query import MAX_CHARACTERS, MAX_REPLIES, Query, finish, json_option, query_options, run_query, show_replies
 
 
 @click.command(cls=ConnectingCommand)
@@ -91,15 +91,20 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
         client = natsery.ServiceClient(nc, prefix=settings.prefix)
         start = anyio.current_time()
         found: list[tuple[natsery.ServicePing, int]] = []
+        left, more = MAX_CHARACTERS, 0
         async with client.discover("PING", **query.arguments()) as replies:
-            while len(found) < MAX_REPLIES:
+            while True:
                 try:
                     each = await replies.receive()
                 except anyio.EndOfStream:
                     break
                 except natsery.SlowConsumerError:
                     continue  # the end warns of it
-                found.append((each, round((anyio.current_time() - start) * 1e9)))
+                left -= len(each.raw)
+                if len(found) < MAX_REPLIES and left >= 0:
+                    found.append((each, round((anyio.current_time() - start) * 1e9)))
+                else:
+                    more += 1
         if not found and replies.ended is not natsery.EndReason.NO_RESPONDERS:
             await check_server(nc)
     if as_json:
@@ -115,7 +120,7 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
             [(each.name, each.version, each.id, format_duration(nanoseconds)) for each, nanoseconds in found],
             total=pluralize(len(found), "instance"),
         )
-    return finish(replies, len(found), query)
+    return finish(replies, len(found), query, more=more)
 
 
 @click.command(cls=ConnectingCommand, short_help="Show what services are and offer.")

@@ -11,7 +11,7 @@ import click
 
 import natsery
 
-from .._argument_checks import check_id, check_name
+from .._argument_checks import SECONDS, check_id, check_name
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit
@@ -22,6 +22,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MAX_REPLIES = 65_536
 """How many replies are kept; `natsery.Replies` keeps as many."""
+
+MAX_CHARACTERS = 64 * 1024 * 1024
+"""The same in characters."""
 
 MAX_WARNINGS = 3
 """How many malformed replies get a warning each."""
@@ -62,7 +65,7 @@ def query_options(command: Command) -> Command:
             click.argument("id", required=False),
             click.option(
                 "--wait",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=2.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -70,7 +73,7 @@ def query_options(command: Command) -> Command:
             ),
             click.option(
                 "--stall",
-                type=click.FloatRange(min=0, min_open=True),
+                type=SECONDS,
                 default=0.5,
                 show_default=True,
                 metavar="SECONDS",
@@ -105,8 +108,8 @@ def warn_about(malformed: Sequence[natsery.MalformedReplyError]) -> None:
         print_error(f"Warning: {len(malformed) - MAX_WARNINGS} more replies were skipped")
 
 
-def warn_about_number(replies: natsery.Replies[Any] | natsery.ReplyStream[Any]) -> None:
-    """Print warnings about instances that answered more than once, and about replies that were too many."""
+def warn_about_number(replies: natsery.Replies[Any] | natsery.ReplyStream[Any], more: int) -> None:
+    """Print warnings about instances that answered more than once, and about replies that were too many, ``more`` included."""
     if replies.repeated:
         several = {(each.name, each.id) for each in replies.repeated}
         if len(several) == 1:
@@ -115,25 +118,27 @@ def warn_about_number(replies: natsery.Replies[Any] | natsery.ReplyStream[Any]) 
         else:
             text = f"{pluralize(len(several), 'instance')} answered more than once and count once"
         print_error(f"Warning: {text}")
-    if replies.dropped:
-        print_error(f"Warning: {pluralize(replies.dropped, 'reply', 'replies')} came too fast and were dropped")
+    if dropped := replies.dropped + more:
+        print_error(f"Warning: {pluralize(dropped, 'reply', 'replies')} dropped: too many, or too fast")
 
 
-def finish(replies: natsery.Replies[Any] | natsery.ReplyStream[Any], found: int, query: Query) -> Exit:
-    """Print warnings and errors about the replies, and return the exit status."""
+def finish(
+    replies: natsery.Replies[Any] | natsery.ReplyStream[Any], found: int, query: Query, *, more: int = 0
+) -> Exit:
+    """Print warnings and errors about the replies, ``more`` that were not kept included, and return the exit status."""
     warn_about(replies.malformed)
-    warn_about_number(replies)
+    warn_about_number(replies, more)
     if found:
         return Exit.OK
-    print_error(f"Error: {_no_service(query)} answered")
+    print_error(f"Error: {no_answer(query.name, query.id)}")
     return Exit.NOT_FOUND
 
 
-def _no_service(query: Query) -> str:
-    """Return the beginning of the error that nothing answered."""
-    if query.id is not None:
-        return f"no instance {query.id} of {query.name}"
-    return "no service" if query.name is None else f"no service {query.name}"
+def no_answer(name: str | None, instance_id: str | None) -> str:
+    """Return the text of the error that no such service answered."""
+    if instance_id is not None:
+        return f"no instance {instance_id} of {name} answered"
+    return "no service answered" if name is None else f"no service {name} answered"
 
 
 def show_replies(replies: natsery.Replies[Any]) -> None:

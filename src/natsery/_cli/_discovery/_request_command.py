@@ -14,7 +14,7 @@ import click
 
 import natsery
 
-from .._argument_checks import check_subject
+from .._argument_checks import SECONDS, check_subject
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
@@ -46,7 +46,7 @@ PATIENCE = 1.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -210,9 +210,11 @@ def _read_stdin(timeout: float) -> bytes:
     if sys.stdin.isatty():
         print_error("reading the data from the terminal; end it with Ctrl-D")
     data = bytearray()
+    was_told = False
     while True:
         if not select.select([descriptor], [], [], min(timeout, PATIENCE))[0]:
-            if timeout > PATIENCE:
+            if timeout > PATIENCE and not was_told:
+                was_told = True
                 print_error("waiting for data on stdin; for none, add '' or < /dev/null")
             if timeout <= PATIENCE or not select.select([descriptor], [], [], timeout - PATIENCE)[0]:
                 raise CommandError(

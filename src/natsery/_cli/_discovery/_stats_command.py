@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import click
@@ -83,7 +83,7 @@ def _show_overview(services: Sequence[Sequence[natsery.ServiceStats]], moment: d
                 str(totals.instances),
                 format_count(totals.num_requests),
                 format_count(totals.num_errors),
-                format_rate(sum(_rates(instances, moment).values())),
+                _total_rate(instances, _rates(instances, moment)),
                 format_duration(totals.average_processing_time) if totals.num_requests else "",
             )
         )
@@ -100,7 +100,7 @@ def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
     done = [pluralize(totals.num_requests, "request"), pluralize(totals.num_errors, "error")]
     if totals.num_requests:
         average = format_duration(totals.average_processing_time)
-        done += [format_rate(sum(rates.values())), f"{average} on average"]
+        done += [_total_rate(instances, rates), f"{average} on average"]
     print_line(f"  {', '.join(done)}")
     if totals.endpoints:
         show_table(
@@ -111,7 +111,7 @@ def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
                     each.subject,
                     format_count(each.num_requests),
                     format_count(each.num_errors),
-                    format_rate(rates[each.name, each.subject, each.queue_group]),
+                    format_rate(rates[key]) if (key := (each.name, each.subject, each.queue_group)) in rates else "?",
                     format_duration(each.average_processing_time) if each.num_requests else "",
                     each.last_error,
                 )
@@ -121,12 +121,25 @@ def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
 
 
 def _rates(instances: Sequence[natsery.ServiceStats], moment: datetime) -> dict[EndpointKey, float]:
-    """Return the requests per second of every endpoint: the sum over its instances, each since its own start."""
+    """Return the requests per second of every endpoint: the sum over its instances, each since its own start.
+
+    Instances whose start is unknown have no rate, and neither have endpoints that no other instance has.
+    """
     rates: dict[EndpointKey, float] = {}
     for instance in instances:
+        if _has_unknown_start(instance):
+            continue
         # At least a second, for an instance that has just started, or whose clock is ahead of this one.
         seconds = max((moment - instance.started).total_seconds(), 1.0)
         for each in instance.endpoints:
             key = endpoint_key(each)
             rates[key] = rates.get(key, 0) + clamp_count(each.num_requests) / seconds
     return rates
+
+
+def _total_rate(instances: Sequence[natsery.ServiceStats], rates: Mapping[EndpointKey, float]) -> str:
+    return "?" if all(map(_has_unknown_start, instances)) else format_rate(sum(rates.values()))
+
+
+def _has_unknown_start(instance: natsery.ServiceStats) -> bool:
+    return instance.started.year <= 1

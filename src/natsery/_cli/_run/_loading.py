@@ -6,10 +6,11 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, final
 
 import natsery
 
@@ -22,8 +23,69 @@ NATSERY_FOLDER = str(Path(__file__).parents[2])
 """The folder of natsery's code, whose frames are left out of the tracebacks of users' errors."""
 
 
-def load(target: str) -> tuple[natsery.ServiceConfig, ...]:
-    """Load the configurations that ``MODULE:CONFIG`` or ``FILE.py:CONFIG`` names, and put the current folder on ``sys.path``.
+@final
+class Target:
+    """What a command line names: configurations, or what makes them once there is a connection.
+
+    Args:
+        name: as the command line has it.
+        module: the module that it is in.
+        value: a configuration, several, or something that makes or yields them.
+    """
+
+    def __init__(self, name: str, module: ModuleType, value: Any) -> None:
+        self.name = name
+        self._module = module
+        self._takes_connection = _takes_connection(value)
+        if not self._takes_connection and not _is_async(value) and _can_be_called(value):
+            value = _call(name, value)
+        self._value = value
+        self._is_function = callable(value) and not inspect.isclass(value)
+        if not (self._is_function or _has_to_be_opened(value)):
+            self._check(value)
+
+    @property
+    def client_name(self) -> str:
+        """The name of the connection, for the server's operators: those of the services if they are known already."""
+        if self._is_function or _has_to_be_opened(self._value):
+            return self.name
+        return ", ".join(dict.fromkeys(config.name for config in self._check(self._value)))
+
+    @asynccontextmanager
+    async def open(self, nc: natsery.abc.Connection) -> AsyncIterator[tuple[natsery.ServiceConfig, ...]]:
+        """Yield the configurations for the length of a block.
+
+        Raises:
+            CommandError: what it names makes something else, or raised.
+        """
+        value = self._value
+        if self._is_function:
+            value = _call(self.name, value, *((nc,) if self._takes_connection else ()))
+        if inspect.isawaitable(value):
+            try:
+                value = await value
+            except Exception as error:
+                raise user_error(self.name, error, Exit.USAGE) from error
+        if isinstance(value, AbstractAsyncContextManager):
+            async with value as yielded:
+                yield self._check(yielded, "yields something")
+        else:
+            yield self._check(value, "gives something" if self._is_function else "is")
+
+    def _check(self, value: Any, verb: str = "is") -> tuple[natsery.ServiceConfig, ...]:
+        configs = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        for config in configs:
+            if not isinstance(config, natsery.ServiceConfig):
+                kind = "a class" if inspect.isclass(config) else f"of type {type(config).__name__}"
+                hint = _hint(self.name.rpartition(":")[0], self._module)
+                raise _error(f"{self.name} {verb} {kind}, not a natsery.ServiceConfig{hint}")
+        if not configs:
+            raise _error(f"{self.name} holds no natsery.ServiceConfig")
+        return configs
+
+
+def load(target: str) -> Target:
+    """Load what ``MODULE:CONFIG`` or ``FILE.py:CONFIG`` names, and put the current folder on ``sys.path``.
 
     Raises:
         CommandError: there is no such module or attribute, it is not a configuration, or the module raised.
@@ -36,16 +98,7 @@ def load(target: str) -> tuple[natsery.ServiceConfig, ...]:
             value = getattr(value, name)
         except AttributeError:
             raise _error(f"{where} has no attribute {attribute!r}{_hint(where, module)}") from None
-    if _is_factory(value):
-        value = _call(f"{where}:{attribute}", value)
-    configs = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    for config in configs:
-        if not isinstance(config, natsery.ServiceConfig):
-            kind = "a class" if inspect.isclass(config) else f"of type {type(config).__name__}"
-            raise _error(f"{where}:{attribute} is {kind}, not a natsery.ServiceConfig{_hint(where, module)}")
-    if not configs:
-        raise _error(f"{where}:{attribute} holds no natsery.ServiceConfig")
-    return configs
+    return Target(f"{where}:{attribute}", module, value)
 
 
 def split(target: str) -> tuple[str, str]:
@@ -99,6 +152,8 @@ def _find(where: str) -> tuple[str, str]:
     if not where.endswith(".py"):
         if not all(part.isidentifier() for part in where.split(".")):
             hint = f"; write {where}.py" if Path(f"{where}.py").is_file() else ""
+            if not hint and Path(where).is_dir():
+                hint = "; it is a folder: name a file in it"
             raise _error(
                 f"{where!r} is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py{hint}"
             )
@@ -115,26 +170,37 @@ def _find(where: str) -> tuple[str, str]:
     return ".".join(parts), str(folder)
 
 
-def _is_factory(value: Any) -> bool:
-    """Return whether it can be called without arguments, and is not a class."""
+def _takes_connection(value: Any) -> bool:
+    """Return whether it is a function of the connection: of one argument, or of one that is named ``nc``."""
+    if not _can_be_called(value, None):
+        return False
+    return not _can_be_called(value) or next(iter(inspect.signature(value).parameters)) == "nc"
+
+
+def _can_be_called(value: Any, *args: Any) -> bool:
     if not callable(value) or inspect.isclass(value):
         return False
     try:
-        inspect.signature(value).bind()
+        inspect.signature(value).bind(*args)
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _call(where: str, function: Any) -> Any:
+def _is_async(value: Any) -> bool:
+    """Return whether calling it is for later: what a coroutine function makes must be awaited."""
+    return inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(inspect.unwrap(value))
+
+
+def _has_to_be_opened(value: Any) -> bool:
+    return inspect.isawaitable(value) or isinstance(value, AbstractAsyncContextManager)
+
+
+def _call(where: str, function: Any, *args: Any) -> Any:
     try:
-        result = function()
+        return function(*args)
     except (Exception, SystemExit) as error:
         raise user_error(where, error, Exit.USAGE) from error
-    if inspect.iscoroutine(result):
-        result.close()
-        raise _error(f"{where} is async; a function that makes a natsery.ServiceConfig must be a plain one")
-    return result
 
 
 def _hint(where: str, module: ModuleType) -> str:

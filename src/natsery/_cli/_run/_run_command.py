@@ -6,7 +6,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -64,7 +64,8 @@ def run(
 ) -> Exit:
     """Serve the ServiceConfig that a module or a file holds.
 
-    CONFIG defaults to "config". It may also be a list of configurations, or a function that returns one or several.
+    CONFIG defaults to "config". It may also be a list of configurations, or make one or several: a function, async or not,
+    or an async context manager function that yields them. Each may take the connection as its parameter.
 
     \b
       natsery run calc
@@ -93,14 +94,28 @@ def run(
         return run_async(_main, settings, supervise, embedded_server)
     # Before the module is loaded: processes that it starts must not inherit the channel to the supervisor as their stdin.
     with nullcontext() if worker is None else channel_on_stdin() as channel:
-        configs = [_override(config, settings, worker) for config in load(target)]
+        loaded = load(target)
+
+        @asynccontextmanager
+        async def open_configs(nc: natsery.abc.Connection) -> AsyncIterator[list[natsery.ServiceConfig]]:
+            async with loaded.open(nc) as configs:
+                yield [_override(config, settings, worker) for config in configs]
+
         label = f"worker {worker}: " if worker else ""
         show_log(label)
         loop = "asyncio with uvloop" if uvloop else chosen
         is_described = worker in (None, 0, 1)
 
         async def work(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
-            worker = Worker(configs, grace=grace, loop=loop, label=label, channel=channel, is_described=is_described)
+            worker = Worker(
+                open_configs,
+                name=loaded.client_name,
+                grace=grace,
+                loop=loop,
+                label=label,
+                channel=channel,
+                is_described=is_described,
+            )
             return await worker.run(settings, signals)
 
         try:

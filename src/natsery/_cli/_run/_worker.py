@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, final
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, TypeAlias, final
 
 import anyio
 from rich.cells import cell_len
@@ -16,10 +16,12 @@ import natsery
 
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit, status_after
-from .._format import pluralize
+from .._format import pluralize, printable
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
+
+OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
 
 @final
@@ -27,7 +29,8 @@ class Worker:
     """Serves configurations together on one connection, until a signal or the services themselves end it.
 
     Args:
-        configs: the services to serve.
+        open_configs: yields the services to serve.
+        name: the name of the connection.
         grace: seconds that accepted requests get at the end.
         loop: the event loop, in words.
         label: the beginning of each line that it prints.
@@ -37,15 +40,17 @@ class Worker:
 
     def __init__(
         self,
-        configs: Sequence[natsery.ServiceConfig],
+        open_configs: OpenConfigs,
         *,
+        name: str,
         grace: float,
         loop: str,
         label: str = "",
         channel: Channel | None = None,
         is_described: bool = True,
     ) -> None:
-        self._configs = configs
+        self._open_configs = open_configs
+        self._name = name
         self._grace = grace
         self._loop = loop
         self._label = label
@@ -84,9 +89,8 @@ class Worker:
         return self._report_end()
 
     async def _serve(self, settings: Settings) -> None:
-        name = ", ".join(dict.fromkeys(config.name for config in self._configs))
-        async with settings.connect(name) as nc, AsyncExitStack() as stack:
-            for config in self._configs:
+        async with settings.connect(self._name) as nc, self._open_configs(nc) as configs, AsyncExitStack() as stack:
+            for config in configs:
                 self._services.append(await stack.enter_async_context(natsery.serve(nc, config, grace=self._grace)))
             self._is_ready = True
             self._report_ready(nc)
@@ -213,10 +217,17 @@ def show_log(label: str) -> None:
     if logger.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{label}%(message)s"))
+    handler.setFormatter(_PrintableFormatter(f"{label}%(message)s"))
     logger.addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Shows control characters: an exception may hold what a requester has sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
 
 
 _CUT_OFF = str(natsery.FailureCause.STOPPING)

@@ -74,6 +74,8 @@ class _Live:
         self._meter = Meter()
         self._malformed = 0
         self._has_polled = False
+        self._poller: Poller | None = None
+        self._paint_seconds = 0.0
         self._services: Sequence[ServiceFigures] = ()
         self._moment = now()
         self._screen: Screen | None = None
@@ -89,7 +91,7 @@ class _Live:
     async def poll(self, status: ServerStatus) -> None:
         """Poll in rounds until the count is reached."""
         options = self._options
-        poller = Poller(self._nc, status, self._meter, name=options.name, prefix=options.prefix)
+        self._poller = poller = Poller(self._nc, status, self._meter, name=options.name, prefix=options.prefix)
         rounds = 0
         while options.count is None or rounds <= options.count:
             seconds = options.interval
@@ -109,7 +111,8 @@ class _Live:
         """Draw the screen after each change."""
         while True:
             await self._changed.wait()
-            await anyio.sleep(GATHER_SECONDS)
+            # At least half of the time is for the replies, however many services there are to draw.
+            await anyio.sleep(max(GATHER_SECONDS, self._paint_seconds))
             self._changed = anyio.Event()
             await self._paint(status)
 
@@ -145,6 +148,7 @@ class _Live:
                 self.mark_changed()
 
     async def _paint(self, status: ServerStatus) -> None:
+        start = anyio.current_time()
         if not self._view.is_paused:
             self._services, self._moment = self._meter.figures(), now()
         state = ScreenState(
@@ -160,7 +164,11 @@ class _Live:
             has_keys=self._terminal.has_keys,
         )
         self._screen = draw(state, *self._terminal.size(), self._cells)
-        await self._terminal.show(frame(self._screen.lines, self._console))
+        shown = frame(self._screen.lines, self._console)
+        self._paint_seconds = anyio.current_time() - start
+        if self._poller is not None:
+            self._poller.excuse(self._paint_seconds)
+        await self._terminal.show(shown)
 
 
 def frame(lines: Sequence[Text], console: Console) -> str:

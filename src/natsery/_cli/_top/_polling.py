@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,6 +118,14 @@ class Poller:
         self._client = natsery.ServiceClient(nc, prefix=prefix)
         self._meter = meter
         self._name = name
+        self._round: anyio.CancelScope | None = None
+        self._excused = 0.0
+
+    def excuse(self, seconds: float) -> None:
+        """Give the present round more time: for as long as this program did something else, it could not read replies."""
+        self._excused += seconds
+        if self._round is not None:
+            self._round.deadline += seconds
 
     async def poll(self, seconds: float, on_reply: Callable[[], None] = lambda: None) -> bool:
         """Do a round of ``seconds``, or of up to `MISSING_SECONDS` while instances that answered in the last one are missing.
@@ -138,7 +147,9 @@ class Poller:
         most = max(seconds, MISSING_SECONDS)
         missing = set(self._meter.expected)
         is_broken = False
+        self._excused = 0.0
         with anyio.CancelScope(deadline=start + (most if missing else seconds)) as scope:
+            self._round = scope
 
             def handle_event(event: natsery.ConnectionEvent) -> None:
                 nonlocal is_broken
@@ -148,7 +159,7 @@ class Poller:
 
             stop_listening = self._nc.add_listener(handle_event)
             try:
-                async with self._client.discover(natsery.Verb.STATS, self._name, wait=most, stall=None) as replies:
+                async with self._client.discover(natsery.Verb.STATS, self._name, wait=math.inf, stall=None) as replies:
                     try:
                         while True:
                             try:
@@ -160,7 +171,7 @@ class Poller:
                             self._meter.add(stats, anyio.current_time())
                             missing.discard((stats.name, stats.id))
                             if not missing:
-                                scope.deadline = start + seconds
+                                scope.deadline = start + seconds + self._excused
                             on_reply()
                     finally:
                         self.malformed = len(replies.malformed) + replies.dropped

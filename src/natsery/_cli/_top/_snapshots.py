@@ -7,14 +7,13 @@ from datetime import datetime
 from typing import Any
 
 import anyio
-from rich.console import Console
 
 import natsery
 
 from .._cells import Cells
 from .._exit_codes import Exit
 from .._format import format_time, now, pluralize
-from .._output import Column, print_error, print_line, show_json, show_table
+from .._output import Column, print_error, print_line, show_json, show_table, stdout_console
 from ._columns import columns_of, lay_out
 from ._figures import EndpointFigures, InstanceFigures, Rates, ServiceFigures
 from ._polling import FIRST_ROUND_SECONDS, LAST_ROUND_SECONDS, Poller, ServerStatus, WatchOptions
@@ -70,7 +69,7 @@ def _print_table(services: tuple[ServiceFigures, ...], options: WatchOptions, *,
     columns = columns_of(options.view.level, history=False)
     cells = Cells(sys.stdout.encoding)
     rows = rows_of(services, options.view, cells, now())
-    console = Console(highlight=False)
+    console = stdout_console()
     if console.is_terminal:
         for line in table(rows, lay_out(rows, columns, console.width), options.view, cells):
             console.print(line, no_wrap=True)

@@ -1,0 +1,196 @@
+"""Calls by name, and by the functions that answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+import natsery
+from natsery import EndpointConfig, ServiceClient, ServiceError, group
+from natsery.abc import Connection
+
+from ..test_serve import bounded, config
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class AddRequest:
+    a: int
+    b: int
+
+
+@dataclass
+class AddResponse:
+    sum: int
+
+
+@natsery.endpoint
+async def add(request: natsery.Request, body: AddRequest) -> AddResponse:
+    return AddResponse(body.a + body.b)
+
+
+@natsery.endpoint("renamed", subject="of.its.own")
+async def renamed(body: int) -> int | None:
+    return body + 1
+
+
+@natsery.endpoint
+async def plain(request: natsery.Request) -> bytes:
+    return request.data + b"!"
+
+
+@natsery.endpoint(in_thread=True)
+def blocking(body: int) -> int:
+    return body + 2
+
+
+@natsery.endpoint(subject="orders.*")
+async def orders(request: natsery.Request) -> bytes:
+    return b""
+
+
+async def test_by_the_function(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), natsery.serve(nc, config(add, renamed, plain, blocking)):
+        assert await client.call(add, AddRequest(1, 2)) == AddResponse(3)
+        assert await client.call(renamed, 3) == 4
+        assert await client.call(plain) == b"!"
+        assert await client.call(plain, b"x", headers={"a": "b"}) == b"x!"
+        assert await client.call(blocking, 3) == 5  # type: ignore[call-overload]
+        with pytest.raises(ServiceError, match=r"400:Invalid Body: \$"):
+            await client.call(add, {"a": 1})  # type: ignore[arg-type]
+
+
+async def test_by_the_function_in_groups(nc: Connection) -> None:
+    client, served = ServiceClient(nc), config(group("math", [add, group("more", [renamed])]))
+    async with bounded(), natsery.serve(nc, served):
+        assert await client.call(add, AddRequest(1, 2), service=served) == AddResponse(3)
+        assert await client.call(add, AddRequest(1, 2), service="calc") == AddResponse(3)
+        assert await client.call(renamed, 3, service=served) == 4
+        assert await client.call(renamed, 3, service="calc") == 4
+        with pytest.raises(natsery.ConfigError, match="must have the endpoint 'plain' once; it is there 0 times"):
+            await client.call(plain, service=served)
+        with pytest.raises(natsery.NoRespondersError, match="'add'") as caught:
+            await client.call(add, AddRequest(1, 2))
+        (note,) = caught.value.__notes__
+        assert (
+            note == "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
+        )
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "hint"),
+    [
+        (("calc",), {}, r"call\('calc'\): write the endpoint's name after the service's"),
+        (("calc", "add", 1, 2), {"returns": int}, r"call\('calc', 'add'\) takes one body, not 2"),
+        (("calc", "add", {"a": 1}), {}, r"body: must be bytes, not dict; write returns=\.\.\., the type of the reply"),
+        ((add, AddRequest(1, 2), 3), {}, r"call\(add\) takes one body, not 2"),
+        ((add, AddRequest(1, 2)), {"returns": int}, "returns: must be left out"),
+        (
+            (add, AddRequest(1, 2)),
+            {"service": 7},
+            "service: must be a service's name, or its natsery.ServiceConfig; got 7",
+        ),
+        (("calc", "add"), {"service": "calc"}, "service: must be left out"),
+        (("calc", "add"), {"timeout": 2}, r"call\(\) has no option 'timeout': .*'with anyio.fail_after\(2\):'"),
+    ],
+)
+async def test_calls_that_are_no_calls_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
+    async with bounded(), natsery.serve(nc, config(add)):
+        with pytest.raises(TypeError, match=hint):
+            await ServiceClient(nc).call(*args, **options)
+
+
+async def test_a_request_of_a_type_needs_the_type_of_its_reply(nc: Connection) -> None:
+    with pytest.raises(TypeError, match=r"^data: must be bytes, not AddRequest; write returns=\.\.\."):
+        await ServiceClient(nc).request("add", AddRequest(1, 2))  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"not str; write text.encode\(\), or returns=\.\.\."):
+        await ServiceClient(nc).request("add", "1+2")  # type: ignore[call-overload]
+
+
+@natsery.endpoint
+async def parts(request: natsery.Request) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "hint"),
+    [
+        ((parts,), {"service": "calc"}, "service: must be a natsery.ServiceConfig; got 'calc'"),
+        (("parts", {"a": 1}), {}, "body: must be bytes, not dict; write returns="),
+        (("parts",), {"service": "calc"}, "service: must be left out where the subject is given"),
+    ],
+)
+async def test_streams_that_are_none_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
+    with pytest.raises(TypeError, match=hint):
+        ServiceClient(nc).stream(*args, **options)
+
+
+async def test_by_name(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), natsery.serve(nc, config(group("math", [add, plain]), orders)):
+        assert (await client.call("calc", "plain", b"1")).data == b"1!"
+        assert (await client.call("calc", "math.plain")).data == b"!"
+        assert await client.call("calc", "add", {"a": 1, "b": 2}, returns=AddResponse) == AddResponse(3)
+        assert (await client.find_endpoint("calc", "add")).subject == "math.add"
+        with pytest.raises(
+            natsery.UnknownEndpointError, match="'div': there is none of that name; it has 'add', 'plain'"
+        ):
+            await client.call("calc", "div")
+        with pytest.raises(natsery.UnknownEndpointError, match=r"one that 'orders\.\*' stands for"):
+            await client.call("calc", "orders")
+        with pytest.raises(natsery.NoRespondersError, match=r"\$SRV\.INFO\.nothing"):
+            await client.call("nothing", "add")
+        with pytest.raises(ValueError, match="service"):
+            await client.call("a b", "add")
+        with pytest.raises(TypeError, match="bytes"):
+            await client.call("calc", "add", AddRequest(1, 2))  # type: ignore[call-overload]
+
+
+async def test_a_name_that_several_endpoints_have(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), natsery.serve(nc, config(group("a", [plain]), group("b", [EndpointConfig("plain", orders)]))):
+        with pytest.raises(
+            natsery.UnknownEndpointError, match=r"several .* write one of the subjects 'a\.plain', 'b\.plain'"
+        ):
+            await client.call("calc", "plain")
+        assert (await client.call("calc", "a.plain")).data == b"!"
+
+
+async def test_the_subject_is_asked_once_and_again_when_nobody_responds(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), nc.subscribe("$SRV.INFO.calc") as questions:
+        async with natsery.serve(nc, config(group("old", [plain]))):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(client.call, "calc", "plain")
+            assert (await client.call("calc", "plain")).data == b"!"
+        assert questions.statistics() == 1 if hasattr(questions, "statistics") else True
+        async with natsery.serve(nc, config(group("new", [plain]))):
+            assert (await client.call("calc", "plain")).data == b"!"
+        await nc.flush()
+        assert len(questions._pending) == 2
+    with pytest.raises(natsery.NoRespondersError):
+        await client.call("calc", "plain")
+
+
+async def test_what_does_not_fit_is_told(nc: Connection) -> None:
+    async def text(request: natsery.Request) -> str:
+        return "x"
+
+    async with bounded(), natsery.serve(nc, config(text)):
+        with pytest.raises(natsery.MalformedReplyError, match=r"the reply does not fit int: \$: "):
+            await ServiceClient(nc).request("text", returns=int)
+
+
+async def test_streams_are_read_with_stream(nc: Connection) -> None:
+    @natsery.endpoint
+    async def parts(body: int):
+        yield body
+
+    with pytest.raises(TypeError, match=r"'parts' is an async generator function; write client\.stream"):
+        await ServiceClient(nc).call(parts, 1)  # type: ignore[call-overload]

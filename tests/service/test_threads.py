@@ -1,0 +1,166 @@
+"""Handlers that block, in threads."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+
+import anyio
+import anyio.from_thread
+import pytest
+
+import natsery
+from natsery import ServiceError
+from natsery.abc import Connection
+
+from ..test_serve import bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+variable: ContextVar[str] = ContextVar("variable", default="")
+
+
+@pytest.fixture(params=["trio", "asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """With real time, for threads know no other."""
+    from ..conftest import BACKENDS
+
+    return BACKENDS[request.param]
+
+
+@natsery.endpoint(in_thread=True)
+def where(request: natsery.Request) -> bytes:
+    return threading.current_thread().name.encode()
+
+
+@natsery.endpoint(in_thread=True)
+def double(body: int) -> int:
+    return body * 2
+
+
+@natsery.endpoint(in_thread=True)
+def fail(request: natsery.Request) -> bytes:
+    raise ServiceError(404, "not here")
+
+
+@natsery.endpoint(in_thread=True)
+def respond(request: natsery.Request) -> None:
+    anyio.from_thread.run(request.respond, b"from the thread")
+
+
+async def test_it_runs_in_a_thread(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(where, double, fail, respond)):
+        client = natsery.ServiceClient(nc)
+        assert (await nc.request("where")).data != threading.current_thread().name.encode()
+        assert await client.request("double", 21, returns=int) == 42
+        with pytest.raises(ServiceError, match="404:not here"):
+            await client.request("fail")
+        assert (await nc.request("respond")).data == b"from the thread"
+
+
+async def test_as_many_threads_as_the_concurrency_says(nc: Connection) -> None:
+    count = 4
+    barrier = threading.Barrier(count, timeout=10)
+
+    @natsery.endpoint(in_thread=True, concurrency=count)
+    def meet(request: natsery.Request) -> bytes:
+        barrier.wait()
+        return b""
+
+    async with bounded(), natsery.serve(nc, config(meet)), anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(nc.request, "meet")
+
+
+async def test_others_go_on_meanwhile(nc: Connection) -> None:
+    go_on = threading.Event()
+
+    @natsery.endpoint(in_thread=True)
+    def block(request: natsery.Request) -> bytes:
+        assert go_on.wait(10)
+        return b"blocked"
+
+    async def quick(request: natsery.Request) -> bytes:
+        return b"quick"
+
+    async with bounded(), natsery.serve(nc, config(block, quick)), anyio.create_task_group() as tasks:
+        tasks.start_soon(nc.request, "block")
+        assert (await nc.request("quick")).data == b"quick"
+        go_on.set()
+
+
+async def test_a_thread_is_waited_for_and_can_see_that_its_time_is_over(nc: Connection) -> None:
+    seen: list[str] = []
+
+    @natsery.endpoint(in_thread=True, timeout=0.01)
+    def look(request: natsery.Request) -> bytes:
+        try:
+            while True:
+                anyio.from_thread.check_cancelled()
+        except BaseException:
+            seen.append("cancelled")
+            raise
+
+    async with bounded(), natsery.serve(nc, config(look)):
+        with pytest.raises(ServiceError, match="504"):
+            await natsery.ServiceClient(nc).request("look")
+        assert seen == ["cancelled"]
+
+
+async def test_what_a_thread_returns_after_its_time_is_still_the_reply(nc: Connection) -> None:
+    @natsery.endpoint(in_thread=True, timeout=0.01)
+    def late(request: natsery.Request) -> bytes:
+        while not is_over():
+            pass
+        return b"late"
+
+    async with bounded(), natsery.serve(nc, config(late)):
+        assert await natsery.ServiceClient(nc).call(late) == b"late"  # type: ignore[call-overload]
+
+
+async def test_at_the_end_of_the_grace_the_requester_is_told_and_the_thread_is_waited_for(nc: Connection) -> None:
+    begun, told, ended = anyio.Event(), threading.Event(), threading.Event()
+    replies: list[natsery.Message] = []
+
+    @natsery.endpoint(in_thread=True)
+    def block(request: natsery.Request) -> bytes:
+        anyio.from_thread.run_sync(begun.set)
+        assert told.wait(10)
+        ended.set()
+        return b"late"
+
+    async def ask() -> None:
+        replies.append(await nc.request("block"))
+        assert not ended.is_set()
+        told.set()
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(block), grace=0):
+            tasks.start_soon(ask)
+            await begun.wait()
+        assert ended.is_set()
+    assert error_of(replies[0]) == "503:Service Stopping"
+
+
+def is_over() -> bool:
+    """Whether the time of the request that runs in this thread is over."""
+    try:
+        anyio.from_thread.check_cancelled()
+    except BaseException:
+        return True
+    return False
+
+
+def test_plain_functions_need_the_option_and_async_ones_must_not_have_it() -> None:
+    def plain(request):
+        return b""
+
+    async def asynchronous(request):
+        return b""
+
+    with pytest.raises(natsery.ConfigError, match="write 'async def', or in_thread=True for a thread"):
+        config(plain)
+    with pytest.raises(natsery.ConfigError, match="in_thread=True is not for 'async def'"):
+        natsery.endpoint(in_thread=True)(asynchronous)
+    with pytest.raises(natsery.ConfigError, match="in_thread"):
+        natsery.EndpointConfig("x", plain, in_thread=1)  # type: ignore[arg-type]
