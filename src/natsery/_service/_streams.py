@@ -89,7 +89,8 @@ class Streams:
         if message.status == _NO_RESPONDERS or window_in(message.headers) == 0:
             replies.leave()
         else:
-            replies.acknowledge(number)
+            # The answer to a heartbeat says how far the replies have been taken.
+            replies.acknowledge(max(number, number_in(message.data[:_NUMBER_LENGTH].decode("ascii", "replace")) or 0))
 
     def _on_error(self, error: NatseryError) -> None:
         """Go on without acknowledgements if they cannot come any more; those that were dropped are repeated."""
