@@ -362,7 +362,7 @@ def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
         raise TypeError(f"service: must be a natsery.ServiceConfig; got {shorten(service)}")
     subjects = [
         each.subject
-        for each in service.placed_endpoints()
+        for each in service._placed()
         if each.config == endpoint or (each.config.handler == endpoint.handler and each.config.name == endpoint.name)
     ]
     if len(subjects) != 1:
@@ -530,10 +530,14 @@ class ServiceConfig:
             middlewares=self.middlewares,
         )
 
+    def _placed(self) -> tuple[PlacedEndpoint, ...]:
+        """Return the endpoints without a look at their types, which were checked when this was made."""
+        items = _as_configs("ServiceConfig", self.endpoints)
+        return tuple(place(items, self._limits, control_prefix=self.prefix))
+
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
         """Return the endpoints in order, with full subjects and final queue groups."""
-        items = _as_configs("ServiceConfig", self.endpoints)
-        placed = tuple(place(items, self._limits, control_prefix=self.prefix))
+        placed = self._placed()
         seen: set[tuple[str, str, str, int]] = set()
         for each in placed:
             check_types(each, self.codec)

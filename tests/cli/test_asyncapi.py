@@ -7,6 +7,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import natsery
 from natsery._cli._schema._asyncapi import asyncapi_document
@@ -175,3 +177,28 @@ def test_names_may_be_anything() -> None:
     document = asyncapi_document(schema_of(*odd))
     assert [*document["operations"]] == ["a_b_c", "a_b_c_2", "unnamed", "unnamed_2", "a_b_c_3"]
     assert all(isinstance(at(document, each), dict) for each in references(document))
+
+
+NAMES = st.sampled_from(
+    ["", "A", "B", "a/b", "$ref", "$defs", "title", "const", "properties", "prefixItems", "items", "allOf"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["", "A", "#", "#/$defs/A", "#/$defs/B/items", "#/A", "x"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+ENTRY = st.fixed_dictionaries(
+    {"name": st.sampled_from("ab"), "subject": st.just("a"), "request": VALUES, "response": VALUES}
+)
+
+
+@given(st.lists(ENTRY, max_size=3))
+def test_whatever_a_service_says_becomes_a_document(endpoints: list[Any]) -> None:
+    answer = {"name": "shop", "id": "one", "endpoints": endpoints}
+    schema = natsery.ServiceSchema.from_json(json.dumps(answer).encode())
+    document = asyncapi_document(schema)
+    assert len(document["operations"]) == len(endpoints)
+    assert json.loads(json.dumps(document)) == document == asyncapi_document(schema)

@@ -15,7 +15,7 @@ import pytest
 
 import natsery
 from natsery import EventKind
-from natsery._backends._sockets import _connected
+from natsery._backends._sockets import ConnectedSocket, _owners
 
 from ..certificates import Certificates
 from ..server import NatsServer
@@ -102,7 +102,8 @@ async def test_a_handshake_that_fails_ends_although_there_is_a_copy() -> None:
         copies: list[int] = []
 
         def token() -> str:
-            copies.extend(os.dup(each._number) for each in _connected if each._name is not None)
+            sockets = [each for each in _owners if isinstance(each, ConnectedSocket)]
+            copies.extend(os.dup(each._number) for each in sockets if each._name is not None)
             raise LookupError
 
         async with bounded():

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -18,12 +18,13 @@ from anyio.abc import SocketStream
 
 import natsery
 from natsery import EventKind
-from natsery._native import _resolver
+from natsery._native import _greetings, _resolver
 
 from ..certificates import Certificates
 from ..server import NatsServer
+from ..test_cancellation import CancelledAt
 from ..test_serve import bounded
-from .tools import QUICK, Events
+from .tools import QUICK, Events, running_tasks, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +86,95 @@ async def test_every_address_of_a_name_is_a_server_to_try(monkeypatch: pytest.Mo
                 await nc.flush()
                 # One that answered is tried first again; while it was down, all others had their turn once.
                 assert max(each.clients for each in silent) <= 2
+
+
+async def test_dead_addresses_do_not_keep_a_client_from_those_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was waited for in turn: eighteen seconds for nine of ten."""
+    monkeypatch.setattr(_greetings, "HEAD_START_SECONDS", 0.01)
+    with NatsServer() as server:
+        async with bounded(), silent_servers(server.port, 9) as silent:
+            answers(monkeypatch, lambda _: [*(each.ip for each in silent), "127.0.0.1"])
+            url = f"nats://ten.test:{server.port}"
+            async with natsery.connect(url, shuffle=False, connect_timeout=60, **QUICK) as nc:
+                assert [each.clients for each in silent] == [1] * 9
+                await nc.flush()
+                # The one that has answered is the first one next time.
+                with nc.events() as events:
+                    nc._session.end()
+                    async for event in events:
+                        if event.kind is EventKind.RECONNECTED:
+                            break
+                await nc.flush()
+                assert [each.clients for each in silent] == [1] * 9
+
+
+async def test_an_address_that_answers_second_is_used_if_the_first_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_greetings, "HEAD_START_SECONDS", 0.01)
+    second_came, second_went = anyio.Event(), anyio.Event()
+
+    async def fail(stream: SocketStream) -> None:
+        async with stream:
+            await second_came.wait()
+            await stream.send(b"INFO {}\r\n")
+            await second_went.wait()
+
+    with NatsServer() as server:
+
+        async def copy(source: SocketStream, target: SocketStream) -> None:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                while True:
+                    await target.send(await source.receive())
+            await anyio.aclose_forcefully(source)
+            await anyio.aclose_forcefully(target)
+
+        async def pass_on(stream: SocketStream) -> None:
+            second_came.set()
+            to_server = await anyio.connect_tcp("127.0.0.1", server.port)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(copy, stream, to_server)
+                tasks.start_soon(copy, to_server, stream)
+            second_went.set()
+
+        answers(monkeypatch, lambda _: ["127.0.0.2", "127.0.0.3"])
+        async with (
+            bounded(),
+            await anyio.create_tcp_listener(local_host="127.0.0.2", local_port=server.port) as first,
+            await anyio.create_tcp_listener(local_host="127.0.0.3", local_port=server.port) as second,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(first.serve, fail)
+            tasks.start_soon(second.serve, pass_on)
+            async with natsery.connect(f"nats://two.test:{server.port}", shuffle=False) as nc:
+                await nc.flush()
+            tasks.cancel_scope.cancel()
+
+
+async def test_cancelling_a_connect_to_several_addresses_at_any_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_greetings, "HEAD_START_SECONDS", 0)
+
+    async def connect() -> None:
+        nonlocal connected
+        async with natsery.connect(f"nats://three.test:{server.port}", shuffle=False):
+            connected = True
+
+    connected = False
+    with NatsServer() as server:
+        async with bounded(), silent_servers(server.port, 2) as silent:
+            answers(monkeypatch, lambda _: [*(each.ip for each in silent), "127.0.0.1"])
+            tasks = running_tasks()
+            for n in range(1, 1_000):
+                with anyio.CancelScope() as scope:
+                    await CancelledAt(connect(), n, scope)
+                if connected:
+                    break
+            await settled()
+            # The silent servers' own tasks stay.
+            assert {name for name in running_tasks() - tasks if "handle" not in name} == set()
+            await anyio.to_thread.run_sync(
+                lambda: server.wait_until(
+                    lambda: server.monitor("connz")["num_connections"] == 0, "a connection was left"
+                )
+            )
 
 
 async def test_addresses_are_tried_in_random_order(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:

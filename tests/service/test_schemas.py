@@ -19,6 +19,7 @@ import pytest
 import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
+from natsery.testing import MemoryBroker
 
 from ..test_serve import bounded, config
 
@@ -289,6 +290,15 @@ async def test_a_document_larger_than_a_message_is_asked_for_in_pieces(nc: Conne
         assert [each.name for each in schema.endpoints] == ["one", "two", "three"]
         assert schema.endpoints[0].digest == service.endpoints[0].metadata["schema"]
         assert (schema.id, schema.version, schema.description) == ("x", "1.0.0", "Sums")
+
+
+async def test_the_server_may_deny_it(broker: MemoryBroker) -> None:
+    async with bounded(), broker.connect(subscribe=["add", "$SRV.>", "_INBOX.>"]) as nc:
+        with pytest.raises(natsery.SubscriptionDeniedError, match=r"_schema.*_SCHEMA\.calc\.x"):
+            async with serve(nc, add):
+                pass
+        async with serve(nc, add, schemas=False):
+            pass
 
 
 async def test_middlewares_are_around_it(nc: Connection) -> None:

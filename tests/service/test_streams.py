@@ -283,6 +283,22 @@ async def test_cancel_scopes_and_task_groups_in_a_generator(nc: Connection) -> N
         assert [reply.data for reply in await take(nc, "inside")] == [b"1", b"2", b""]
 
 
+async def test_a_requester_that_acknowledges_no_more_is_gone(nc: Connection) -> None:
+    """As one in another account, where no server says that nobody receives the replies."""
+    log: list[str] = []
+    async with bounded(100), natsery.serve(nc, config(waiting(log))) as service, nc.subscribe("replies") as replies:
+        await nc.publish("waiting", reply="replies", headers={"Reply-Window": "4"})
+        opening, _ = await replies.receive(), await replies.receive()
+        for _ in range(5):  # as long as the requester acknowledges the heartbeats
+            await nc.publish(opening.reply)
+            assert (await replies.receive()).reply == opening.reply
+        while service.endpoints[0].pending:
+            await anyio.sleep(1)
+        last = [await replies.receive() for _ in range(3)][-1]
+        assert str(ServiceError.from_message(last)) == "408:No Acknowledgement"
+    assert log == ["cancelled"]
+
+
 # Windows
 
 

@@ -17,6 +17,9 @@ async def lists(client: ServiceClient) -> None:
     assert_type(stats, Replies[ServiceStats])
     assert_type(stats[0], ServiceStats)
     assert_type(stats.ended, EndReason)
+    schema = await client.schema("calc", "id", endpoint="add")
+    assert_type(schema, natsery.ServiceSchema)
+    assert_type(schema.endpoints, tuple[natsery.EndpointSchema, ...])
 
 
 async def streams(client: ServiceClient) -> None:

@@ -5,10 +5,35 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Protocol, final
 from weakref import WeakSet
 
 from anyio.abc import SocketAttribute
+
+
+class LetsGo(Protocol):
+    """What has a socket that is of no use in a forked process."""
+
+    def let_go(self) -> None:
+        """Close this process's socket without an end to the connection."""
+
+
+def let_go_in_forks(owner: LetsGo) -> None:
+    """Have ``owner.let_go`` called in every process that is forked while ``owner`` exists; see `keep_in_forks`."""
+    _owners.add(owner)
+
+
+def keep_in_forks(owner: LetsGo) -> None:
+    """Undo `let_go_in_forks`."""
+    _owners.discard(owner)
+
+
+def put_empty_file_at(number: int) -> None:
+    """Close the file that has this number; what knows the number finds an empty file there."""
+    with suppress(OSError):
+        empty = os.open(os.devnull, os.O_RDWR)
+        os.dup2(empty, number, inheritable=False)
+        os.close(empty)
 
 
 @final
@@ -34,7 +59,7 @@ class ConnectedSocket:
             self._number = raw.fileno()
             with suppress(OSError):
                 self._name = raw.getsockname()  # pyright: ignore[reportOptionalMemberAccess]  # it has a number
-            _connected.add(self)
+            let_go_in_forks(self)
 
     def shut_down(self) -> None:
         """End the network connection. The socket is still to be closed."""
@@ -49,10 +74,7 @@ class ConnectedSocket:
         copy = self._copy()
         if copy is not None:
             copy.close()
-            with suppress(OSError):
-                empty = os.open(os.devnull, os.O_RDWR)
-                os.dup2(empty, self._number, inheritable=False)
-                os.close(empty)
+            put_empty_file_at(self._number)
         self._name = None
 
     def _copy(self) -> socket.socket | None:
@@ -75,11 +97,11 @@ class ConnectedSocket:
         return None
 
 
-_connected: WeakSet[ConnectedSocket] = WeakSet()
+_owners: WeakSet[LetsGo] = WeakSet()
 
 
 def _let_go_of_all() -> None:
-    for each in list(_connected):
+    for each in list(_owners):
         each.let_go()
 
 

@@ -193,14 +193,14 @@ class ServiceClient:
         headers: HeadersInput | None = None,
     ) -> ResultT: ...
 
-    @explain_options({"timeout": DEADLINE})
-    async def call(
+    async def call(  # noqa: D417  # the error explains unknown options
         self,
         target: Any,
         *args: Any,
         service: str | ServiceConfig | None = None,
         headers: HeadersInput | None = None,
         returns: Any = Message,
+        **unknown: Never,
     ) -> Any:
         """Call an endpoint by name, or by the function that answers it, and wait for its reply::
 
@@ -230,6 +230,8 @@ class ServiceClient:
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
+        if unknown:
+            refuse_options("call", unknown, {"timeout": DEADLINE})
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out of a call by name, which begins with the service's name")

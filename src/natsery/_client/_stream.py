@@ -93,7 +93,8 @@ class _StreamReader(ReplyStream[T]):
         self._received = 0
         self._number = 0
         self._acknowledged = 0
-        self._last_subject = ""
+        self._subjects = ("", "")
+        """The last two subjects of acknowledgement that came."""
         self._last_read_subject = ""
         self._answered: deque[str] = deque(maxlen=_RECENT_ANSWERS)
         self._failure: NatseryError | None = None
@@ -184,7 +185,7 @@ class _StreamReader(ReplyStream[T]):
     def _deliver(self, message: Message) -> None:
         self._received += 1
         if message.reply:
-            self._last_subject = message.reply
+            self._subjects = (self._subjects[-1], message.reply)
         if is_opening(message):
             self._take_opening(message.reply)
         else:
@@ -220,11 +221,14 @@ class _StreamReader(ReplyStream[T]):
     async def _leave(self) -> None:
         """Tell the service that no more replies are wanted, unless it has ended the stream."""
         is_over = self.ended is EndReason.SENTINEL or isinstance(self._failure, ServiceError)
-        if not self._is_open or is_over or not _may_answer(self._last_subject):
+        # Between accounts, a server takes one answer to each.
+        unused = [each for each in self._subjects if _may_answer(each) and each.lower() not in self._answered]
+        subject = unused[-1] if unused else self._subjects[-1]
+        if not self._is_open or is_over or not _may_answer(subject):
             return
         # Protects a generator from going on until it notices that nobody takes its replies.
         with anyio.move_on_after(LEAVING_SECONDS, shield=True), suppress(NatseryError):
-            await self._fast_path._send(self._last_subject, headers=window_headers(0))
+            await self._fast_path._send(subject, headers=window_headers(0))
 
 
 def _may_answer(subject: str) -> bool:

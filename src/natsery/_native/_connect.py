@@ -93,8 +93,8 @@ async def connect(
     Args:
         servers: a URL, several URLs separated by commas, or a sequence of URLs: ``nats://host:port``, ``tls://host``,
             ``nats://user:password@host``, ``nats://token@host`` or just ``host:port``. Each address of a host name is tried
-            like a server of its own. Servers that the cluster announces are used as well. What did not answer last time is
-            tried last.
+            like a server of its own, the next one as soon as one has failed or has not answered for a quarter of a second.
+            Servers that the cluster announces are used as well. What did not answer last time is tried last.
         name: the name of this connection in the server's monitoring.
         user: a user name; requires ``password``. This and every other credential can also be a function, async or not, that
             returns it. Functions are called and files are read for every network connection.

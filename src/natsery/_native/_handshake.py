@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from socket import gaierror
 from typing import Any, final
@@ -49,7 +51,7 @@ _CERTIFICATE_ALERTS = (
 @final
 @dataclass
 class Link:
-    """A network connection that the server has accepted; the caller of `open_link` closes it."""
+    """A network connection that the server has accepted; the caller of `log_in` closes it."""
 
     target: Target
     stream: ByteStream | PlainStream
@@ -74,44 +76,85 @@ class Link:
         await anyio.aclose_forcefully(self.stream)
 
 
-async def open_link(target: Target, options: Options) -> Link:
-    """Connect to a server at one of its IP addresses, with TLS and credentials as configured.
+@final
+@dataclass
+class Greeting:
+    """A network connection to a server that has said INFO, or shaken hands over TLS with ``tls_first``; see `log_in`."""
+
+    target: Target
+    stream: ByteStream
+    handshake: _HandshakeStream
+    seconds_left: float
+    """Of ``connect_timeout``."""
+
+    async def close(self) -> None:
+        """Give the network connection up, without waiting."""
+        self.handshake.socket.shut_down()
+        await anyio.aclose_forcefully(self.stream)
+
+
+async def greet(target: Target, options: Options) -> Greeting:
+    """Connect to a server at one of its IP addresses, and wait for its first word.
 
     Raises:
         OSError: the server cannot be reached.
-        SecureConnectionError: TLS is required and the server does not offer it, or the handshake has failed; no credentials
-            were sent in clear.
-        AuthorizationError: the server refuses the credentials.
-        CredentialsUnavailableError: the credentials or the context for TLS cannot be had.
+        SecureConnectionError: the TLS handshake of ``tls_first`` has failed.
+        CredentialsUnavailableError: the context for TLS cannot be had.
         TimeoutError: it took longer than ``connect_timeout``.
         ConnectionLostError: the server closed the network connection.
         NatseryError: the server sent an error, or does not speak NATS.
 
     **Cancellation:** the network connection is closed.
     """
-    address = target.address
     progress = _Progress()
-    with anyio.move_on_after(options.connect_timeout):
+    with anyio.move_on_after(options.connect_timeout) as limit:
         stream = await _connect_tcp(target)
-        socket = ConnectedSocket(stream)
-        try:
-            return await _shake_hands(_HandshakeStream(stream, socket), target, options, progress)
-        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            socket.shut_down()
-            await anyio.aclose_forcefully(stream)
-            raise ConnectionLostError("the server ended the connection during the handshake") from error
-        except ssl.SSLError as error:
-            # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
-            socket.shut_down()
-            await anyio.aclose_forcefully(stream)
-            raise SecureConnectionError(f"TLS with {address} failed: {_reason(error)}") from error
-        except BaseException:
-            socket.shut_down()
-            await anyio.aclose_forcefully(stream)
-            raise
-    raise TimeoutError(
-        f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {progress.waiting_for}"
-    )
+        handshake = _HandshakeStream(stream, ConnectedSocket(stream))
+        greeting = Greeting(target, stream, handshake, 0)
+        async with _closed_on_error(greeting):
+            if options.tls_first:
+                progress.waiting_for = "the TLS handshake"
+                await handshake.encrypt(target.address, options)
+            progress.waiting_for = "INFO" if options.tls_first else _INFO_HINT
+            handshake.info = await handshake.receive_info()
+            greeting.seconds_left = limit.deadline - anyio.current_time()
+            return greeting
+    raise progress.timeout(options)
+
+
+async def log_in(greeting: Greeting, options: Options) -> Link:
+    """Finish the handshake, with TLS and credentials as configured.
+
+    Raises:
+        SecureConnectionError: TLS is required and the server does not offer it, or the handshake has failed; no credentials
+            were sent in clear.
+        AuthorizationError: the server refuses the credentials.
+        CredentialsUnavailableError: the credentials or the context for TLS cannot be had.
+        TimeoutError, ConnectionLostError, NatseryError: as for `greet`.
+
+    **Cancellation:** the network connection is closed.
+    """
+    progress = _Progress()
+    with anyio.move_on_after(greeting.seconds_left):
+        async with _closed_on_error(greeting):
+            return await _log_in(greeting.handshake, greeting.target, options, progress)
+    raise progress.timeout(options)
+
+
+@asynccontextmanager
+async def _closed_on_error(greeting: Greeting) -> AsyncIterator[None]:
+    try:
+        yield
+    except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        await greeting.close()
+        raise ConnectionLostError("the server ended the connection during the handshake") from error
+    except ssl.SSLError as error:
+        # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
+        await greeting.close()
+        raise SecureConnectionError(f"TLS with {greeting.target.address} failed: {_reason(error)}") from error
+    except BaseException:
+        await greeting.close()
+        raise
 
 
 async def _connect_tcp(target: Target) -> ByteStream:
@@ -167,15 +210,16 @@ class _Progress:
 
     waiting_for: str = "the network"
 
+    def timeout(self, options: Options) -> TimeoutError:
+        """Return the error."""
+        return TimeoutError(
+            f"gave up after {options.connect_timeout:g} s (connect_timeout), waiting for {self.waiting_for}"
+        )
 
-async def _shake_hands(handshake: _HandshakeStream, target: Target, options: Options, progress: _Progress) -> Link:
-    address = target.address
+
+async def _log_in(handshake: _HandshakeStream, target: Target, options: Options, progress: _Progress) -> Link:
+    address, info = target.address, handshake.info
     wants_tls = address.tls or bool(options.tls) or options.tls_first
-    if options.tls_first:
-        progress.waiting_for = "the TLS handshake"
-        await handshake.encrypt(address, options)
-    progress.waiting_for = "INFO" if options.tls_first else _INFO_HINT
-    info = await handshake.receive_info()
     progress.waiting_for = "the TLS handshake"
     if not options.tls_first and (wants_tls or info.tls_required):
         if not (info.tls_required or info.tls_available):
@@ -213,13 +257,16 @@ class _HandshakeStream:
 
     Attributes:
         stream: the stream.
+        socket: the socket below it.
+        info: the server's first INFO, once that was received.
         secrets: what was sent as credentials; no error shows it, should the other side echo it.
     """
 
     def __init__(self, stream: ByteStream, socket: ConnectedSocket) -> None:
         self.stream = stream
+        self.socket: ConnectedSocket = socket
+        self.info: ServerInfo = ServerInfo()
         self.secrets = Secrets()
-        self._socket = socket
         self._parser = Parser()
         self._events: list[Event] = []
 
@@ -259,7 +306,7 @@ class _HandshakeStream:
             if event is Signal.PONG:
                 check_headers(info, has_headers=has_headers)
                 stream = plain_stream(self.stream)
-                return Link(target, stream, self._socket, self._parser, info, has_headers, self.secrets, self._events)
+                return Link(target, stream, self.socket, self._parser, info, has_headers, self.secrets, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):

@@ -18,6 +18,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport, Transport
 
+from .._backends._sockets import keep_in_forks, let_go_in_forks, put_empty_file_at
 from .._errors import (
     ConnectionClosedError,
     NatseryError,
@@ -144,10 +145,12 @@ class SafeClient:
         self._hook("_reconnected_cb").append(self._on_reconnected)
         self._hook("_closed_cb").append(self._on_closed)
         self._watch_reader()
+        let_go_in_forks(self)
 
     def detach(self) -> None:
         """Put the client's callbacks back as they were."""
         self._is_attached = False
+        keep_in_forks(self)
         self._detach_incoming()
         self._detach_incoming = _nothing
         for slot, listener in (
@@ -391,6 +394,13 @@ class SafeClient:
         transport = self.client._transport
         writer = transport._io_writer if type(transport) is TcpTransport else None
         return None if writer is None else writer.transport
+
+    def let_go(self) -> None:
+        """Close the client's socket in a forked process, which would keep a connection that the client gives up open."""
+        transport = self._tcp_transport()
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if sock is not None:
+            put_empty_file_at(sock.fileno())  # -1 once it is closed
 
     async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
         """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.

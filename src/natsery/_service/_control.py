@@ -72,7 +72,9 @@ class ControlPlane:
             await subscription._unsubscribe()
 
     async def wait_answered(self) -> None:
-        """Wait until every control request so far has its answer."""
+        """Wait until every control request so far has its answer. One that came before a start that failed gets none."""
+        if not self._is_live:
+            return
         await self._quick.wait_empty()
         await self._slow.wait_empty()
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from .._adr32 import REQUESTER_GONE
+from .._adr32 import REQUESTER_GONE, REQUESTER_SILENT
 from .._condition_event import ConditionEvent
 from .._errors import NatseryError
+from .._service_error import error_headers
 from .._statistics import Failure, FailureCause
 from .._stream_headers import window_headers
 from ._invoke import reply_from
@@ -62,7 +63,7 @@ class StreamedReplies:
         self._acknowledged = 0
         self._idle_beats = 0
         self._unanswered = 0
-        self._is_left = False
+        self._is_left = self._is_silent = False
         self._has_room = ConditionEvent(
             lambda: self._is_left or not self._window or self._sent - self._acknowledged < self._window
         )
@@ -84,7 +85,11 @@ class StreamedReplies:
                 await self._close(generator)  # noqa: ASYNC102  # shielded and bounded in there
         request = self.request
         if self._is_left:
-            request._failure = request._failure or Failure(FailureCause.REQUESTER_GONE, *REQUESTER_GONE)
+            reason = REQUESTER_SILENT if self._is_silent else REQUESTER_GONE
+            request._failure = request._failure or Failure(FailureCause.REQUESTER_GONE, *reason)
+            if self._is_silent and not request._has_ended:
+                # It may be there after all.
+                await self._context.fast_path._send(request.reply, headers=error_headers(*reason))
         elif is_complete and not request._has_sent_error and not request._has_ended:
             await request._send(b"", None, acknowledgements=self._numbered(self._sent + 1))
 
@@ -98,6 +103,7 @@ class StreamedReplies:
             return
         if self._unanswered >= MAX_UNANSWERED:
             # The server does not say that it has left if it is in another account, or frozen.
+            self._is_silent = True
             self.leave()
         else:
             await self._say_open()

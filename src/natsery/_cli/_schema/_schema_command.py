@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import anyio
 import click
@@ -66,9 +67,7 @@ async def _ask(
 ) -> natsery.ServiceSchema:
     async with settings.connect("natsery schema") as nc:
         client = natsery.ServiceClient(nc, prefix=settings.prefix)
-        try:
-            with anyio.fail_after(timeout):
-                return await client.schema(name, instance_id, endpoint=endpoint)
-        except natsery.NoRespondersError as error:
-            await check_server(nc)
-            raise CommandError(no_answer(name, instance_id), Exit.NOT_FOUND) from error
+        with suppress(natsery.NoRespondersError), anyio.fail_after(timeout):
+            return await client.schema(name, instance_id, endpoint=endpoint)
+        await check_server(nc)
+    raise CommandError(no_answer(name, instance_id), Exit.NOT_FOUND)

@@ -1,0 +1,34 @@
+"""Services that do not come to life, while others look for services."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import natsery
+from natsery.testing import MemoryBroker
+
+from ..test_serve import add, config
+from ..virtual_time import IN_VIRTUAL_TIME
+
+pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]
+
+
+async def test_a_ping_that_comes_before_a_start_fails_does_not_delay_the_end(broker: MemoryBroker) -> None:
+    """It waited a second for the answer, which only a service that has started gives."""
+
+    async def ping() -> None:
+        for _ in range(100):
+            await nc.publish("$SRV.PING", reply="replies")
+
+    async with (
+        broker.connect() as nc,
+        broker.connect(subscribe=["$SRV.>"]) as restricted,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(ping)
+        begun = anyio.current_time()
+        with pytest.raises(natsery.SubscriptionDeniedError, match="add"):
+            async with natsery.serve(restricted, config(add)):
+                pytest.fail("it has started")
+        assert anyio.current_time() == begun
