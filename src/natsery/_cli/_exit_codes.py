@@ -56,7 +56,7 @@ def status_of(error: Exception) -> Exit:
             | natsery.ConnectionClosedError()
         ):
             return Exit.UNREACHABLE
-        case natsery.NoRespondersError():
+        case natsery.NoRespondersError() | natsery.UnknownEndpointError():
             return Exit.NOT_FOUND
         case TimeoutError():
             return Exit.TIMEOUT

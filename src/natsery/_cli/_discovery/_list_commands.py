@@ -17,6 +17,7 @@ from .._exit_codes import Exit
 from .._format import format_duration, pluralize
 from .._output import Column, print_line, show_json_array, show_table
 from .._runner import run_async
+from ._one_endpoint import endpoint_option, only, those_with
 from ._query import MAX_CHARACTERS, MAX_REPLIES, Query, finish, json_option, query_options, run_query, show_replies
 
 
@@ -125,21 +126,22 @@ async def _ping(settings: Settings, query: Query, as_json: bool) -> Exit:
 
 @click.command(cls=ConnectingCommand, short_help="Show what services are and offer.")
 @query_options
+@endpoint_option
 @json_option
 @connection_options
-def info(settings: Settings, query: Query, *, as_json: bool) -> Exit:
+def info(settings: Settings, query: Query, endpoint: str | None, *, as_json: bool) -> Exit:
     """Show what services are and offer: endpoints, subjects, metadata.
 
     Asks all services, those with a NAME, or the instance of it with an ID.
     """
-    infos = run_async(run_query, settings, "INFO", query)
+    infos = those_with(endpoint, run_async(run_query, settings, "INFO", query))
     if as_json:
-        show_replies(infos)
+        show_replies(infos, endpoint)
     else:
         for index, each in enumerate(infos):
             if index:
                 print_line()
-            _show_info(each)
+            _show_info(only(endpoint, each))
     return finish(infos, len(infos), query)
 
 

@@ -17,6 +17,7 @@ from .._connection_options._settings import Settings
 from .._exit_codes import Exit
 from .._format import pluralize
 from .._output import print_error, show_json_array
+from ._one_endpoint import raw_with_only
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -141,6 +142,6 @@ def no_answer(name: str | None, instance_id: str | None) -> str:
     return "no service answered" if name is None else f"no service {name} answered"
 
 
-def show_replies(replies: natsery.Replies[Any]) -> None:
-    """Print replies as a JSON array, each as it came."""
-    show_json_array([each.raw for each in replies])
+def show_replies(replies: natsery.Replies[Any], endpoint: str | None = None) -> None:
+    """Print replies as a JSON array, each as it came, or with one endpoint alone."""
+    show_json_array([each.raw if endpoint is None else raw_with_only(endpoint, each.raw) for each in replies])

@@ -14,7 +14,7 @@ import click
 
 import natsery
 
-from .._argument_checks import SECONDS, check_subject
+from .._argument_checks import SECONDS, check_name, check_subject
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
 from .._connection_options._settings import Settings, connection_options
@@ -28,8 +28,10 @@ PATIENCE = 1.0
 
 
 @click.command(cls=ConnectingCommand)
-@click.argument("subject")
+@click.argument("subject", required=False)
 @click.argument("data", required=False)
+@click.option("--service", metavar="NAME", help="Call an endpoint of this service; its INFO says the subject.")
+@click.option("--endpoint", metavar="NAME", help="The endpoint's name or whole subject, with --service.")
 @click.option(
     "-f",
     "--file",
@@ -58,8 +60,10 @@ PATIENCE = 1.0
 @connection_options
 def request(
     settings: Settings,
-    subject: str,
+    subject: str | None,
     data: str | None,
+    service: str | None,
+    endpoint: str | None,
     path: Path | None,
     header_lines: tuple[str, ...],
     count: int,
@@ -70,7 +74,7 @@ def request(
     verbose: bool,
     as_json: bool,
 ) -> Exit:
-    """Send DATA to SUBJECT and print the reply.
+    """Send DATA to SUBJECT, or to an endpoint of a service, and print the reply.
 
     Without DATA, the bytes from stdin are sent; none if stdin is a terminal. A stdin that is silent for as long as --timeout
     is an error.
@@ -78,14 +82,26 @@ def request(
     \b
       natsery request math.add 1+2
       natsery request math.add -H 'Trace: 7' < numbers.txt
+      natsery request --service calc --endpoint add 1+2
 
     An error reply goes to stderr as "Error: CODE: DESCRIPTION", and the exit status is 1. It is 4 if nothing listens on the
-    subject, and 5 if no reply comes in time.
+    subject or there is no such service or endpoint, and 5 if no reply comes in time.
     """  # noqa: D301  # click needs the character that \\b stands for
+    if service is not None or endpoint is not None:
+        if service is None or endpoint is None:
+            raise click.UsageError("--service and --endpoint are given together.")
+        if data is not None:
+            raise click.UsageError("SUBJECT and --service cannot be given together.")
+        subject, data = None, subject
+        check_name("--service", service)
+    elif subject is None:
+        raise click.UsageError("Give a SUBJECT, or --service and --endpoint.")
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
-    check_subject("SUBJECT", subject)
-    sender = _Sender(subject, _payload(data, path, timeout), _headers(header_lines), count, replies, timeout)
+    if subject is not None:
+        check_subject("SUBJECT", subject)
+    place = subject or (str(service), str(endpoint))
+    sender = _Sender(place, _payload(data, path, timeout), _headers(header_lines), count, replies, timeout)
     printer = _ReplyPrinter(raw=raw, verbose=verbose, as_json=as_json)
     return run_async(sender.run, settings, printer)
 
@@ -133,9 +149,16 @@ class _Sender:
     """Sends a request, once or more often."""
 
     def __init__(
-        self, subject: str, data: bytes, headers: natsery.Headers, count: int, replies: int, timeout: float
+        self,
+        place: str | tuple[str, str],
+        data: bytes,
+        headers: natsery.Headers,
+        count: int,
+        replies: int,
+        timeout: float,
     ) -> None:
-        self._subject = subject
+        self._place = place
+        self._subject = ""
         self._data = data
         self._headers = headers
         self._count = count
@@ -147,6 +170,7 @@ class _Sender:
         statuses: list[Exit] = []
         times: list[float] = []
         async with settings.connect("natsery request") as nc:
+            self._subject = await self._find_subject(nc, settings.prefix)
             for _ in range(self._count):
                 start = anyio.current_time()
                 try:
@@ -165,6 +189,21 @@ class _Sender:
                 f"longest {_format_seconds(max(times))}"
             )
         return next((status for status in statuses if status is not Exit.OK), Exit.OK)
+
+    async def _find_subject(self, nc: natsery.NativeConnection, prefix: str) -> str:
+        if isinstance(self._place, str):
+            return self._place
+        service, endpoint = self._place
+        try:
+            with anyio.fail_after(self._timeout):
+                found = await natsery.ServiceClient(nc, prefix=prefix).find_endpoint(service, endpoint)
+        except natsery.NoRespondersError:
+            raise CommandError(f"no service {service} answered", Exit.NOT_FOUND) from None
+        except TimeoutError:
+            await check_server(nc)
+            raise CommandError(f"no service {service} answered within {self._timeout:g} s", Exit.TIMEOUT) from None
+        check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
+        return found.subject
 
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         status: Exit | None = None

@@ -15,6 +15,7 @@ from .._exit_codes import Exit
 from .._format import format_age, format_count, format_duration, format_rate, now, pluralize
 from .._output import Column, print_line, show_table
 from .._runner import run_async
+from ._one_endpoint import endpoint_option, only, those_with
 from ._query import Query, finish, json_option, query_options, run_query, show_replies
 from ._totals import EndpointKey, clamp_count, endpoint_key, sum_stats
 
@@ -40,25 +41,27 @@ _OVERVIEW_COLUMNS = (
 
 @click.command(cls=ConnectingCommand)
 @query_options
+@endpoint_option
 @click.option("--each", is_flag=True, help="Show each instance instead of the sums.")
 @json_option
 @connection_options
-def stats(settings: Settings, query: Query, *, each: bool, as_json: bool) -> Exit:
+def stats(settings: Settings, query: Query, endpoint: str | None, *, each: bool, as_json: bool) -> Exit:
     """Show what services have done: requests, errors, rates, times.
 
     Asks all services, those with a NAME, or the instance of it with an ID, and sums per service and per endpoint. The rate
     counts from the start or reset of each instance, the average is the mean time of a request, and the last error is that of
     the instance with the most errors.
     """
-    replies = run_async(run_query, settings, "STATS", query)
+    replies = those_with(endpoint, run_async(run_query, settings, "STATS", query))
     if as_json:
-        show_replies(replies)
+        show_replies(replies, endpoint)
     else:
         moment = now()
-        services = _by_name(replies)
+        shown = [only(endpoint, reply) for reply in replies]
+        services = _by_name(shown)
         if len(services) > 1:
             _show_overview(services, moment)
-        for index, group in enumerate([[reply] for reply in replies] if each else services):
+        for index, group in enumerate([[reply] for reply in shown] if each else services):
             if index or len(services) > 1:
                 print_line()
             _show(group, moment)
