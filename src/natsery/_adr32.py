@@ -22,10 +22,10 @@ INFO_RESPONSE_TYPE: Final = "io.nats.micro.v1.info_response"
 STATS_RESPONSE_TYPE: Final = "io.nats.micro.v1.stats_response"
 
 BAD_REQUEST: Final = 400
-REQUEST_TIMEOUT: Final = 408
 INTERNAL_ERROR: Final = (500, "Internal Server Error")
 TOO_LARGE: Final = (500, "Maximum Payload Exceeded")
 OVERLOADED: Final = (503, "Service Overloaded")
+REQUESTER_SILENT: Final = (408, "No Acknowledgement")
 STOPPING: Final = (503, "Service Stopping")
 DEADLINE_EXCEEDED: Final = (504, "Deadline Exceeded")
 

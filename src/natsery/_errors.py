@@ -227,16 +227,17 @@ class PublishDeniedError(PermissionDeniedError):
         subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
+    def __init__(self, subject: str, hint: str = "check this user's permissions") -> None:
+        super().__init__(subject, hint)
         self.subject = subject
+        self._hint = hint
 
     def concerns(self, subject: str) -> bool:
         """Whether it may be about a message to ``subject``."""
         return self.subject in (subject, subject.lower())
 
     def __str__(self) -> str:
-        return f"the server denies publishing to {self.subject!r}; check this user's permissions"
+        return f"the server denies publishing to {self.subject!r}; {self._hint}"
 
 
 class PublishError(NatseryError):

@@ -32,6 +32,9 @@ class FailureCause(StrEnum):
     OVERLOADED = "overloaded"
     """The endpoint's queue was full (503)."""
 
+    REQUESTER_GONE = "requester_gone"
+    """Its requester has left a streamed reply without a word, and acknowledges no more (408)."""
+
     STOPPING = "stopping"
     """It was cut off by shutdown (503)."""
 

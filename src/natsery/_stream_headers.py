@@ -17,7 +17,7 @@ MAX_WINDOW: Final = 65_536
 """The largest window."""
 
 HEARTBEAT_SECONDS: Final = 5.0
-"""How often a service says that a stream is open while it has no reply to send."""
+"""How long a service sends nothing at most: while it has no reply to send, it says that the stream is open."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar, final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX
 from .._checks import WrongType, check_argument
-from .._errors import ConnectionLostError, MalformedReplyError, NatseryError, NoRespondersError, PublishDeniedError
+from .._errors import (
+    ConnectionLostError,
+    MalformedReplyError,
+    NatseryError,
+    NoRespondersError,
+    PublishDeniedError,
+    another,
+)
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import fast_path
 from .._message import Headers, HeadersInput, Message
 from .._service_error import ServiceError
-from .._stream_headers import MAX_WINDOW, WINDOW_HEADER, is_opening, number_in, window_headers
+from .._stream_headers import HEARTBEAT_SECONDS, MAX_WINDOW, WINDOW_HEADER, is_opening, number_in, window_headers
 from .._subjects import forbidden_reply_prefixes, is_answerable
 from ._collection import Collection, EndReason
-from ._replies import ReplyStream, receive_replies
+from ._replies import MAX_PENDING, ReplyStream, receive_replies
 
 T = TypeVar("T")
 
+SILENCE_SECONDS: Final = 3 * HEARTBEAT_SECONDS
+"""How long nothing may come of a service that sends heartbeats."""
+
 LEAVING_SECONDS: Final = 1.0
 """How long it may take to tell a service that no more replies are wanted."""
+
+_RECENT_ANSWERS: Final = 8
+"""Subjects that were answered last and are remembered, in case the server denies publishing to them."""
+
+_PERMISSION: Final = (
+    "a stream is acknowledged there: allow this user to publish to the inboxes of services, such as '_INBOX.>', "
+    "or give it 'allow_responses'"
+)
 
 _FORBIDDEN: Final = forbidden_reply_prefixes(DEFAULT_PREFIX)
 
@@ -61,108 +81,166 @@ class _StreamReader(ReplyStream[T]):
     def __init__(
         self, nc: abc.Connection, subject: str, collection: Collection, decode: Callable[[Message], T], window: int
     ) -> None:
-        super().__init__(subject, collection, self._read_numbered, _is_end, None)
+        super().__init__(subject, collection, self._read_numbered, self._is_end, None)
         self._nc = nc
         self._fast_path = fast_path(nc)
         self._decode = decode
         self._window = window
-        self._every = max(1, window // 2)
-        """How many replies are acknowledged at once."""
-        self._numbered = ""
-        """What the reply subjects of numbered replies begin with."""
-        self._last = ""
-        """The subject that acknowledges all that has been read; empty as long as the service takes no acknowledgements."""
-        self._before_last = ""
-        """The one before, which has not been used: between accounts, a server takes one answer to each reply subject."""
-        self._unacknowledged = 0
+        self._is_open = False
+        """Whether the service has said that it keeps to the window, and takes acknowledgements."""
+        self._prefix = ""
+        """What its subjects of acknowledgement begin with; unknown for one in another account, where servers replace them."""
+        self._received = 0
         self._number = 0
-        self._is_over = False
+        self._acknowledged = 0
+        self._subjects = ("", "")
+        """The last two subjects of acknowledgement that came."""
+        self._last_read_subject = ""
+        self._answered: deque[str] = deque(maxlen=_RECENT_ANSWERS)
+        self._failure: NatseryError | None = None
 
     async def receive(self) -> T:
         """See `ReplyStream` and `ServiceClient.stream`."""
-        if self._unacknowledged >= self._every:
+        if self._failure is not None:
+            await checkpoint()
+            raise another(self._failure)
+        if self._is_due:
             # Before a reply is taken, which would be lost if this were cancelled.
-            await self._nc.publish(self._last)
-            self._unacknowledged = 0
+            await self._nc.publish(self._last_read_subject)
+            self._note_answer(self._last_read_subject)
+            self._acknowledged = self._number
         try:
             return await super().receive()
         except anyio.EndOfStream:
             if self.ended is EndReason.NO_RESPONDERS:
                 raise NoRespondersError(self._subject) from None
             raise
+        except (ServiceError, ConnectionLostError) as error:
+            self._failure = error
+            raise
+
+    async def _take(self) -> Message:
+        while self._is_open and not self._messages._has_pending():
+            received = self._received
+            with anyio.move_on_after(SILENCE_SECONDS):
+                return await super()._take()
+            if self._received == received:
+                raise ConnectionLostError(
+                    f"the service has sent nothing of the stream on {self._subject!r} for {SILENCE_SECONDS:g} s, "
+                    "although it sends heartbeats; it has ended, or cannot be reached"
+                )
+        return await super()._take()
 
     def _read_numbered(self, message: Message) -> T:
         error = ServiceError.from_message(message)
         if error is not None:
-            self._is_over = True
             raise error
-        if self._last and _may_be_acknowledged(message.reply):
-            self._note_read(message.reply)
+        self._count(message)
+        self._acknowledge()
         return self._decode(message)
 
-    def _note_read(self, reply: str) -> None:
-        if self._numbered and reply.startswith(self._numbered):
-            self._check_number(number_in(reply) or 0)
-        self._before_last, self._last = self._last, reply
-        self._unacknowledged += 1
-        if self._unacknowledged >= self._every:
-            self._acknowledge()
+    def _is_end(self, message: Message) -> bool:
+        if message.data or ServiceError.from_message(message) is not None:
+            return False
+        self._count(message)
+        return True
 
-    def _check_number(self, number: int) -> None:
+    def _count(self, message: Message) -> None:
+        """Check that no reply is missing before this one, as far as its number can be seen."""
         expected = self._number + 1
-        if number != expected:
-            which = f"reply {expected}" if number == expected + 1 else f"replies {expected} to {number - 1}"
-            raise ConnectionLostError(f"{which} of the stream on {self._subject!r} did not arrive")
-        self._number = number
+        if self._prefix and message.reply.startswith(self._prefix):
+            number = number_in(message.reply)
+            if number != expected:
+                raise ConnectionLostError(_describe_gap(self._subject, expected, number or 0))
+        self._number = expected
+        self._last_read_subject = message.reply
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether the service is to be told how far the replies have been read."""
+        return (
+            self._is_open
+            and self._number - self._acknowledged >= max(1, self._window // 2)
+            and _may_answer(self._last_read_subject)
+        )
 
     def _acknowledge(self) -> None:
-        """Acknowledge what has been read, if that needs no waiting."""
-        if self._fast_path._answer_nowait(self._last, b""):
-            self._unacknowledged = 0
+        """Acknowledge what has been read if that is due, and needs no waiting."""
+        if self._is_due and self._answer_nowait(self._last_read_subject, b""):
+            self._acknowledged = self._number
+
+    def _answer_nowait(self, subject: str, data: bytes) -> bool:
+        if not self._fast_path._answer_nowait(subject, data):
+            return False
+        self._note_answer(subject)
+        return True
+
+    def _note_answer(self, subject: str) -> None:
+        # nats-py hands the server's text on in lower case.
+        self._answered.append(subject.lower())
 
     def _note_malformed(self, error: MalformedReplyError) -> None:
         raise error  # a stream that leaves something out is not whole
 
     def _deliver(self, message: Message) -> None:
-        if not is_opening(message):
+        self._received += 1
+        if message.reply:
+            self._subjects = (self._subjects[-1], message.reply)
+        if is_opening(message):
+            self._take_opening(message.reply)
+        else:
             super()._deliver(message)
-        elif _may_be_acknowledged(message.reply):
-            if not self._last:
-                # The service keeps to the window, so what is received is bounded by it.
-                self._max_pending_bytes = self._window * self._nc.max_payload
-                self._last = message.reply
-                # Servers write other reply subjects into what crosses to another account.
-                self._numbered = message.reply[:-1] if message.reply.endswith(".0") else ""
-            self._acknowledge()
+
+    def _take_opening(self, subject: str) -> None:
+        """Answer what the service sends at the start, and as heartbeat, whether or not the reader has time for replies."""
+        if not _may_answer(subject):
+            return
+        if not self._is_open:
+            self._is_open = self._has_replies = True
+            if subject.endswith(".0"):
+                self._prefix = subject[:-1]
+            # The service keeps to the window, so what is received is bounded by it.
+            self._max_pending_bytes = self._window * self._nc.max_payload
+            self._messages._max_pending = max(MAX_PENDING, self._window + 1)
+        # With how far they have been read, in case an acknowledgement was lost.
+        if self._answer_nowait(subject, b"%d" % self._number):
+            self._acknowledged = self._number
 
     def _on_event(self, event: ConnectionEvent) -> None:
         error = event.error
         if event.kind is EventKind.DISCONNECTED:
             self._messages._fail(ConnectionLostError("the connection ended before the stream did"))
-        elif isinstance(error, PublishDeniedError) and self._is_acknowledgement(error.subject):
-            self._messages._fail(error)
+        elif isinstance(error, PublishDeniedError) and self._is_answer(error.subject):
+            self._messages._fail(PublishDeniedError(error.subject, _PERMISSION))
         super()._on_event(event)
 
-    def _is_acknowledgement(self, subject: str) -> bool:
-        # nats-py hands the server's text on in lower case.
-        return bool(self._last) and subject.lower().rpartition(".")[0] == self._last.lower().rpartition(".")[0]
+    def _is_answer(self, subject: str) -> bool:
+        lowered = subject.lower()
+        return lowered in self._answered or bool(self._prefix and lowered.startswith(self._prefix.lower()))
 
     async def _leave(self) -> None:
         """Tell the service that no more replies are wanted, unless it has ended the stream."""
-        if not self._last or self._is_over or self.ended is EndReason.SENTINEL:
+        is_over = self.ended is EndReason.SENTINEL or isinstance(self._failure, ServiceError)
+        # Between accounts, a server takes one answer to each.
+        unused = [each for each in self._subjects if _may_answer(each) and each.lower() not in self._answered]
+        subject = unused[-1] if unused else self._subjects[-1]
+        if not self._is_open or is_over or not _may_answer(subject):
             return
         # Protects a generator from going on until it notices that nobody takes its replies.
         with anyio.move_on_after(LEAVING_SECONDS, shield=True), suppress(NatseryError):
-            await self._fast_path._send(self._before_last or self._last, headers=window_headers(0))
+            await self._fast_path._send(subject, headers=window_headers(0))
 
 
-def _may_be_acknowledged(reply: str) -> bool:
-    """Whether a reply subject that a service chose may be published to."""
-    return bool(reply) and is_answerable(reply, _FORBIDDEN, len(reply))
+def _may_answer(subject: str) -> bool:
+    """Whether a service may have a client publish there."""
+    return bool(subject) and is_answerable(subject, _FORBIDDEN, len(subject.encode()))
 
 
-def _is_end(message: Message) -> bool:
-    return not message.data and ServiceError.from_message(message) is None
+def _describe_gap(subject: str, expected: int, number: int) -> str:
+    which = f"reply {expected}" if number == expected + 1 else f"replies {expected} to {number - 1}"
+    if number <= expected:
+        return f"reply {number} of the stream on {subject!r} came where reply {expected} was expected"
+    return f"{which} of the stream on {subject!r} did not arrive"
 
 
 def _window_rule(value: object) -> str | None:

@@ -13,7 +13,7 @@ from .._config import PlacedEndpoint
 from .._errors import DecodeError, InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
 from ._request import Request
-from ._streams import stream
+from ._stream import stream
 
 
 def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:

@@ -40,7 +40,7 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
     return call
 
 
-def reply_from(result: object, *, is_yielded: bool = False) -> bytes:
+def reply_from(result: object, *, is_part: bool = False) -> bytes:
     """Return what a handler returned or yielded as the payload of a reply.
 
     Raises:
@@ -52,8 +52,8 @@ def reply_from(result: object, *, is_yielded: bool = False) -> bytes:
         result.close()
         hint = "; write 'await request.respond(...)'"
     else:
-        hint = _how_to_encode(result, "AsyncIterator[{}]" if is_yielded else "{}")
-    wanted = "yield bytes" if is_yielded else "return bytes or None"
+        hint = _how_to_encode(result, "AsyncIterator[{}]" if is_part else "{}")
+    wanted = "yield bytes" if is_part else "return bytes or None"
     raise TypeError(f"a handler must {wanted}, not {type(result).__name__}{hint}")
 
 

@@ -64,6 +64,7 @@ class RequestQueue:
         self._counters = counters
         self._error_replies = ErrorReplies(context, endpoint, counters)
         self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
+        self._is_stream = placed.config._read_signature().is_stream
         self._timeout = None if limits.timeout == math.inf else limits.timeout
         self._concurrency = limits.concurrency or 1
         self._max_messages = limits.pending_messages or service_config.pending_messages
@@ -136,6 +137,7 @@ class RequestQueue:
         for request in (*in_hand, *self._detached):
             if request._has_responded and request.reply.lower() == lowered:
                 request._failure = request._failure or failure
+                self._context.streams.give_up(request)
                 return True
         return False
 
@@ -194,6 +196,10 @@ class RequestQueue:
 
     def detach(self, request: Request) -> DetachedRequest:
         """Keep a request that is being handled open after its handler has returned."""
+        if self._is_stream:
+            raise RuntimeError(
+                "a request with a streamed reply cannot be detached; yield what it is to be answered with"
+            )
         begun = next((worker.begun for worker in self._workers if worker.request is request), None)
         if begun is None and self._tasks is None:
             begun = self._context.clock_ns()  # a request that was made for a test

@@ -109,6 +109,12 @@ class MemoryConnection(ConnectionBase):
             self._waiting.append(message)
             self._waiting_bytes += len(frame)
 
+    def _answer_nowait(self, reply: str, data: bytes) -> bool:
+        if not self.is_connected or len(data) > self.max_payload:
+            return False
+        self._broker._route(self, Message(reply, data))
+        return True
+
     async def _subscribe(self, interest: Interest) -> MemorySubscription:
         self._raise_if_closed()
         subscription = MemorySubscription(self, interest)

@@ -1,0 +1,590 @@
+"""How the generator behind a streamed reply is run: its scopes and task groups, its end, and what requesters may do to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+from natsery.testing import MemoryBroker
+from natsery.testing._memory_connection import MemoryConnection
+
+from ..test_serve import bounded, config, error_of
+from ..virtual_time import IN_VIRTUAL_TIME
+
+pytestmark = pytest.mark.anyio
+
+
+class Requester:
+    """Asks for a stream and takes part in the protocol by hand."""
+
+    def __init__(self, nc: Connection, messages: natsery.Messages) -> None:
+        self._nc = nc
+        self.messages = messages
+
+    async def next(self) -> natsery.Message:
+        return await self.messages.receive()
+
+    async def take(self, count: int) -> list[bytes]:
+        return [(await self.next()).data for _ in range(count)]
+
+    async def rest(self) -> list[bytes | str]:
+        """What comes up to the end; an error as its text."""
+        found: list[bytes | str] = []
+        while True:
+            message = await self.next()
+            error = error_of(message)
+            found.append(message.data if error is None else error)
+            if error is not None or (not message.data and not message.headers):
+                return found
+
+    async def is_quiet(self) -> bool:
+        await self._nc.flush()
+        await anyio.wait_all_tasks_blocked()
+        return not self.messages._has_pending()
+
+
+@asynccontextmanager
+async def ask(nc: Connection, subject: str, data: bytes = b"", window: object = None) -> AsyncIterator[Requester]:
+    inbox = nc.new_inbox()
+    async with nc.subscribe(inbox) as messages:
+        headers = None if window is None else {"Reply-Window": str(window)}
+        await nc.publish(subject, data, reply=inbox, headers=headers)
+        yield Requester(nc, messages)
+
+
+@natsery.endpoint
+async def numbers(request: natsery.Request) -> AsyncIterator[bytes]:
+    for number in range(int(request.data)):
+        yield b"%d" % number
+
+
+async def test_each_yield_is_a_reply_and_an_empty_one_is_the_end(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)) as service:
+        async with ask(nc, "numbers", b"3") as requester:
+            messages = [await requester.next() for _ in range(4)]
+        assert [each.data for each in messages] == [b"0", b"1", b"2", b""]
+        assert not any(each.headers or each.status for each in messages)
+        prefixes, last = zip(*(each.reply.rsplit(".", 1) for each in messages), strict=True)
+        assert (len(set(prefixes)), last) == (1, ("1", "2", "3", "4"))
+        async with ask(nc, "numbers", b"0") as requester:
+            assert await requester.rest() == [b""]
+        stats = service.stats().endpoints[0]
+        assert (stats.num_requests, stats.num_errors, service.pending) == (2, 0, 0)
+
+
+async def test_a_typed_stream_takes_a_body_and_yields_values_or_bytes(nc: Connection) -> None:
+    async def lines(body: int) -> AsyncIterator[int | bytes]:
+        yield body
+        yield b"as it is"
+
+    async with bounded(), natsery.serve(nc, config(lines)), ask(nc, "lines", b"7") as requester:
+        assert await requester.rest() == [b"7", b"as it is", b""]
+
+
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        (b"", "must not yield an empty reply"),
+        ("text", "-> AsyncIterator[str]"),
+        (None, "not NoneType"),
+    ],
+)
+async def test_what_cannot_be_a_part_is_raised_at_its_yield(
+    nc: Connection, part: Any, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caught: list[Exception] = []
+
+    async def careless(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"first"
+        try:
+            yield part
+        except Exception as problem:
+            caught.append(problem)
+            raise
+
+    async with bounded(), natsery.serve(nc, config(careless)) as service, ask(nc, "careless") as requester:
+        assert await requester.rest() == [b"first", "500:Internal Server Error"]
+        assert await requester.is_quiet()
+        assert service.stats().endpoints[0].failures == {"exception": 1}
+    assert error in str(caught[0])
+    assert error in caplog.text
+
+
+async def test_a_part_that_is_too_large_is_raised_at_its_yield(nc: Connection) -> None:
+    async def large(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            yield bytes(nc.max_payload + 1)
+        except natsery.MaxPayloadError as error:
+            yield b"%d" % error.limit
+
+    async with bounded(), natsery.serve(nc, config(large)) as service, ask(nc, "large") as requester:
+        assert await requester.rest() == [b"%d" % nc.max_payload, b""]
+        assert service.stats().endpoints[0].num_errors == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [(natsery.ServiceError(404, "no more"), "404:no more"), (LookupError("a secret"), "500:Internal Server Error")],
+)
+async def test_an_error_comes_after_the_parts_and_is_the_last_message(
+    nc: Connection, error: Exception, answer: str
+) -> None:
+    async def fails(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        raise error
+
+    async with bounded(), natsery.serve(nc, config(fails)) as service, ask(nc, "fails") as requester:
+        assert await requester.rest() == [b"part", answer]
+        assert await requester.is_quiet()
+        assert service.stats().endpoints[0].last_error == answer
+
+
+async def test_an_error_reply_of_the_generator_takes_the_place_of_the_end(nc: Connection) -> None:
+    async def refuses(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        await request.respond_error(404, "no more")
+
+    async with bounded(), natsery.serve(nc, config(refuses)), ask(nc, "refuses") as requester:
+        assert await requester.rest() == [b"part", "404:no more"]
+        assert await requester.is_quiet()
+
+
+async def test_a_body_that_does_not_fit_is_refused_before_anything_else(nc: Connection) -> None:
+    async def typed(body: int) -> AsyncIterator[int]:
+        yield body
+
+    async with bounded(), natsery.serve(nc, config(typed)), ask(nc, "typed", b"x", window=1) as requester:
+        (error,) = await requester.rest()
+        assert str(error).startswith("400:Invalid Body")
+
+
+@IN_VIRTUAL_TIME
+async def test_a_time_out_is_for_the_whole_stream_and_closes_the_generator_first(nc: Connection) -> None:
+    log: list[str] = []
+
+    @natsery.endpoint(timeout=1)
+    async def slow(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            yield b"part"
+            await anyio.sleep_forever()
+        finally:
+            log.append("closed")
+
+    @natsery.endpoint(timeout=1)
+    async def untaken(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            yield b"part"
+            yield b"never"
+        finally:
+            await anyio.sleep(0.1)
+            log.append("cleaned up")
+
+    async with bounded(), natsery.serve(nc, config(slow, untaken)) as service:
+        async with ask(nc, "slow") as requester:
+            assert await requester.rest() == [b"part", "504:Deadline Exceeded"]
+        async with ask(nc, "untaken", window=1) as requester:
+            await requester.next()
+            assert await requester.rest() == [b"part", "504:Deadline Exceeded"]
+        assert [each.failures for each in service.stats().endpoints] == [{"timeout": 1}] * 2
+    assert log == ["closed", "cleaned up"]
+
+
+@IN_VIRTUAL_TIME
+async def test_the_end_of_the_grace_cuts_a_stream_off_and_its_clean_up_may_wait(nc: Connection) -> None:
+    log: list[str] = []
+
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            await anyio.sleep(0.1)
+            log.append("cleaned up")
+
+    async with bounded(), AsyncExitStack() as stack:
+        async with natsery.serve(nc, config(endless), grace=0.5) as service:
+            requester = await stack.enter_async_context(ask(nc, "endless", window=3))
+            await requester.take(4)
+            assert await requester.is_quiet()
+            assert service.pending == 1
+        assert log == ["cleaned up"]
+        assert await requester.rest() == ["503:Service Stopping"]
+        stats = service.stats().endpoints[0]
+        assert (stats.num_requests, stats.failures, service.pending) == (1, {"stopping": 1}, 0)
+
+
+# A requester that leaves
+
+
+@pytest.mark.parametrize("window", [None, 1])
+async def test_a_generator_at_its_yield_is_closed_when_the_requester_has_left(
+    nc: Connection, window: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        log.append("begun")
+        try:
+            while True:
+                yield b"part"
+        finally:
+            await anyio.sleep(0.1)
+            log.append("ended")
+
+    async with bounded(), natsery.serve(nc, config(endless)) as service:
+        for _ in range(2):
+            async with ask(nc, "endless", window=window) as requester:
+                first, _ = [await requester.next() for _ in range(2)]
+                if window:
+                    await nc.publish(first.reply, headers={"Reply-Window": "0"})
+        async with ask(nc, "endless") as requester:
+            await requester.take(1)
+            stats = service.stats().endpoints[0]
+            assert (stats.num_requests, stats.last_error) == (2, "")
+            assert stats.failures == {}
+            assert log == ["begun", "ended", "begun", "ended", "begun"]
+    assert caplog.text == ""
+
+
+@IN_VIRTUAL_TIME
+async def test_a_generator_that_waits_is_cancelled_when_the_requester_has_left(nc: Connection) -> None:
+    cancelled: list[bool] = []
+
+    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            yield b"part"
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            cancelled.append(True)
+            raise
+
+    async with bounded(), natsery.serve(nc, config(waits)) as service:
+        async with ask(nc, "waits", window=5) as requester:
+            status = await requester.next()
+            await nc.publish(status.reply, headers={"Reply-Window": "0"})
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+            assert cancelled == [True]
+            assert service.stats().endpoints[0].failures == {}
+            assert await requester.take(1) == [b"part"]
+            assert await requester.is_quiet()
+        # One that only unsubscribes is noticed by the heartbeat.
+        async with ask(nc, "waits", window=5) as requester:
+            await requester.take(2)
+        await anyio.sleep(6)
+        assert service.stats().endpoints[0].failures == {}
+
+
+async def test_a_first_part_that_nobody_takes_ends_the_stream(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)) as service:
+        await nc.publish("numbers", b"1000000", reply="nobody")
+        await nc.flush()
+        await anyio.wait_all_tasks_blocked()
+        assert service.stats().endpoints[0].failures == {}
+
+
+async def test_a_generator_that_goes_on_after_its_end_is_reported(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stubborn(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            yield b"part"
+        except GeneratorExit:
+            yield b"another"
+
+    async with bounded(), natsery.serve(nc, config(stubborn)) as service:
+        async with ask(nc, "stubborn", window=1) as requester:
+            await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
+            await nc.flush()
+        assert service.pending == 0
+    del requester
+
+
+# Cancel scopes and task groups in a generator
+
+
+@IN_VIRTUAL_TIME
+async def test_a_scope_around_a_yield_is_the_generator_s(nc: Connection) -> None:
+    async def limited(request: natsery.Request) -> AsyncIterator[bytes]:
+        with anyio.move_on_after(1) as scope:
+            while True:
+                yield b"part"
+        assert scope.cancelled_caught
+        yield b"late"
+
+    async with bounded(), natsery.serve(nc, config(limited)) as service:
+        async with ask(nc, "limited", window=2) as requester:
+            status = await requester.next()
+            assert await requester.take(2) == [b"part", b"part"]
+            await anyio.sleep(2)  # it waits for an acknowledgement until its time is over
+            await nc.publish(status.reply[:-1] + "2")
+            assert await requester.rest() == [b"late", b""]
+        assert service.stats().endpoints[0].num_errors == 0
+
+
+@IN_VIRTUAL_TIME
+async def test_a_task_group_around_a_yield_is_closed_in_the_worker_s_task(nc: Connection) -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("task")
+
+    async def grouped(request: natsery.Request) -> AsyncIterator[bytes]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            try:
+                while True:
+                    yield b"part"
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.1)
+                ended.append("generator")
+
+    async with bounded(), natsery.serve(nc, config(grouped), grace=0.5) as service:
+        for _ in range(2):
+            async with ask(nc, "grouped", window=1) as requester:
+                await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
+                await nc.flush()
+                await anyio.sleep(1)
+                assert sorted(ended) == ["generator", "task"]
+                ended.clear()
+        async with ask(nc, "grouped", window=1) as requester:
+            await requester.take(2)
+            service.stop()
+            await service.wait_stopped()
+    assert sorted(ended) == ["generator", "task"]
+    assert service.stats().endpoints[0].failures == {"stopping": 1}
+
+
+@IN_VIRTUAL_TIME
+async def test_the_failure_of_a_task_beside_a_yield_is_the_stream_s(nc: Connection) -> None:
+    async def fail() -> None:
+        await anyio.sleep(1)
+        raise natsery.ServiceError(404, "gone")
+
+    async def grouped(request: natsery.Request) -> AsyncIterator[bytes]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            while True:
+                yield b"part"
+
+    async with bounded(), natsery.serve(nc, config(grouped)), ask(nc, "grouped", window=1) as requester:
+        await requester.next()
+        assert await requester.rest() == [b"part", "404:gone"]
+
+
+@IN_VIRTUAL_TIME
+async def test_a_clean_up_that_never_ends_is_cancelled_and_reported(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stuck(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            await anyio.sleep_forever()
+
+    async with bounded(), natsery.serve(nc, config(stuck)) as service:
+        async with ask(nc, "stuck", window=1) as requester:
+            await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
+            await nc.flush()
+            await anyio.sleep(6)
+            assert service.stats().endpoints[0].failures == {}
+    assert "its clean-up was cancelled because it took too long" in caplog.text
+
+
+async def test_a_clean_up_that_fails_is_reported(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            raise LookupError("in the clean-up")
+
+    async with bounded(), natsery.serve(nc, config(failing)) as service:
+        async with ask(nc, "failing", window=1) as requester:
+            await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+            assert service.stats().endpoints[0].failures == {}
+    assert "in the clean-up" in caplog.text
+
+
+async def test_a_request_with_a_stream_cannot_be_detached(nc: Connection) -> None:
+    async def detaches(request: natsery.Request) -> AsyncIterator[bytes]:
+        with pytest.raises(RuntimeError, match="cannot be detached; yield"):
+            request.detach()
+        yield b"part"
+
+    async with bounded(), natsery.serve(nc, config(detaches)), ask(nc, "detaches") as requester:
+        assert await requester.rest() == [b"part", b""]
+
+
+async def test_a_middleware_goes_around_the_whole_stream(nc: Connection) -> None:
+    log: list[object] = []
+
+    async def middleware(request: natsery.Request, handler: natsery.Handler) -> bytes | None:
+        log.append("before")
+        result = await handler(request)
+        log.append(result)
+        return result
+
+    async def logged(request: natsery.Request) -> AsyncIterator[bytes]:
+        log.append("part")
+        yield b"part"
+
+    endpoint = natsery.EndpointConfig("logged", logged, middlewares=[middleware])
+    async with bounded(), natsery.serve(nc, config(endpoint)), ask(nc, "logged") as requester:
+        assert await requester.rest() == [b"part", b""]
+        await anyio.wait_all_tasks_blocked()
+    assert log == ["before", "part", None]
+
+
+async def test_a_request_without_a_reply_subject_is_an_error(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)) as service:
+        await nc.publish("numbers", b"3")
+        await nc.flush()
+        await anyio.wait_all_tasks_blocked()
+        assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+
+
+# Windows
+
+
+async def test_no_more_parts_are_sent_than_the_window_allows(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)), ask(nc, "numbers", b"9", window=4) as requester:
+        status = await requester.next()
+        assert (status.data, dict(status.headers), status.reply[-2:]) == (b"", {"Reply-Window": "4"}, ".0")
+        subject = status.reply[:-1]
+        assert await requester.take(4) == [b"0", b"1", b"2", b"3"]
+        assert await requester.is_quiet()
+        await nc.publish(subject + "1")
+        assert await requester.take(1) == [b"4"]
+        assert await requester.is_quiet()
+        await nc.publish(subject + "3")
+        await nc.publish(subject + "2")  # late
+        assert await requester.take(2) == [b"5", b"6"]
+        assert await requester.is_quiet()
+        await nc.publish(subject + "7")
+        assert await requester.rest() == [b"7", b"8", b""]
+
+
+@IN_VIRTUAL_TIME
+async def test_a_requester_with_a_window_hears_every_five_seconds(nc: Connection) -> None:
+    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        await anyio.sleep(60)
+
+    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits", window=4) as requester:
+        assert await requester.take(2) == [b"", b"part"]
+        last = anyio.current_time()
+        for _ in range(11):
+            status = await requester.next()
+            assert (status.headers["Reply-Window"], status.reply[-2:]) == ("4", ".0")
+            await nc.publish(status.reply)
+            assert anyio.current_time() - last <= 5
+            last = anyio.current_time()
+    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits") as requester:
+        assert await requester.rest() == [b"part", b""]
+
+
+@pytest.mark.parametrize("window", ["0", "-1", "1e3", "", " ", "4,5", "9" * 5000])
+async def test_what_is_no_window_counts_as_none(nc: Connection, window: str) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)):
+        async with ask(nc, "numbers", b"200", window=window) as requester:
+            assert len(await requester.rest()) == 201
+
+
+@IN_VIRTUAL_TIME
+async def test_acknowledgements_that_make_no_sense_change_nothing(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(numbers)), ask(nc, "numbers", b"9", window=2) as requester:
+        status = await requester.next()
+        inbox, token, _ = status.reply.rsplit(".", 2)
+        assert await requester.take(2) == [b"0", b"1"]
+        for last in ("0", "-1", "00", "1.0", "x", "9" * 5000, "²", ""):
+            if last:
+                await nc.publish(f"{inbox}.{token}.{last}") if len(last) < 3000 else None
+        for wrong in ("0" * 16, token[:-1], token + "0"):
+            await nc.publish(f"{inbox}.{wrong}.2")
+            await nc.publish(f"{inbox}.{wrong}.2", headers={"Reply-Window": "0"})
+        assert await requester.is_quiet()
+        await nc.publish(f"{inbox}.{token}.900")  # of parts that have not been sent
+        assert await requester.take(2) == [b"2", b"3"]
+        assert await requester.is_quiet()
+
+
+@IN_VIRTUAL_TIME
+async def test_a_requester_that_leaves_heartbeats_unanswered_counts_as_gone(nc: Connection) -> None:
+    """As one that is frozen, or that the server does not tell of since it is in another account."""
+    begun: list[float] = []
+
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        begun.append(anyio.current_time())
+        while True:
+            yield b"part"
+
+    async with bounded(100), natsery.serve(nc, config(endless)) as service, ask(nc, "endless", window=2) as requester:
+        statuses = [(await requester.next()).reply[-2:] for _ in range(5)]
+        assert statuses == [".0", ".1", ".2", ".0", ".0"]
+        while service.pending:
+            await anyio.sleep(1)
+        assert 12 < anyio.current_time() - begun[0] <= 16
+        assert await requester.rest() == ["408:No Acknowledgement"]
+        assert service.stats().endpoints[0].failures == {"requester_gone": 1}
+
+
+async def test_streams_go_on_without_an_inbox(
+    broker: MemoryBroker, nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bounded(), broker.connect(subscribe=["numbers", "$SRV.>"]) as server:
+        async with natsery.serve(server, config(numbers)):
+            for status in ([b""], []):  # the server's word comes after the first one
+                async with ask(nc, "numbers", b"9", window=2) as requester:
+                    assert await requester.take(len(status)) == status
+                    assert await requester.rest() == [*(b"%d" % each for each in range(9)), b""]
+    assert caplog.text.count("denies subscribing") == 1
+
+
+async def test_an_inbox_that_is_taken_away_ends_the_windows(broker: MemoryBroker, nc: Connection) -> None:
+    async with bounded(), broker.connect() as server, natsery.serve(server, config(numbers)):
+        async with ask(nc, "numbers", b"9", window=2) as requester:
+            await requester.take(3)
+            assert isinstance(server, MemoryConnection)
+            broker.permit(server, subscribe=["numbers", "$SRV.>"])
+            assert await requester.rest() == [b"%d" % each for each in range(2, 9)] + [b""]
+
+
+async def test_a_reply_that_is_denied_ends_the_stream(broker: MemoryBroker, nc: Connection) -> None:
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        while True:
+            yield b"part"
+            await anyio.lowlevel.checkpoint()
+
+    async with bounded(), broker.connect(publish=["$SRV.>"]) as server:
+        async with natsery.serve(server, config(endless)) as service, ask(nc, "endless", window=2) as requester:
+            assert await requester.is_quiet()
+            assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+
+
+async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
+    async def plain(request: natsery.Request) -> bytes:
+        return b""
+
+    assert isinstance(nc, MemoryConnection)
+    async with bounded(), natsery.serve(nc, config(plain)) as service:
+        assert not any("_INBOX" in each.subject for each in nc._subscriptions)
+        for _ in range(2):
+            await service.add_endpoint(numbers)
+            async with ask(nc, "numbers", b"1") as requester:
+                assert await requester.rest() == [b"0", b""]
+        assert sum("_INBOX" in each.subject for each in nc._subscriptions) == 1
+    assert nc._subscriptions == []
