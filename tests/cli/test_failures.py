@@ -140,7 +140,7 @@ def test_a_server_that_fails_while_it_is_asked(
         (("--nonsense",), "No such option '--nonsense'. (see 'natsery --help')"),
         (("ls", "--nonsense"), "No such option '--nonsense'. (see 'natsery ls --help')"),
         (("ls", "a", "b", "c"), "Got unexpected extra argument (c) (see 'natsery ls --help')"),
-        (("request",), "Missing argument 'SUBJECT'. (see 'natsery request --help')"),
+        (("request",), "Give a SUBJECT, or --service and --endpoint. (see 'natsery request --help')"),
         (("run",), "Missing argument 'MODULE[:CONFIG]'. (see 'natsery run --help')"),
         (
             ("ls", "--wait", "long"),
