@@ -221,8 +221,9 @@ class PublishDeniedError(PermissionDeniedError):
         subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
+    def __init__(self, subject: str, *, shown: str | None = None) -> None:
+        self._shown = subject if shown is None else shown  # without secrets that the server has put into it
+        super().__init__(self._shown)
         self.subject = subject
 
     def concerns(self, subject: str) -> bool:
@@ -230,7 +231,7 @@ class PublishDeniedError(PermissionDeniedError):
         return self.subject in (subject, subject.lower())
 
     def __str__(self) -> str:
-        return f"the server denies publishing to {self.subject!r}; check this user's permissions"
+        return f"the server denies publishing to {self._shown!r}; check this user's permissions"
 
 
 class PublishError(NatseryError):
