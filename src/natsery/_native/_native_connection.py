@@ -61,6 +61,8 @@ class NativeConnection(ConnectionBase):
         self._subscriptions = Subscriptions()
         self._fences: dict[Fence, None] = {}  # in order
         self._write_buffer = WriteBuffer(self._counters)
+        self._line = anyio.Lock()
+        """Held by the sender that waits for room; the others wait for it."""
         self._leaving: WriteBuffer | None = None
         """The buffer of a session that is leaving its server, while ``_write_buffer`` collects for the next one."""
 
@@ -152,8 +154,12 @@ class NativeConnection(ConnectionBase):
         return write_buffer.size <= write_buffer.limit or self._session is None
 
     async def _wait_for_room(self) -> None:
-        while not self._has_room():
-            await self._write_buffer.wait_low_water()  # the next server has another write buffer
+        if self._has_room():
+            return
+        # One after another: to wake all of them whenever there is room for a few would cost the square of their number.
+        async with self._line:
+            while not self._has_room():
+                await self._write_buffer.wait_low_water()  # the next server has another write buffer
 
     async def _send_into_full(self, write_buffer: WriteBuffer, frame: bytes) -> None:
         """Add a message while the server is away or slower than the senders."""

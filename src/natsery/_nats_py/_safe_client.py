@@ -123,6 +123,7 @@ class SafeClient:
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None  # kept, for asyncio keeps no task that it runs
         self._flushing: asyncio.Task[Any] | None = None
+        self._line = asyncio.Lock()  # held by the sender that waits for room
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
         self._unheld.set()
@@ -194,6 +195,8 @@ class SafeClient:
             if subscription.is_ending:
                 self._forget(sid)
         self._wake_waiters()
+        if self._flushing is not None:
+            self._flushing.cancel()  # its flusher has ended, and nats-py would have it wait for the next one's
         if not self.client.is_closed:
             self._emit(ConnectionEvent(EventKind.DISCONNECTED, self.client.last_error))
 
@@ -401,8 +404,12 @@ class SafeClient:
         """
         client = self.client
         limit = client._max_pending_size
-        while 0 < 2 * limit < client._pending_data_size and client.is_connected:
-            await self._flush()  # before it takes more, for senders that give up leave theirs behind
+        if 0 < 2 * limit < client._pending_data_size:
+            # Before it takes more, for senders that give up leave theirs behind; and one after another, for to wake all of
+            # them whenever there is room for a few would cost the square of their number.
+            async with self._line:
+                while 2 * limit < client._pending_data_size and client.is_connected:
+                    await self._flush()
         if client._status != Client.CONNECTED:
             self.raise_if_closed()
             if client.is_draining_pubs:
