@@ -267,13 +267,17 @@ class SafeClient:
             ConnectionEvent(EventKind.ERROR, NatseryError("nats-py's reader ended without a word; reconnecting"))
         )
         if not client.options["allow_reconnect"]:
-            self._on_closed()
+            await self.close()  # as nats-py does when it loses such a connection
         elif client.is_connected:
             await client.force_reconnect()
         else:
-            await asyncio.sleep(client.options["reconnect_time_wait"])
             client._status = Client.RECONNECTING
-            client._reconnection_task = self.loop.create_task(client._attempt_reconnect())
+            client._reconnection_task = self.loop.create_task(self._attempt_again())
+
+    async def _attempt_again(self) -> None:
+        """Reconnect after a while; ``Client.close`` ends it, for it is the client's own task of that kind."""
+        await asyncio.sleep(self.client.options["reconnect_time_wait"])
+        await self.client._attempt_reconnect()
 
     # A program that drains its client
 
