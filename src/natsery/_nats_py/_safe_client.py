@@ -31,6 +31,7 @@ from .._fast_path import Interest
 from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
+from ._drain import Drain
 from ._incoming import Incoming, Intake
 
 logger = logging.getLogger("natsery")
@@ -129,6 +130,7 @@ class SafeClient:
         self._unheld.set()
         self._is_attached = False
         self._detach_incoming: Callable[[], None] = _nothing
+        self._detach_drain: Callable[[], None] = _nothing
         self._is_closed = False
         self._is_draining = False
         self.unanswered: int = 0
@@ -140,6 +142,7 @@ class SafeClient:
         self._emit = emit
         self._is_attached = True
         self._detach_incoming = Incoming.attach(self.client)
+        self._detach_drain = Drain.attach(self.client)
         self._hook("_error_cb").append(self._on_error)
         self._hook("_disconnected_cb").append(self._on_disconnected)
         self._hook("_reconnected_cb").append(self._on_reconnected)
@@ -150,7 +153,8 @@ class SafeClient:
         """Put the client's callbacks back as they were."""
         self._is_attached = False
         self._detach_incoming()
-        self._detach_incoming = _nothing
+        self._detach_drain()
+        self._detach_incoming = self._detach_drain = _nothing
         for slot, listener in (
             ("_error_cb", self._on_error),
             ("_disconnected_cb", self._on_disconnected),
