@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
 import nats
 import pytest
+import uvloop
 from nats.aio.client import Client
 
 import natsery
@@ -25,6 +27,7 @@ def setting(request: pytest.FixtureRequest) -> object:
     return ("asyncio", {}), request.param
 
 
+UVLOOP = ("asyncio", {"loop_factory": uvloop.new_event_loop})
 QUICK = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": 2}
 
 
@@ -180,3 +183,18 @@ async def test_a_changed_password_ends_the_service(transport: str, allow_reconne
                         server.reload(users.format("q"))
                         await anyio.sleep_forever()
                 load.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("setting", [(("asyncio", {}), "adapted"), (UVLOOP, "adapted")], ids=["asyncio", "uvloop"])
+async def test_a_socket_that_is_lost_and_not_yet_missed(transport: str, nats_server: NatsServer) -> None:
+    """On uvloop, ``flush`` raised uvloop's ``RuntimeError``, and answers were lost on asyncio."""
+    async with bounded(), open_connection(transport, nats_server.url, **QUICK) as nc:
+        assert isinstance(nc, natsery.AdaptedConnection)
+        async with nc.subscribe("answers") as answers:
+            nc._safe_client.abort()
+            await anyio.lowlevel.checkpoint()
+            assert nc.is_connected
+            assert not nc._safe_client.write_nowait(b"PUB answers 1\r\n1\r\n", 1, 1)
+            await nc.flush()
+            await nc.publish("answers", b"2")
+            assert (await answers.receive()).data == b"2"

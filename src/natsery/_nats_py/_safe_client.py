@@ -77,9 +77,12 @@ def _nothing() -> None:
 
 
 def _is_clear(transport: Transport) -> bool:
-    """Whether the operating system has all that was written."""
+    """Whether the operating system has all that was written, and takes more."""
     writer = transport._io_writer if type(transport) is TcpTransport else None
-    return writer is not None and not writer.transport.get_write_buffer_size()
+    if writer is None:
+        return False
+    socket = writer.transport
+    return not socket.get_write_buffer_size() and not socket.is_closing()
 
 
 @final
@@ -566,6 +569,9 @@ class SafeClient:
         try:
             await self._write(self.client._send_ping(pong))
             return await passed
+        except RuntimeError:  # uvloop's, when the socket is closed and nats-py has not noticed yet
+            await self.wait_changed()
+            return False
         finally:
             self._fences.discard(passed)
 
