@@ -136,7 +136,8 @@ class ConnectionBase(abc.Connection):
         if type(data) is not bytes:
             data = as_bytes(data)
         await self._turns.checkpoint(len(data))
-        await self._wait_for_room()
+        if not self._has_room():
+            await self._wait_for_room()
         await self._send(subject, data, reply=reply, headers=headers)
 
     async def add_subscription(
@@ -153,14 +154,19 @@ class ConnectionBase(abc.Connection):
             check_argument("queue_group", queue_group, queue_group_rule)
         self._home.check()
         await checkpoint()
-        await self._wait_for_room()
+        if not self._has_room():
+            await self._wait_for_room()
         return await self._subscribe(Interest(subject, queue_group, deliver, on_error or self._report))
 
-    async def _wait_for_room(self) -> None:
-        """Wait while the output buffer is over its high-water mark. Not a checkpoint if it does not have to wait.
+    def _has_room(self) -> bool:
+        """Whether a sender that leaves nothing behind when it is cancelled may send; ``_send`` takes a message all the same.
 
-        For senders that leave nothing behind when they are cancelled; ``_send`` takes a message all the same.
+        Asked before ``_wait_for_room``, because a call costs less than an ``await`` that has nothing to wait for.
         """
+        return True
+
+    async def _wait_for_room(self) -> None:
+        """Wait while the output buffer is over its high-water mark. Not a checkpoint if it does not have to wait."""
 
     @abstractmethod
     async def _subscribe(self, interest: Interest) -> SubscriptionBase:
@@ -273,7 +279,8 @@ class _Requests:
         if self._inbox is None or self._inbox.is_denied:
             async with self._lock:
                 await self._open_inbox()
-        await self._connection._wait_for_room()
+        if not self._connection._has_room():
+            await self._connection._wait_for_room()
         token = next(self._tokens)
         pending = self._pending[token] = _Pending(subject)
         try:

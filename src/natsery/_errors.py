@@ -227,8 +227,11 @@ class PublishDeniedError(PermissionDeniedError):
         subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
-    def __init__(self, subject: str, hint: str = "check this user's permissions") -> None:
-        super().__init__(subject, hint)
+    def __init__(
+        self, subject: str, hint: str = "check this user's permissions", *, shown: str | None = None
+    ) -> None:
+        self._shown = subject if shown is None else shown  # without secrets that the server has put into it
+        super().__init__(self._shown, hint)
         self.subject = subject
         self._hint = hint
 
@@ -237,7 +240,7 @@ class PublishDeniedError(PermissionDeniedError):
         return self.subject in (subject, subject.lower())
 
     def __str__(self) -> str:
-        return f"the server denies publishing to {self.subject!r}; {self._hint}"
+        return f"the server denies publishing to {self._shown!r}; {self._hint}"
 
 
 class PublishError(NatseryError):

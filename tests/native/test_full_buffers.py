@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import natsery
-from natsery._native._write_buffer import HIGH_WATER_BYTES
+from natsery._native._write_buffer import HIGH_WATER_BYTES, WriteBuffer
 
 from ..test_serve import bounded
 from .scripted import Peer, scripted_server
@@ -115,6 +115,28 @@ async def test_senders_that_wait_have_their_turn_one_after_another() -> None:
         await nc.flush()
         assert stubborn.taken.count(b"PUB waiting") == 200
     assert most <= BOUND
+
+
+async def test_senders_that_wait_do_not_wake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them were woken whenever there was room for a few: 4,000 senders kept the event loop for ten seconds."""
+    senders = 500
+    looks = 0
+    may_send = WriteBuffer._may_send
+
+    def look(self: WriteBuffer) -> bool:
+        nonlocal looks
+        looks += 1
+        return may_send(self)
+
+    monkeypatch.setattr(WriteBuffer, "_may_send", look)
+    async with bounded(), filled() as (nc, stubborn):
+        looks = 0
+        async with anyio.create_task_group() as tasks:
+            for _ in range(senders):
+                tasks.start_soon(nc.publish, "waiting", bytes(SIZE))
+            await anyio.wait_all_tasks_blocked()
+            stubborn.may_take.set()
+        assert looks < 3 * senders
 
 
 async def test_a_server_that_asks_and_does_not_read_fills_no_memory() -> None:

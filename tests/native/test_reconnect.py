@@ -537,3 +537,38 @@ async def test_messages_that_a_lame_duck_does_not_take_go_to_the_next_and_are_co
             assert statistics.out_messages == 300
             assert statistics.reconnects == 1
             assert nc.pending_bytes == 0
+
+
+async def test_a_flush_while_a_lame_duck_is_left_raises_if_what_it_took_may_be_lost() -> None:
+    """It returned with the next server's answer, although the first one had ended without confirming what it had taken."""
+    must_leave, has_left = anyio.Event(), anyio.Event()
+
+    async def lame_duck(peer: Peer) -> None:
+        await peer.greet()
+        await peer.line_of(b"PUB")
+        await must_leave.wait()
+        await peer.send_info(ldm=True)
+        await peer.line_of(b"PING")
+        await has_left.wait()
+
+    async def following(peer: Peer) -> None:
+        await peer.greet()
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(lame_duck) as first, scripted_server(following) as second:
+        async with natsery.connect([first, second], shuffle=False) as nc:
+            heard = Events(nc)
+            await nc.publish("taken")
+            must_leave.set()
+            await heard.wait(EventKind.DISCONNECTED)
+            async with anyio.create_task_group() as tasks:
+
+                async def end() -> None:
+                    await anyio.wait_all_tasks_blocked()
+                    has_left.set()
+
+                tasks.start_soon(end)
+                with pytest.raises(natsery.ConnectionLostError):
+                    await nc.flush()
+            await heard.wait(EventKind.RECONNECTED)
+            await nc.flush()

@@ -15,7 +15,7 @@ import natsery
 from ..certificates import Certificates
 from ..server import NatsServer, cluster
 from .scripted import Peer, scripted_server
-from .tools import QUICK, Events, bounded
+from .tools import AT_ONCE, QUICK, Events, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -209,3 +209,40 @@ async def test_a_server_without_headers() -> None:
                 while not service.stats().endpoints[0].num_requests:
                     await anyio.lowlevel.checkpoint()
             assert nc.is_connected
+
+
+@pytest.mark.parametrize("password", ["echo", "Permissions", "sid 7", "Authorization"])
+async def test_a_password_that_is_also_in_a_refusal_does_not_change_what_it_means(
+    password: str,
+) -> None:
+    """With the password 'echo', nobody was told that 'echo.one' was refused: what the server said was changed before."""
+    users = f"""authorization {{ users: [{{
+        password: "{password}", user: u, permissions: {{ publish: {{ deny: "echo.>" }}, subscribe: {{ deny: "echo.>" }} }}
+    }}] }}"""
+    with NatsServer(users) as server, bounded():
+        async with natsery.connect(server.url, user="u", password=password, **AT_ONCE) as nc:
+            with pytest.raises(natsery.SubscriptionDeniedError):
+                async with nc.subscribe("echo.one"):
+                    pass
+            with pytest.raises(natsery.PublishDeniedError):
+                await nc.request("echo.one")
+            server.reload(users.replace(password, "another", 1))
+            await nc.wait_closed()
+            with pytest.raises(natsery.ConnectionClosedError) as caught:
+                await nc.flush()
+            assert isinstance(caught.value.__cause__, natsery.AuthorizationError)
+
+
+async def test_a_refused_subject_that_is_a_password_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.send(b"-ERR 'Permissions Violation for Publish to \"%b\"'\r\n" % PASSWORD.encode())
+        await peer.answer_pings()
+
+    with bounded():
+        async with scripted_server(script) as url, natsery.connect(url, token=PASSWORD) as nc:
+            error = (await Events(nc).wait(natsery.EventKind.ERROR)).error
+            assert isinstance(error, natsery.PublishDeniedError)
+            assert "sesame" not in f"{error} {error!r}{caplog.text}"

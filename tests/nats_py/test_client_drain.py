@@ -188,3 +188,57 @@ async def test_a_drain_that_runs_out_of_time_closes_the_client(nats_server: Nats
                 release.set()
                 await service.wait_stopped()
         assert service.stats().endpoints[0].num_errors == REQUESTS
+
+
+async def test_a_handler_can_drain_its_client(nats_server: NatsServer, transport: str) -> None:
+    """Cut off after the grace, it left the client half drained: neither connected nor closed."""
+    done = anyio.Event()
+
+    async def drains(request: natsery.Request) -> None:
+        try:
+            await drained.drain()
+        finally:
+            done.set()
+
+    async with bounded(), natsery.connect(nats_server.url) as caller:
+        async with open_drained(transport, nats_server.url) as drained:
+            async with natsery.serve(drained.served, config(drains), grace=0.05) as service:
+                await caller.publish("drains")
+                await service.wait_stopped()
+            assert done.is_set()
+            if drained.connection is not None:
+                await drained.connection.wait_closed()
+
+
+async def test_a_drain_that_is_cancelled_goes_on(nats_server: NatsServer, transport: str) -> None:
+    release = anyio.Event()
+
+    async def slow(request: natsery.Request) -> bytes:
+        await release.wait()
+        return request.data
+
+    async with bounded(), natsery.connect(nats_server.url) as caller, caller.subscribe("answers") as answers:
+        async with open_drained(transport, nats_server.url) as drained:
+            async with natsery.serve(drained.served, config(slow)) as service:
+                await start_requests(caller, service)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(drained.drain)
+                    await service._stopping.wait()
+                    tasks.cancel_scope.cancel()
+                release.set()
+                await service.wait_stopped()
+            assert service.stats().endpoints[0].num_errors == 0
+            for _ in range(REQUESTS):
+                await answers.receive()
+
+
+async def test_the_client_gets_its_own_drain_back(nats_server: NatsServer, transport: str) -> None:
+    if transport != "adapt":
+        return
+    async with bounded():
+        client = await nats.connect(nats_server.url)
+        before = client.drain
+        async with natsery.adapt(client), natsery.adapt(client):
+            assert client.drain != before
+        assert client.drain == before
+        await client.close()

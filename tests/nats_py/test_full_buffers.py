@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 import natsery
-from natsery._nats_py import _bridge, _worker_thread
+from natsery._nats_py import _bridge, _safe_client, _worker_thread
 from natsery.abc import Connection
 
 from ..conftest import open_connection
@@ -180,3 +180,66 @@ async def test_a_cancelled_flush_does_not_wait_for_the_other_loop(
         assert not is_over.is_set()
         release.set()
         await nc.flush()
+
+
+async def test_senders_that_wait_all_have_their_turn(
+    transport: str, frozen_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were woken whenever there was room for a few, and looked again."""
+    monkeypatch.setattr(_bridge, "HIGH_WATER_BYTES", 2 * 1024 * 1024)
+    senders, flushes = 600, 0
+    flush = _safe_client.SafeClient._flush
+
+    async def counted(self: _safe_client.SafeClient) -> None:
+        nonlocal flushes
+        flushes += 1
+        await flush(self)
+
+    monkeypatch.setattr(_safe_client.SafeClient, "_flush", counted)
+    async with bounded(), open_connection(transport, frozen_server.url) as nc:
+        await nc.flush()
+        before = nc.client.stats["out_msgs"]
+        frozen_server.freeze()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(senders):
+                tasks.start_soon(nc.publish, "x", bytes(SIZE))
+            await anyio.wait_all_tasks_blocked()
+            frozen_server.thaw()
+        await nc.flush()
+        assert nc.client.stats["out_msgs"] - before == senders
+        assert flushes < 2 * senders
+
+
+@pytest.mark.parametrize("end", ["close", "cut"])
+async def test_senders_that_wait_are_told_when_the_connection_ends(
+    transport: str, frozen_server: NatsServer, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Senders through nats-py waited for as long as the server was away."""
+    monkeypatch.setattr(_bridge, "HIGH_WATER_BYTES", 2 * 1024 * 1024)
+    failed = sent = 0
+
+    async def publish(nc: Connection) -> None:
+        nonlocal failed, sent
+        try:
+            await nc.publish("x", bytes(SIZE))
+            sent += 1
+        except (natsery.ConnectionClosedError, natsery.PublishError):
+            failed += 1
+
+    options = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+    async with bounded(), open_connection(transport, frozen_server.url, **options) as nc:
+        await nc.flush()
+        frozen_server.freeze()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(300):
+                tasks.start_soon(publish, nc)
+            await anyio.wait_all_tasks_blocked()
+            if end == "close":
+                await nc.aclose()
+            else:
+                frozen_server.kill()
+        assert failed + sent == 300
+        assert failed > 100
+        if end == "cut":
+            frozen_server.start()
+            await nc.flush()

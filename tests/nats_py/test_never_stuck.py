@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
+import nats
 import pytest
+import uvloop
 from nats.aio.client import Client
 
 import natsery
@@ -24,6 +27,7 @@ def setting(request: pytest.FixtureRequest) -> object:
     return ("asyncio", {}), request.param
 
 
+UVLOOP = ("asyncio", {"loop_factory": uvloop.new_event_loop})
 QUICK = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": 2}
 
 
@@ -84,18 +88,20 @@ async def test_a_close_that_fails_half_way_ends_the_service(
                 await anyio.sleep_forever()
 
 
+async def die(client: Client) -> None:
+    """Have the client's reconnecting fail once."""
+    attempt = client._attempt_reconnect
+
+    async def fail() -> None:
+        client._attempt_reconnect = attempt
+        client._reading_task.cancel()
+        raise ConnectionResetError("Connection lost")
+
+    client._attempt_reconnect = fail
+    await client.force_reconnect()
+
+
 async def test_a_reconnect_task_that_died_is_started_again(transport: str, nats_server: NatsServer) -> None:
-    async def die(client: Client) -> None:
-        attempt = client._attempt_reconnect
-
-        async def fail() -> None:
-            client._attempt_reconnect = attempt
-            client._reading_task.cancel()
-            raise ConnectionResetError("Connection lost")
-
-        client._attempt_reconnect = fail
-        await client.force_reconnect()
-
     async with bounded(), open_connection(transport, nats_server.url, **QUICK) as nc:
         async with natsery.serve(nc, config(add)):
             with nc.events() as events:
@@ -104,6 +110,55 @@ async def test_a_reconnect_task_that_died_is_started_again(transport: str, nats_
                     if event.kind is natsery.EventKind.RECONNECTED:
                         break
             assert (await nc.request("add", b"1+1")).data == b"2"
+
+
+async def test_a_client_that_is_closed_before_it_reconnects_stays_closed(nats_server: NatsServer) -> None:
+    """It was connected again behind the back of the program."""
+    async with bounded():
+        client = await nats.connect(nats_server.url, reconnect_time_wait=0.05)
+        async with natsery.adapt(client) as nc:
+            with nc.events() as events:
+                await die(client)
+                async for event in events:
+                    if event.kind is natsery.EventKind.ERROR:
+                        break
+                await client.close()
+            assert nc.is_closed
+            assert client.is_closed
+            assert client._reconnection_task.done()
+
+
+async def test_a_client_whose_block_ends_before_it_reconnects_does_reconnect(nats_server: NatsServer) -> None:
+    """It was left neither connected nor closed."""
+    async with bounded():
+        client = await nats.connect(nats_server.url, reconnect_time_wait=0.05)
+        async with natsery.adapt(client) as nc:
+            with nc.events() as events:
+                await die(client)
+                async for event in events:
+                    if event.kind is natsery.EventKind.ERROR:
+                        break
+        await client._reconnection_task
+        assert client.is_connected
+        await client.close()
+
+
+async def test_a_client_without_reconnecting_is_closed_when_its_reader_has_ended(
+    transport: str, nats_server: NatsServer
+) -> None:
+    """It counted as closed and stayed connected, and the server went on sending requests to it."""
+
+    async def end_reader(client: Client) -> None:
+        client._reading_task.cancel()
+
+    async with bounded(), open_connection(transport, nats_server.url, allow_reconnect=False) as nc:
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with natsery.serve(nc, config(add)):
+                await loop_of(nc)(end_reader)
+                await anyio.sleep_forever()
+        assert nc.is_closed
+        assert nc.client.is_closed
+        assert not nc.is_connected
 
 
 @pytest.mark.parametrize("allow_reconnect", [True, False])
@@ -128,3 +183,18 @@ async def test_a_changed_password_ends_the_service(transport: str, allow_reconne
                         server.reload(users.format("q"))
                         await anyio.sleep_forever()
                 load.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("setting", [(("asyncio", {}), "adapted"), (UVLOOP, "adapted")], ids=["asyncio", "uvloop"])
+async def test_a_socket_that_is_lost_and_not_yet_missed(transport: str, nats_server: NatsServer) -> None:
+    """On uvloop, ``flush`` raised uvloop's ``RuntimeError``, and answers were lost on asyncio."""
+    async with bounded(), open_connection(transport, nats_server.url, **QUICK) as nc:
+        assert isinstance(nc, natsery.AdaptedConnection)
+        async with nc.subscribe("answers") as answers:
+            nc._safe_client.abort()
+            await anyio.lowlevel.checkpoint()
+            assert nc.is_connected
+            assert not nc._safe_client.write_nowait(b"PUB answers 1\r\n1\r\n", 1, 1)
+            await nc.flush()
+            await nc.publish("answers", b"2")
+            assert (await answers.receive()).data == b"2"

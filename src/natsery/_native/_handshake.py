@@ -312,7 +312,7 @@ class _HandshakeStream:
             elif isinstance(event, InfoEvent):
                 info = self._read_info(event.text)
             elif isinstance(event, ErrorEvent):
-                error = server_error(self.secrets.hide(event.text))
+                error = server_error(event.text, self.secrets.hide)
                 if isinstance(error, AuthorizationError):
                     raise AuthorizationError(error.text, str(target.address))
             elif event is not Signal.OK:

@@ -61,6 +61,8 @@ class NativeConnection(ConnectionBase):
         self._subscriptions = Subscriptions()
         self._fences: dict[Fence, None] = {}  # in order
         self._write_buffer = WriteBuffer(self._counters)
+        self._line = anyio.Lock()
+        """Held by the sender that waits for room; the others wait for it."""
         self._leaving: WriteBuffer | None = None
         """The buffer of a session that is leaving its server, while ``_write_buffer`` collects for the next one."""
 
@@ -146,10 +148,18 @@ class NativeConnection(ConnectionBase):
             write_buffer.wake()
         return True
 
+    def _has_room(self) -> bool:
+        write_buffer = self._write_buffer
+        # While the server is away, `_send` refuses what is too much.
+        return write_buffer.size <= write_buffer.limit or self._session is None
+
     async def _wait_for_room(self) -> None:
-        # While the server is away, `_send` refuses what is too much. The next server has another write buffer.
-        while self._session is not None and self._write_buffer.size > self._write_buffer.limit:
-            await self._write_buffer.wait_low_water()
+        if self._has_room():
+            return
+        # One after another: to wake all of them whenever there is room for a few would cost the square of their number.
+        async with self._line:
+            while not self._has_room():
+                await self._write_buffer.wait_low_water()  # the next server has another write buffer
 
     async def _send_into_full(self, write_buffer: WriteBuffer, frame: bytes) -> None:
         """Add a message while the server is away or slower than the senders."""
@@ -354,9 +364,9 @@ class NativeConnection(ConnectionBase):
         self._session = self._leaving = None
         if self._write_buffer is session.write_buffer:
             self._write_buffer = WriteBuffer(self._counters)
-        messages, fences = session.retire()
+        messages, fences = session.retire(self._fences)
         self._write_buffer.put_first(messages)
-        self._fences = dict.fromkeys((*fences, *self._fences))
+        self._fences = dict.fromkeys(fences)
 
     def _learn(self, info: ServerInfo, address: Address) -> None:
         self._info = info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import final
 
@@ -118,16 +118,19 @@ class Session:
         """Messages sent so far by the connection, those that wait in this session's write buffer included."""
         return self._counters.sent_messages + len(self.write_buffer.frames)
 
-    def retire(self) -> tuple[list[bytes], list[Fence]]:
+    def retire(self, later_fences: Iterable[Fence]) -> tuple[list[bytes], list[Fence]]:
         """Stop sending; return the messages and the fences that the next session takes over.
 
         Fences fail if a message before them has left the write buffer and the server has not confirmed it.
+
+        Args:
+            later_fences: those that were made while this session was leaving its server.
         """
         messages = self.write_buffer.retire()
         confirmed = self._unconfirmed.confirmed_messages
         is_lossy = self._counters.sent_messages > confirmed
         kept: list[Fence] = []
-        for fence in self._unconfirmed.fences():
+        for fence in (*self._unconfirmed.fences(), *later_fences):
             if is_lossy and fence.messages > confirmed:
                 loss = ConnectionLostError("the connection to the server ended before it confirmed what was sent")
                 loss.__cause__ = self._reason
@@ -260,7 +263,7 @@ class Session:
             check_headers(info, has_headers=self.link.has_headers)
             self._handle_info(info)
         elif isinstance(event, ErrorEvent):
-            self._handle_error(self.link.secrets.hide(event.text))
+            self._handle_error(event.text)
         elif isinstance(event, ProtocolError):
             raise event
 
@@ -280,7 +283,7 @@ class Session:
         if refused is not None:
             refused._deny()
             return
-        self._last_error = server_error(text)
+        self._last_error = server_error(text, self.link.secrets.hide)
         self._on_error(self._last_error)
 
 

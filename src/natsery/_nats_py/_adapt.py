@@ -49,7 +49,8 @@ async def adapt(client: Client) -> AsyncIterator[AdaptedConnection]:
 
     ``client.drain()`` ends the services on it first, as ``Service.stop`` does, and closes the client when they have answered
     what they have accepted, at the latest after the client's ``drain_timeout`` (30 s unless given). Awaited in a handler, it
-    waits for that handler until the service's grace is over. ``client.close()`` closes it under the services.
+    waits for that handler until the service's grace is over. Cancelled, it goes on in the background. ``client.close()``
+    closes it under the services.
 
     nats-py notices a link over which nothing comes, or nothing goes, after ``max_outstanding_pings`` + 1 intervals of
     ``ping_interval``: six minutes unless ``nats.connect`` was given others. It reconnects then, and so it does when a server

@@ -132,6 +132,8 @@ class BridgedConnection(ConnectionBase):
         self._sent = new_wakeup()
         self._low_water = ConditionEvent(lambda: self._is_closed or not self._is_full or not self._client.is_connected)
         self.add_listener(lambda _: self._low_water.check())
+        self._line = anyio.Lock()
+        """Held by the sender that waits for room."""
         self._calls: set[RemoteCall[Any]] = set()
         self._thread = WorkerThread(
             ThreadQueue(self._sent.set),
@@ -174,12 +176,17 @@ class BridgedConnection(ConnectionBase):
         """Raise if too much waits while the server is away, and wait while twice as much does: for senders that give up."""
         if not self._client.is_connected:
             raise OutboundBufferError
-        while self._outbound.put_bytes - self._outbound.taken_bytes > 2 * HIGH_WATER_BYTES:
-            self._outbound.is_awaited = True
-            await self._low_water.wait()
-            self._raise_if_closed()
-            if not self._client.is_connected:
-                raise OutboundBufferError
+        outbound = self._outbound
+        if outbound.put_bytes - outbound.taken_bytes <= 2 * HIGH_WATER_BYTES:
+            return
+        # One after another: to wake all of them whenever there is room for a few would cost the square of their number.
+        async with self._line:
+            while self.is_connected and outbound.put_bytes - outbound.taken_bytes > 2 * HIGH_WATER_BYTES:
+                outbound.is_awaited = True
+                await self._low_water.wait()
+        self._raise_if_closed()
+        if not self._client.is_connected:
+            raise OutboundBufferError
 
     def _put(self, frame: bytes, payload_bytes: int) -> None:
         outbound = self._outbound

@@ -32,6 +32,7 @@ from .._fast_path import Interest
 from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
+from ._drain import Drain
 from ._incoming import Incoming, Intake
 
 logger = logging.getLogger("natsery")
@@ -77,9 +78,12 @@ def _nothing() -> None:
 
 
 def _is_clear(transport: Transport) -> bool:
-    """Whether the operating system has all that was written."""
+    """Whether the operating system has all that was written, and takes more."""
     writer = transport._io_writer if type(transport) is TcpTransport else None
-    return writer is not None and not writer.transport.get_write_buffer_size()
+    if writer is None:
+        return False
+    socket = writer.transport
+    return not socket.get_write_buffer_size() and not socket.is_closing()
 
 
 @final
@@ -124,11 +128,13 @@ class SafeClient:
         self._writing: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None  # kept, for asyncio keeps no task that it runs
         self._flushing: asyncio.Task[Any] | None = None
+        self._line = asyncio.Lock()  # held by the sender that waits for room
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
         self._unheld.set()
         self._is_attached = False
         self._detach_incoming: Callable[[], None] = _nothing
+        self._detach_drain: Callable[[], None] = _nothing
         self._is_closed = False
         self._is_draining = False
         self.unanswered: int = 0
@@ -140,6 +146,7 @@ class SafeClient:
         self._emit = emit
         self._is_attached = True
         self._detach_incoming = Incoming.attach(self.client)
+        self._detach_drain = Drain.attach(self.client)
         self._hook("_error_cb").append(self._on_error)
         self._hook("_disconnected_cb").append(self._on_disconnected)
         self._hook("_reconnected_cb").append(self._on_reconnected)
@@ -152,7 +159,8 @@ class SafeClient:
         self._is_attached = False
         keep_in_forks(self)
         self._detach_incoming()
-        self._detach_incoming = _nothing
+        self._detach_drain()
+        self._detach_incoming = self._detach_drain = _nothing
         for slot, listener in (
             ("_error_cb", self._on_error),
             ("_disconnected_cb", self._on_disconnected),
@@ -197,6 +205,8 @@ class SafeClient:
             if subscription.is_ending:
                 self._forget(sid)
         self._wake_waiters()
+        if self._flushing is not None:
+            self._flushing.cancel()  # its flusher has ended, and nats-py would have it wait for the next one's
         if not self.client.is_closed:
             self._emit(ConnectionEvent(EventKind.DISCONNECTED, self.client.last_error))
 
@@ -267,13 +277,17 @@ class SafeClient:
             ConnectionEvent(EventKind.ERROR, NatseryError("nats-py's reader ended without a word; reconnecting"))
         )
         if not client.options["allow_reconnect"]:
-            self._on_closed()
+            await self.close()  # as nats-py does when it loses such a connection
         elif client.is_connected:
             await client.force_reconnect()
         else:
-            await asyncio.sleep(client.options["reconnect_time_wait"])
             client._status = Client.RECONNECTING
-            client._reconnection_task = self.loop.create_task(client._attempt_reconnect())
+            client._reconnection_task = self.loop.create_task(self._attempt_again())
+
+    async def _attempt_again(self) -> None:
+        """Reconnect after a while; ``Client.close`` ends it, for it is the client's own task of that kind."""
+        await asyncio.sleep(self.client.options["reconnect_time_wait"])
+        await self.client._attempt_reconnect()
 
     # A program that drains its client
 
@@ -411,8 +425,12 @@ class SafeClient:
         """
         client = self.client
         limit = client._max_pending_size
-        while 0 < 2 * limit < client._pending_data_size and client.is_connected:
-            await self._flush()  # before it takes more, for senders that give up leave theirs behind
+        if 0 < 2 * limit < client._pending_data_size:
+            # Before it takes more, for senders that give up leave theirs behind; and one after another, for to wake all of
+            # them whenever there is room for a few would cost the square of their number.
+            async with self._line:
+                while 2 * limit < client._pending_data_size and client.is_connected:
+                    await self._flush()
         if client._status != Client.CONNECTED:
             self.raise_if_closed()
             if client.is_draining_pubs:
@@ -561,6 +579,9 @@ class SafeClient:
         try:
             await self._write(self.client._send_ping(pong))
             return await passed
+        except RuntimeError:  # uvloop's, when the socket is closed and nats-py has not noticed yet
+            await self.wait_changed()
+            return False
         finally:
             self._fences.discard(passed)
 

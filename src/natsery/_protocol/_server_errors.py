@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .._errors import AuthorizationError, NatseryError, PublishDeniedError, ServerError
@@ -58,14 +59,20 @@ def is_too_many_subscriptions(text: str) -> bool:
     return _TOO_MANY_SUBSCRIPTIONS in text.lower()
 
 
-def server_error(text: str) -> NatseryError:
-    """Return the exception for an error that does not concern a subscription."""
+def server_error(text: str, hide: Callable[[str], str] = str) -> NatseryError:
+    """Return the exception for an error that does not concern a subscription.
+
+    Args:
+        text: the error as the server has sent it.
+        hide: takes secrets out of what the exception shows; what the error means is read before that.
+    """
     if denied := _PUBLISH_DENIED.search(text):
-        return PublishDeniedError(_unquote(denied["subject"]))
+        subject = _unquote(denied["subject"])
+        return PublishDeniedError(subject, shown=hide(subject))
     lowered = text.lower()
     if any(each in lowered for each in _UNAUTHORIZED):
-        return AuthorizationError(text)
-    return ServerError(text)
+        return AuthorizationError(hide(text))
+    return ServerError(hide(text))
 
 
 def _unquote(text: str) -> str:
