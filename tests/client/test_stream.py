@@ -112,7 +112,9 @@ async def test_the_end_is_numbered_so_that_no_last_reply_is_missed(nc: Connectio
         await service.send(1)
         await service.send(1)
         await replies.receive()
-        with pytest.raises(ConnectionLostError, match="reply 1 of the stream on 'played' came where reply 2 was expected"):
+        with pytest.raises(
+            ConnectionLostError, match="reply 1 of the stream on 'played' came where reply 2 was expected"
+        ):
             await replies.receive()
 
 
