@@ -50,5 +50,5 @@ def test_keys_are_sorted_as_utf_16() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, object(), "\ud800", {1: 2}])
 def test_what_is_no_json_is_refused(value: object) -> None:
-    with pytest.raises((TypeError, ValueError, OverflowError, AttributeError)):
+    with pytest.raises((TypeError, ValueError, OverflowError)):
         canonical_json(value)

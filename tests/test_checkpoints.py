@@ -128,6 +128,7 @@ def client_calls(nc: Connection) -> dict[str, Call]:
         "ServiceClient.ping": lambda: client.ping(count=1),
         "ServiceClient.info": lambda: client.info(count=1),
         "ServiceClient.stats": lambda: client.stats(count=1),
+        "ServiceClient.schema": lambda: client.schema("calc"),
         "ServiceClient.request_many": entering(lambda: client.request_many("calls.echo")),
         "ServiceClient.discover": entering(lambda: client.discover("PING")),
         "ServiceClient.call": lambda: client.call("calc", "echo"),
@@ -214,7 +215,7 @@ async def echo(request: natsery.Request) -> bytes:
 
 
 async def test_everything_else_is_a_checkpoint(nc: Connection) -> None:
-    async with bounded(), natsery.serve(nc, config(natsery.group("calls", [echo]))) as service:
+    async with bounded(), natsery.serve(nc, config(natsery.group("calls", [echo]), schemas=True)) as service:
         calls = {**connection_calls(nc), **client_calls(nc), **service_calls(nc, service)}
         turns = {name: await gives_a_turn(call) for name, call in calls.items()}
         assert [name for name, has_given in turns.items() if not has_given] == []

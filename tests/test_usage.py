@@ -53,7 +53,7 @@ def test_a_lambda_is_no_handler(declare):
 @pytest.mark.parametrize("result", [{"a": 1}, [1], (b"a", b"b"), 7, True, 1.5, "a"])
 def test_what_a_handler_returns(result):
     kind = type(result).__name__
-    hint = f"annotate it with what it returns, such as '-> {kind}', to have that encoded"
+    hint = f"annotate it, as with '-> {kind}', to have that encoded"
     with pytest.raises(TypeError, match=re.escape(f"a handler must return bytes or None, not {kind}; {hint}")):
         reply_from(result)
 

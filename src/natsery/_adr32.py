@@ -26,7 +26,6 @@ INTERNAL_ERROR: Final = (500, "Internal Server Error")
 TOO_LARGE: Final = (500, "Maximum Payload Exceeded")
 OVERLOADED: Final = (503, "Service Overloaded")
 REQUESTER_SILENT: Final = (408, "No Acknowledgement")
-REQUESTER_GONE: Final = (499, "Requester Gone")
 STOPPING: Final = (503, "Service Stopping")
 DEADLINE_EXCEEDED: Final = (504, "Deadline Exceeded")
 

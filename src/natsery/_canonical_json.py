@@ -21,6 +21,8 @@ def canonical_json(value: Any) -> bytes:
 
 def _written(value: Any) -> str:
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("the keys of a JSON object must be str")
         keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
         return f"{{{','.join(f'{_written(key)}:{_written(value[key])}' for key in keys)}}}"
     if isinstance(value, (list, tuple)):

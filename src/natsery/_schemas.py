@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, final
 
-from ._canonical_json import canonical_json
 from ._codecs._codec import Codec
 from ._errors import ConfigError
 from ._handlers import NO_BODY, Signature
@@ -176,8 +175,10 @@ def _schema_of(where: str, handler: object, codec: Codec, type_: Any) -> dict[st
 
 
 def _with_digest(where: str, handler: object, schema: EndpointSchema) -> EndpointSchema:
-    parts = schema._digested()
+    from ._canonical_json import canonical_json  # which few programs need
+
     try:
+        parts = schema._digested()
         digest = hashlib.sha256(canonical_json(parts)).hexdigest()[:16]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(where, handler, f"has a schema that cannot be written as JSON: {error}") from None

@@ -33,7 +33,7 @@ class FailureCause(StrEnum):
     """The endpoint's queue was full (503)."""
 
     REQUESTER_GONE = "requester_gone"
-    """Its requester has left before the end of a streamed reply (499, which is sent to nobody), or acknowledges no more (408)."""
+    """Its requester has left a streamed reply without a word, and acknowledges no more (408)."""
 
     STOPPING = "stopping"
     """It was cut off by shutdown (503)."""

@@ -47,6 +47,40 @@ def test_a_reply_is_printed(run: Run, services: str) -> None:
     assert run("request", "repeat", "a\n", url=services) == Result(0, "a\n", "")
 
 
+def test_an_endpoint_is_called_by_name(run: Run, services: str) -> None:
+    assert run("request", "--service", "calc", "--endpoint", "add", "1+2", url=services) == Result(0, "3\n", "")
+    assert run("request", "--service", "calc", "--endpoint", "math.add", "1+2", url=services) == Result(0, "3\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        (
+            ("--service", "calc", "--endpoint", "nothing", "1"),
+            Exit.NOT_FOUND,
+            "there is none of that name; it has 'add'",
+        ),
+        (("--service", "nobody", "--endpoint", "add", "1"), Exit.NOT_FOUND, "no service nobody answered"),
+        (("--service", "calc", "1"), Exit.USAGE, "--service and --endpoint are given together."),
+        (("--endpoint", "add", "1"), Exit.USAGE, "--service and --endpoint are given together."),
+        (
+            ("--service", "calc", "--endpoint", "add", "math.add", "1"),
+            Exit.USAGE,
+            "SUBJECT and --service cannot be given",
+        ),
+        (("--service", "a b", "--endpoint", "add", "1"), Exit.USAGE, "--service"),
+        ((), Exit.USAGE, "Give a SUBJECT, or --service and --endpoint."),
+    ],
+)
+def test_what_is_wrong_with_names(
+    run: Run, services: str, arguments: tuple[str, ...], status: Exit, error: str
+) -> None:
+    result = run("request", *arguments, url=services)
+    assert (result.status, result.out) == (status, "")
+    assert error in result.err
+    assert result.err.count("\n") == 1
+
+
 def test_an_error_goes_to_stderr_with_its_code(run: Run, services: str) -> None:
     assert run("request", "refuse", url=services) == Result(1, "", "Error: 409: not now\ntry again\n")
     result = run("request", "refuse", "--json", url=services)

@@ -78,7 +78,7 @@ def test_one_endpoint_is_printed(run: Run, shop: str) -> None:
         assert [each["name"] for each in json.loads(result.out)["endpoints"]] == ["pet"]
     result = run("schema", "shop", "--endpoint", "cat", url=shop)
     reason = "there is none of that name; it has 'order', 'items', 'pet', 'echo'"
-    assert result == Result(Exit.FAILED, "", f"Error: service 'shop', endpoint 'cat': {reason}\n")
+    assert result == Result(Exit.NOT_FOUND, "", f"Error: service 'shop', endpoint 'cat': {reason}\n")
 
 
 def test_asyncapi_is_printed_the_same_each_time(run: Run, shop: str) -> None:
@@ -97,7 +97,7 @@ def test_what_is_not_there_is_said(run: Run, shop: str) -> None:
         Exit.NOT_FOUND, "", "Error: no instance two of shop answered\n"
     )
     assert run("schema", "plain", url=shop) == Result(
-        Exit.FAILED,
+        Exit.NOT_FOUND,
         "",
         "Error: service 'plain', endpoint '_schema': it serves no schemas; write ServiceConfig(schemas=True)\n",
     )

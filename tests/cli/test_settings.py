@@ -40,7 +40,7 @@ SECRET = "my-secret"
 CONNECTING = sorted(
     name for name, command in cli.commands.items() if any(each.name == "servers" for each in command.params)
 )
-ARGUMENTS = {"request": ("subject", "data"), "run": (f"{__package__}.conftest:CALC",)}
+ARGUMENTS = {"request": ("subject", "data"), "schema": ("calc",), "run": (f"{__package__}.conftest:CALC",)}
 
 
 @click.command(cls=ConnectingCommand)

@@ -266,6 +266,8 @@ class Odd(natsery.Codec):
             r"has a type without a schema: Odd cannot; write another type, or ServiceConfig\(sch",
         ),
         ({"default": float("nan")}, "has a schema that cannot be written as JSON: Out of range"),
+        ({1: {}}, "has a schema that cannot be written as JSON: the keys"),
+        ("odd", "has a schema that cannot be written as JSON: "),
         ({"default": {1}}, "has a schema that cannot be written as JSON: .*set"),
     ],
 )

@@ -78,7 +78,8 @@ def show_json(value: Any, *, compact: bool = False) -> None:
 
 def show_json_text(text: str, *, compact: bool = False) -> None:
     """Print a JSON text as it is: indented, or ``compact`` on one line; escaped as above."""
-    sys.stdout.write(f"{lay_out_json(text, _encoding(), indent=not compact)}\n")
+    sys.stdout.writelines(lay_out_json(text, _encoding(), indent=not compact))
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from math import isfinite
-from typing import Any, Final, NoReturn, final
+from typing import Any, final
 
-from .._errors import DecodeError
 from ._codec import Codec
-from ._definitions import Definitions
-from ._foreign import Foreign
-from ._json_writer import JSONWriter
-from ._shape_of import shape_of
-from ._shapes import MisfitError
+
+# Most of the codec is imported by the first type that is not bytes: programs without typed bodies need none of it.
 
 
 @final
@@ -35,19 +29,9 @@ class JSONCodec(Codec):
         Raises:
             TypeError: bodies cannot be of this type; says which part, where it stands and what to write instead.
         """
-        shape = shape_of(type_)
-        read = shape.read
-        read_body = shape.read_json if isinstance(shape, Foreign) else lambda data: read(_parse(data), {})
+        from ._json_reader import json_decoder
 
-        def decode(data: bytes) -> Any:
-            try:
-                return read_body(data)
-            except MisfitError as misfit:
-                raise DecodeError(f"${misfit.path}", misfit.reason) from misfit.__cause__
-            except RecursionError:
-                raise DecodeError("$", "is nested too deeply") from None
-
-        return decode
+        return json_decoder(type_)
 
     def encoder(self, type_: Any) -> Callable[[Any], bytes]:
         """Return the function that writes a body; how is decided by the value's own type, also inside.
@@ -55,6 +39,8 @@ class JSONCodec(Codec):
         It raises `TypeError` for a value that JSON has no form for, and `ValueError` for one that is not finite, contains
         itself, is nested too deeply or has text that is not Unicode.
         """
+        from ._json_writer import JSONWriter
+
         return JSONWriter().write
 
     def schema(self, type_: Any) -> dict[str, Any]:
@@ -63,34 +49,8 @@ class JSONCodec(Codec):
         Raises:
             TypeError: as for ``decoder``.
         """
+        from ._definitions import Definitions
+        from ._shape_of import shape_of
+
         definitions = Definitions()
         return definitions.complete(shape_of(type_).schema(definitions))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise MisfitError(f"is not JSON: it has {name}, which is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not isfinite(value):
-        raise MisfitError("has a number that is out of range")
-    return value
-
-
-_PARSE: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
-
-
-def _parse(data: bytes) -> Any:
-    try:
-        text = str(data, "utf-8")
-        value = _PARSE(text)
-        if "\\ud" in text or "\\uD" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except json.JSONDecodeError as error:
-        raise MisfitError(f"is not JSON: {error.msg} at character {error.pos}") from None
-    except UnicodeError:
-        raise MisfitError("is not JSON: its text is not Unicode") from None
-    except ValueError:
-        raise MisfitError("has an int of too many digits") from None
-    return value

@@ -62,8 +62,7 @@ def _how_to_encode(result: object, annotation: str) -> str:
         return "; write message.data"
     if type(result) is object:
         return ""
-    declared = annotation.format(type(result).__name__)
-    return f"; annotate it with what it returns, such as '-> {declared}', to have that encoded"
+    return f"; annotate it, as with '-> {annotation.format(type(result).__name__)}', to have that encoded"
 
 
 def without_cancellations(error: BaseException) -> BaseException | None:

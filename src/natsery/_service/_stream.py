@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from .._adr32 import REQUESTER_GONE, REQUESTER_SILENT
+from .._adr32 import REQUESTER_SILENT
 from .._condition_event import ConditionEvent
 from .._errors import NatseryError
 from .._service_error import error_headers
@@ -84,12 +84,13 @@ class StreamedReplies:
             finally:
                 await self._close(generator)  # noqa: ASYNC102  # shielded and bounded in there
         request = self.request
-        if self._is_left:
-            reason = REQUESTER_SILENT if self._is_silent else REQUESTER_GONE
-            request._failure = request._failure or Failure(FailureCause.REQUESTER_GONE, *reason)
-            if self._is_silent and not request._has_ended:
+        if self._is_silent:
+            request._failure = request._failure or Failure(FailureCause.REQUESTER_GONE, *REQUESTER_SILENT)
+            if not request._has_ended:
                 # It may be there after all.
-                await self._context.fast_path._send(request.reply, headers=error_headers(*reason))
+                await self._context.fast_path._send(request.reply, headers=error_headers(*REQUESTER_SILENT))
+        elif self._is_left:
+            pass  # which is a requester's right, and no failure
         elif is_complete and not request._has_sent_error and not request._has_ended:
             await request._send(b"", None, acknowledgements=self._numbered(self._sent + 1))
 
