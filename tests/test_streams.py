@@ -113,7 +113,7 @@ async def test_a_requester_that_leaves_without_a_word_ends_it_before_the_next_re
                 await replies.receive()
                 assert log == ["begun", "ended"] * 3 + ["begun"]
                 stats = service.stats().endpoints[0]
-                assert (stats.num_requests, stats.failures) == (3, {"requester_gone": 3})
+                assert (stats.num_requests, stats.num_errors) == (3, 0)
 
 
 async def test_a_requester_that_acknowledges_nothing_holds_up_nobody_else(
