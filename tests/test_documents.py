@@ -7,17 +7,20 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import nats.aio.client
 import pytest
 
 import natsery
 from natsery.testing import MemoryBroker
 
+from .raw_client import raw_client
 from .server import NatsServer
 from .test_serve import add, bounded, config
 
@@ -144,6 +147,57 @@ async def test_the_detached_request_in_the_readme_is_answered(nats_server: NatsS
             pass
         assert (await nc.request("order", b"7")).data == b"delivered 7"
         tasks.cancel_scope.cancel()
+
+
+STREAMS = ROOT / "docs" / "streams.md"
+
+
+async def test_the_stream_in_the_documents_is_read(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", STREAMS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), str(STREAMS), "exec", dont_inherit=True), names)
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, names["config"]):
+        await names["main"](nc)
+    assert capsys.readouterr().out == "1\n2\n3\n[1, 2, 3]\n"
+
+
+def bytes_of_the_stream() -> list[tuple[str, str]]:
+    """Each line of the stream in the documents, and who sends it."""
+    transcript = STREAMS.read_text(encoding="utf-8").partition("### A stream, byte by byte")[2].split("```")[1]
+    return [(line[0], line[2:]) for line in transcript.strip().splitlines()]
+
+
+async def test_the_bytes_in_the_documents_are_those_on_the_wire(nats_server: NatsServer) -> None:
+    @natsery.endpoint
+    async def count(body: int) -> AsyncIterator[int]:
+        for number in range(1, body + 1):
+            yield number
+
+    def take_part() -> tuple[list[str], list[str]]:
+        inbox = "_INBOX.b.4f1c9d02a7e65b38"
+        theirs = ""
+        expected: list[str] = []
+        received: list[str] = []
+        with raw_client(nats_server.port) as client:
+            client.log_in(headers=True, no_responders=True)
+            for sender, line in bytes_of_the_stream():
+                if sender == "→":
+                    client.send(f"{line.replace(inbox, theirs)}\r\n")
+                    continue
+                while (came := client.read_line()).startswith(("PING", "PONG", "INFO")):
+                    pass
+                if not theirs:
+                    theirs = came.split()[3].rpartition(".")[0]
+                expected.append(line)
+                received.append(came.replace(theirs, inbox))
+            client.send("PING\r\n")
+            client.read_until("PONG")
+        return expected, received
+
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config(count)) as service:
+        expected, received = await anyio.to_thread.run_sync(take_part)
+        assert received == expected
+        assert service.stats().endpoints[0].num_errors == 0
 
 
 def test_the_held_connection_in_the_documents_is_left_by_the_task_that_entered_it(nats_server: NatsServer) -> None:

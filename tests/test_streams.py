@@ -89,6 +89,52 @@ async def test_a_stop_in_the_middle(nc: Connection, transport: str, nats_server:
     assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
 
 
+async def test_a_requester_that_leaves_without_a_word_ends_it_before_the_next_request(
+    nc: Connection, transport: str, nats_server: NatsServer
+) -> None:
+    log: list[str] = []
+
+    @natsery.endpoint
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        log.append("begun")
+        try:
+            while True:
+                yield bytes(1_000)
+        finally:
+            await anyio.sleep(0)
+            log.append("ended")
+
+    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+        async with natsery.serve(nc, config(endless)) as service:
+            for _ in range(3):
+                async with ServiceClient(asker).request_many("endless", wait=10) as replies:
+                    await replies.receive()
+            async with ServiceClient(asker).request_many("endless", wait=10) as replies:
+                await replies.receive()
+                assert log == ["begun", "ended"] * 3 + ["begun"]
+                stats = service.stats().endpoints[0]
+                assert (stats.num_requests, stats.num_errors) == (3, 0)
+
+
+async def test_a_requester_that_acknowledges_nothing_holds_up_nobody_else(
+    nc: Connection, transport: str, nats_server: NatsServer
+) -> None:
+    made: list[int] = []
+    held = natsery.EndpointConfig("noting", noting(made, anyio.Event()), concurrency=2)
+    async with bounded(60), open_connection(transport, nats_server.url) as asker, asker.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(held), grace=0) as service:
+            await asker.publish("noting", b"1000000", reply="replies", headers={"Reply-Window": "3"})
+            assert [(await replies.receive()).data for _ in range(4)] == [b"", b"0", b"1", b"2"]
+            made.clear()
+            async with ServiceClient(asker).stream("noting", 1_000, returns=int) as others:
+                assert [each async for each in others] == list(range(1_000))
+            assert (len(made), service.pending) == (1_000, 1)
+            service.stop()
+            await service.wait_stopped()
+        stats = service.stats().endpoints[0]
+        assert (stats.num_requests, stats.failures, service.pending) == (2, {"stopping": 1}, 0)
+
+
 async def test_a_plain_requester_reads_a_stream_whole(nc: Connection, nats_server: NatsServer) -> None:
     async with bounded(60), natsery.serve(nc, config(count)):
         async with ServiceClient(nc).request_many("count", b"300", wait=20, sentinel=b"") as replies:

@@ -452,9 +452,10 @@ async def test_a_middleware_goes_around_the_whole_stream(nc: Connection) -> None
 async def test_a_request_without_a_reply_subject_is_an_error(nc: Connection) -> None:
     async with bounded(), natsery.serve(nc, config(numbers)) as service:
         await nc.publish("numbers", b"3")
+        await nc.publish("numbers", b"3", headers={"Reply-Window": "2"})
         await nc.flush()
         await anyio.wait_all_tasks_blocked()
-        assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+        assert service.stats().endpoints[0].failures == {"undeliverable": 2}
 
 
 # Windows

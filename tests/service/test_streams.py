@@ -363,3 +363,42 @@ async def test_services_that_stream_nothing_subscribe_to_nothing_more(nc: Connec
         assert await take(nc, "count", b"1")
         assert service._context.streams._subscription is not None
         assert service._context.streams._open == {}
+
+
+async def test_a_hundred_thousand_replies_to_a_reader_that_pauses(nc: Connection) -> None:
+    made: list[int] = []
+
+    async def many(request: natsery.Request) -> AsyncIterator[bytes]:
+        for number in range(100_000):
+            made.append(number)
+            yield b"%d" % number
+
+    async with bounded(1_000), natsery.serve(nc, config(many)) as service:
+        async with ServiceClient(nc).stream("many", window=256) as replies:
+            for expected in range(100_000):
+                assert int((await replies.receive()).data) == expected
+                if expected % 10_000 == 0:
+                    await anyio.sleep(20)  # longer than three heartbeats
+                    assert len(made) <= expected + 1 + 256 + 1
+            with pytest.raises(anyio.EndOfStream):
+                await replies.receive()
+        stats = service.stats().endpoints[0]
+        assert (stats.num_requests, stats.num_errors) == (1, 0)
+
+
+async def test_a_huge_window_is_cut_to_the_largest(nc: Connection) -> None:
+    made: list[int] = []
+
+    async def many(request: natsery.Request) -> AsyncIterator[bytes]:
+        for number in range(100_000):
+            made.append(number)
+            yield b"x"
+
+    async with bounded(100), natsery.serve(nc, config(many), grace=0) as service, nc.subscribe("replies") as replies:
+        await nc.publish("many", reply="replies", headers={"Reply-Window": "999999999"})
+        assert (await replies.receive()).headers["Reply-Window"] == "65536"
+        await anyio.sleep(1)
+        assert len(made) == 65_536 + 1
+        service.stop()
+        await service.wait_stopped()
+    assert service.stats().endpoints[0].failures == {FailureCause.STOPPING: 1}

@@ -55,8 +55,8 @@ class StreamedReplies:
     """
 
     def __init__(self, context: ServiceContext, request: Request, subject: str, window: int) -> None:
-        self.request = request
-        self.subject = subject
+        self.request: Request = request
+        self.subject: str = subject
         self._context = context
         self._window = window
         self._sent = 0
@@ -155,7 +155,7 @@ class StreamedReplies:
                 await self._send(write(part))
             except Exception as problem:  # of any kind, for codecs and connections raise what they like
                 error = problem
-            except BaseException as cancellation:
+            except BaseException as cancellation:  # noqa: ASYNC103  # the generator raises it again, or its own scope takes it
                 if not self._is_cancelled_inside():
                     raise
                 error = cancellation

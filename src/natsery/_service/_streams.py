@@ -49,7 +49,8 @@ class Streams:
         size = len(request.reply.encode()) + len(subject.encode()) + _NUMBER_LENGTH
         if self._is_denied or size > self._context.fast_path._max_subjects:
             return StreamedReplies(self._context, request, "", 0)
-        replies = StreamedReplies(self._context, request, subject, window_in(request.headers) or 0)
+        window = window_in(request.headers) if request.reply else None
+        replies = StreamedReplies(self._context, request, subject, window or 0)
         self._open[token] = replies
         self._keep_beating()
         return replies
