@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import select
 import sys
@@ -46,6 +47,7 @@ PATIENCE = 1.0
 @click.option(
     "--replies", type=click.IntRange(min=1), default=1, show_default=True, help="Take up to N replies to each request."
 )
+@click.option("--stream", is_flag=True, help="Print all replies of an endpoint that streams them, until the last.")
 @click.option(
     "--timeout",
     type=SECONDS,
@@ -70,6 +72,7 @@ def request(
     replies: int,
     timeout: float,
     *,
+    stream: bool,
     raw: bool,
     verbose: bool,
     as_json: bool,
@@ -98,10 +101,13 @@ def request(
         raise click.UsageError("Give a SUBJECT, or --service and --endpoint.")
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
+    if stream and replies > 1:
+        raise click.UsageError("--stream and --replies cannot be given together.")
     if subject is not None:
         check_subject("SUBJECT", subject)
     place = subject or (str(service), str(endpoint))
-    sender = _Sender(place, _payload(data, path, timeout), _headers(header_lines), count, replies, timeout)
+    sent = _payload(data, path, timeout), _headers(header_lines)
+    sender = _Sender(place, *sent, count=count, replies=None if stream else replies, timeout=timeout)
     printer = _ReplyPrinter(raw=raw, verbose=verbose, as_json=as_json)
     return run_async(sender.run, settings, printer)
 
@@ -153,8 +159,9 @@ class _Sender:
         place: str | tuple[str, str],
         data: bytes,
         headers: natsery.Headers,
+        *,
         count: int,
-        replies: int,
+        replies: int | None,
         timeout: float,
     ) -> None:
         self._place = place
@@ -206,6 +213,8 @@ class _Sender:
         return found.subject
 
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
+        if self._replies is None:
+            return await self._read_stream(nc, printer, start)
         status: Exit | None = None
         async with natsery.ServiceClient(nc).request_many(
             self._subject, self._data, headers=self._headers, wait=self._timeout, count=self._replies
@@ -225,6 +234,25 @@ class _Sender:
             await check_server(nc)
             raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)
         return status
+
+    async def _read_stream(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
+        """Print the replies of a stream; the time-out is for the first of them."""
+        client = natsery.ServiceClient(nc)
+        async with client.stream(self._subject, self._data, headers=self._headers) as replies:
+            try:
+                with anyio.fail_after(self._timeout) as scope:
+                    async for reply in replies:
+                        scope.deadline = math.inf
+                        printer.reply(reply, anyio.current_time() - start)
+            except natsery.ServiceError as error:
+                printer.error(error, natsery.Message(self._subject, error.data), anyio.current_time() - start)
+                return Exit.FAILED
+            except TimeoutError:
+                await check_server(nc)
+                raise CommandError(
+                    f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT
+                ) from None
+        return Exit.OK
 
 
 def _payload(data: str | None, path: Path | None, timeout: float) -> bytes:
