@@ -161,6 +161,7 @@ async def test_cancelling_a_connect_to_several_addresses_at_any_point(monkeypatc
     with NatsServer() as server:
         async with bounded(), silent_servers(server.port, 2) as silent:
             answers(monkeypatch, lambda _: [*(each.ip for each in silent), "127.0.0.1"])
+            await settled()  # the silent servers have begun
             tasks = running_tasks()
             for n in range(1, 1_000):
                 with anyio.CancelScope() as scope:
