@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, Unpack, final, overload
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
@@ -26,7 +26,7 @@ from ._bodies import Bodies
 from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
 from ._schema_request import SchemaRequest
-from ._stream import open_stream
+from ._stream import StreamOptions, open_stream
 
 if TYPE_CHECKING:
     from .._service._request import Request
@@ -389,12 +389,7 @@ class ServiceClient:
         subject: str,
         data: bytes = b"",
         /,
-        *,
-        headers: HeadersInput | None = None,
-        window: int = DEFAULT_WINDOW,
-        wait: float = math.inf,
-        stall: float | None = None,
-        count: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[ReplyStream[Message]]: ...
 
     @overload
@@ -405,11 +400,7 @@ class ServiceClient:
         /,
         *,
         returns: type[ResultT],
-        headers: HeadersInput | None = None,
-        window: int = DEFAULT_WINDOW,
-        wait: float = math.inf,
-        stall: float | None = None,
-        count: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
 
     @overload
@@ -420,11 +411,7 @@ class ServiceClient:
         /,
         *,
         service: ServiceConfig | None = None,
-        headers: HeadersInput | None = None,
-        window: int = DEFAULT_WINDOW,
-        wait: float = math.inf,
-        stall: float | None = None,
-        count: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
 
     @overload
@@ -435,11 +422,7 @@ class ServiceClient:
         /,
         *,
         service: ServiceConfig | None = None,
-        headers: HeadersInput | None = None,
-        window: int = DEFAULT_WINDOW,
-        wait: float = math.inf,
-        stall: float | None = None,
-        count: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
 
     @overload
@@ -450,11 +433,7 @@ class ServiceClient:
         /,
         *,
         service: ServiceConfig | None = None,
-        headers: HeadersInput | None = None,
-        window: int = DEFAULT_WINDOW,
-        wait: float = math.inf,
-        stall: float | None = None,
-        count: int | None = None,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[ReplyStream[ResultT]]: ...
 
     @explain_options({"timeout": "write wait=...", "max_wait": "write wait=...", "sentinel": "use request_many for it"})

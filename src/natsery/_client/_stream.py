@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVar, final
+from typing import Final, TypedDict, TypeVar, final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -47,6 +47,16 @@ _PERMISSION: Final = (
 )
 
 _FORBIDDEN: Final = forbidden_reply_prefixes(DEFAULT_PREFIX)
+
+
+class StreamOptions(TypedDict, total=False):
+    """What `ServiceClient.stream` takes by name."""
+
+    headers: HeadersInput | None
+    window: int
+    wait: float
+    stall: float | None
+    count: int | None
 
 
 @asynccontextmanager
