@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import click
@@ -46,6 +46,7 @@ PATIENCE = 1.0
 @click.option(
     "--replies", type=click.IntRange(min=1), default=1, show_default=True, help="Take up to N replies to each request."
 )
+@click.option("--stream", is_flag=True, help="Take all replies of a stream, to its end.")
 @click.option(
     "--timeout",
     type=SECONDS,
@@ -70,6 +71,7 @@ def request(
     replies: int,
     timeout: float,
     *,
+    stream: bool,
     raw: bool,
     verbose: bool,
     as_json: bool,
@@ -83,6 +85,7 @@ def request(
       natsery request math.add 1+2
       natsery request math.add -H 'Trace: 7' < numbers.txt
       natsery request --service calc --endpoint add 1+2
+      natsery request shop.items --stream
 
     An error reply goes to stderr as "Error: CODE: DESCRIPTION", and the exit status is 1. It is 4 if nothing listens on the
     subject or there is no such service or endpoint, and 5 if no reply comes in time.
@@ -98,10 +101,14 @@ def request(
         raise click.UsageError("Give a SUBJECT, or --service and --endpoint.")
     if data is not None and path is not None:
         raise click.UsageError("DATA and --file cannot be given together.")
+    if stream and replies > 1:
+        raise click.UsageError("--replies and --stream cannot be given together.")
     if subject is not None:
         check_subject("SUBJECT", subject)
     place = subject or (str(service), str(endpoint))
-    sender = _Sender(place, _payload(data, path, timeout), _headers(header_lines), count, replies, timeout)
+    sender = _Sender(
+        place, _payload(data, path, timeout), _headers(header_lines), count, None if stream else replies, timeout
+    )
     printer = _ReplyPrinter(raw=raw, verbose=verbose, as_json=as_json)
     return run_async(sender.run, settings, printer)
 
@@ -146,7 +153,11 @@ class _ReplyPrinter:
 
 
 class _Sender:
-    """Sends a request, once or more often."""
+    """Sends a request, once or more often.
+
+    Args:
+        replies: how many replies to take, ``None`` for those of a stream, to its end.
+    """
 
     def __init__(
         self,
@@ -154,7 +165,7 @@ class _Sender:
         data: bytes,
         headers: natsery.Headers,
         count: int,
-        replies: int,
+        replies: int | None,
         timeout: float,
     ) -> None:
         self._place = place
@@ -205,7 +216,31 @@ class _Sender:
         check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
         return found.subject
 
+    async def _read_stream(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
+        try:
+            with anyio.fail_after(self._timeout) as scope:
+                async with natsery.ServiceClient(nc).stream(
+                    self._subject, self._data, headers=self._headers
+                ) as replies:
+                    async for reply in replies:
+                        printer.reply(reply, anyio.current_time() - start)
+                        scope.deadline = anyio.current_time() + self._timeout
+        except natsery.ServiceError as error:
+            headers = cast("natsery.Headers", error.headers)  # those of the reply
+            reply = natsery.Message(self._subject, error.data, headers=headers)
+            printer.error(error, reply, anyio.current_time() - start)
+            return Exit.FAILED
+        except natsery.NoRespondersError as error:
+            raise CommandError(line_of(error), Exit.NOT_FOUND) from None
+        except TimeoutError:
+            await check_server(nc)
+            what = f"{self._subject!r} sent neither a reply nor the end of a stream within {self._timeout:g} s"
+            raise CommandError(what, Exit.TIMEOUT) from None
+        return Exit.OK
+
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
+        if self._replies is None:
+            return await self._read_stream(nc, printer, start)
         status: Exit | None = None
         async with natsery.ServiceClient(nc).request_many(
             self._subject, self._data, headers=self._headers, wait=self._timeout, count=self._replies
