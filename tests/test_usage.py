@@ -12,6 +12,7 @@ import natsery
 from natsery import BackendMismatchError, ConfigError, EndpointConfig, ServiceClient, ServiceConfig, endpoint
 from natsery._native import _connect
 from natsery._protocol._addresses import read_address
+from natsery._protocol._commands import as_bytes
 from natsery._service._invoke import reply_from
 from natsery.testing import MemoryBroker
 
@@ -68,6 +69,15 @@ def test_a_handler_returns_the_data_of_a_message():
         reply_from(natsery.Message("a"))
 
 
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [("a", "str; write text.encode()"), ({"a": 1}, "dict; write json.dumps(data).encode()"), (7, "int")],
+)
+def test_what_is_not_bytes(data, hint):
+    with pytest.raises(TypeError, match=rf"^data: must be bytes, not {re.escape(hint)}$"):
+        as_bytes(data)
+
+
 @pytest.mark.parametrize("option", _connect._NATS_PY_HINTS)
 def test_options_of_nats_py_are_explained(option):
     assert option not in inspect.signature(natsery.connect).parameters
@@ -97,6 +107,7 @@ def test_blocks_are_not_awaited():
                 "natsery.connect": natsery.connect(),
                 "nc.subscribe": nc.subscribe("a"),
                 "client.request_many": client.request_many("a"),
+                "client.stream": client.stream("a"),
                 "client.discover": client.discover("PING"),
                 "natsery.serve": natsery.serve(nc, ServiceConfig("calc", "1.0.0")),
             }
@@ -105,6 +116,11 @@ def test_blocks_are_not_awaited():
                     TypeError, match=rf"^{name}\(\.\.\.\) is not to be awaited; write 'async with {name}"
                 ):
                     await block
+                with pytest.raises(
+                    TypeError, match=rf"^{name}\(\.\.\.\) is not for 'async for'; write 'async with {name}"
+                ):
+                    async for _ in block:
+                        pass
                 with pytest.raises(
                     TypeError, match=rf"^{name}\(\.\.\.\) is not for a plain 'with'; write 'async with {name}"
                 ):

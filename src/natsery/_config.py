@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncContextDecorator
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast, final, overload
@@ -511,6 +511,10 @@ class ServiceConfig:
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         if self.lifespan is not None:
+            given: object = self.lifespan
+            if isinstance(given, AsyncContextDecorator):  # it can be called, too
+                reason = "must be the function, not what it returns; write lifespan=name, without (...)"
+                raise ConfigError(f"{where}.lifespan", given, reason)
             _check_hook(f"{where}.lifespan", self.lifespan, "connection")
             if inspect.isasyncgenfunction(self.lifespan) or inspect.isgeneratorfunction(self.lifespan):
                 reason = "must be an async context manager function; write @asynccontextmanager above it"

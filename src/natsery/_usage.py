@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, final
 
 ArgsP = ParamSpec("ArgsP")
 ResultT = TypeVar("ResultT")
@@ -58,6 +58,11 @@ class UsedAsBlock:
 
     def __await__(self) -> NoReturn:
         raise TypeError(f"{self._name}(...) is not to be awaited; {self._hint()}")
+
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(f"{self._name}(...) is not for 'async for'; {self._hint()}")
 
     def __enter__(self) -> NoReturn:
         raise TypeError(f"{self._name}(...) is not for a plain 'with'; {self._hint()}")

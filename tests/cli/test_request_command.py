@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -177,6 +177,41 @@ def test_headers_and_times(run: Run, services: str) -> None:
     first, *headers = result.err.splitlines()
     assert first.startswith("1 byte in ")
     assert headers == ["Trace: 7", "trace: 8"]
+
+
+@natsery.endpoint
+async def count(body: int) -> AsyncIterator[int]:
+    for number in range(body):
+        yield number
+
+
+@pytest.fixture
+def streams(services: str) -> Iterator[str]:
+    """The URL of the same server, with a service that streams and that only those who know its prefix find."""
+    config = natsery.ServiceConfig("streams", "1.0.0", prefix="$STREAMS", endpoints=[count])
+    with anyio.from_thread.start_blocking_portal("trio") as portal:
+        with portal.wrap_async_context_manager(natsery.connect(services)) as nc:
+            with portal.wrap_async_context_manager(natsery.serve(nc, config)):
+                yield services
+
+
+def test_a_stream_is_read_to_its_end(run: Run, streams: str) -> None:
+    """With --replies, the end was an empty line, and the command waited until its time was over."""
+    assert run("request", "count", "300", "--stream", url=streams).out.split() == [str(each) for each in range(300)]
+    assert run("request", "count", "0", "--stream", url=streams) == Result(0, "", "")
+
+
+def test_what_goes_wrong_with_a_stream(run: Run, services: str) -> None:
+    assert run("request", "refuse", "--stream", url=services) == Result(1, "", "Error: 409: not now\ntry again\n")
+    missing = "Error: no responders: there is no subscription to 'nobody'\n"
+    assert run("request", "nobody", "--stream", url=services) == Result(Exit.NOT_FOUND, "", missing)
+    endless = "Error: 'repeat' sent neither a reply nor the end of a stream within 0.1 s\n"
+    assert run("request", "repeat", "x", "--stream", "--timeout", "0.1", url=services) == Result(
+        Exit.TIMEOUT, "x\nx\nx\n", endless
+    )
+    result = run("request", "repeat", "x", "--stream", "--replies", "3", url=services)
+    assert (result.status, result.out) == (Exit.USAGE, "")
+    assert "--replies and --stream cannot be given together." in result.err
 
 
 def test_several_replies_and_several_requests(run: Run, services: str) -> None:

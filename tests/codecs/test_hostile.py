@@ -100,6 +100,11 @@ def test_any_json_gives_a_value_or_a_decode_error(index, value):
     check(DECODERS[index], json.dumps(value).encode(errors="surrogatepass"))
 
 
+def test_an_empty_body_is_called_empty():
+    for body in (b"", b" \n"):
+        assert str(check(CODEC.decoder(Any), body)) == "$: is not JSON: it is empty"
+
+
 def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands():
     for body in (b'"\\ud800"', b'{"a":["\\uDfff"]}', b'{"\\ud800":1}'):
         assert str(check(CODEC.decoder(Any), body)) == "$: is not JSON: its text is not Unicode"

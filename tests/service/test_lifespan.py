@@ -193,6 +193,17 @@ async def test_what_is_no_async_context_manager_says_what_to_write(nc: Connectio
             raise AssertionError
 
 
+def test_what_the_function_returns_is_refused_at_once() -> None:
+    """It can be called, as a decorator, so the error came later and said that @asynccontextmanager was missing."""
+
+    @asynccontextmanager
+    async def lifespan(nc: Connection | None) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(natsery.ConfigError, match=r"must be the function, .* write lifespan=name, without \(\.\.\.\)"):
+        config(look, lifespan=lifespan(None))
+
+
 def test_a_generator_without_its_decorator_is_refused_at_once() -> None:
     async def forgotten(nc: Connection) -> AsyncIterator[None]:
         yield

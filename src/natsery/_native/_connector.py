@@ -167,7 +167,7 @@ class _Round:
                         self._pool.note_success(target)
         except BaseException:
             if link is not None:
-                await link.close()  # does not wait
+                await link.close()  # noqa: ASYNC102  # does not wait
             raise
         return link
 

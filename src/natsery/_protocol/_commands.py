@@ -129,5 +129,9 @@ def as_bytes(data: object) -> bytes:
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    hint = "; write text.encode()" if isinstance(data, str) else ""
+    hint = ""
+    if isinstance(data, str):
+        hint = "; write text.encode()"
+    elif isinstance(data, (dict, list)):
+        hint = "; write json.dumps(data).encode()"
     raise TypeError(f"data: must be bytes, not {type(data).__name__}{hint}")

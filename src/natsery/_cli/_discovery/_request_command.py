@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import click
@@ -201,16 +201,15 @@ class _Sender:
         if isinstance(self._place, str):
             return self._place
         service, endpoint = self._place
-        try:
-            with anyio.fail_after(self._timeout):
+        with anyio.move_on_after(self._timeout):
+            try:
                 found = await natsery.ServiceClient(nc, prefix=prefix).find_endpoint(service, endpoint)
-        except natsery.NoRespondersError:
-            raise CommandError(f"no service {service} answered", Exit.NOT_FOUND) from None
-        except TimeoutError:
-            await check_server(nc)
-            raise CommandError(f"no service {service} answered within {self._timeout:g} s", Exit.TIMEOUT) from None
-        check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
-        return found.subject
+            except natsery.NoRespondersError:
+                raise CommandError(f"no service {service} answered", Exit.NOT_FOUND) from None
+            check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
+            return found.subject
+        await check_server(nc)
+        raise CommandError(f"no service {service} answered within {self._timeout:g} s", Exit.TIMEOUT)
 
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         if self._replies is None:
@@ -239,20 +238,19 @@ class _Sender:
         """Print the replies of a stream; the time-out is for the first of them."""
         client = natsery.ServiceClient(nc)
         async with client.stream(self._subject, self._data, headers=self._headers) as replies:
-            try:
-                with anyio.fail_after(self._timeout) as scope:
+            with anyio.move_on_after(self._timeout) as scope:
+                try:
                     async for reply in replies:
                         scope.deadline = math.inf
                         printer.reply(reply, anyio.current_time() - start)
-            except natsery.ServiceError as error:
-                printer.error(error, natsery.Message(self._subject, error.data), anyio.current_time() - start)
-                return Exit.FAILED
-            except TimeoutError:
-                await check_server(nc)
-                raise CommandError(
-                    f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT
-                ) from None
-        return Exit.OK
+                except natsery.ServiceError as error:
+                    headers = cast("natsery.Headers", error.headers)  # those of the reply
+                    reply = natsery.Message(self._subject, error.data, headers=headers)
+                    printer.error(error, reply, anyio.current_time() - start)
+                    return Exit.FAILED
+                return Exit.OK
+        await check_server(nc)
+        raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)
 
 
 def _payload(data: str | None, path: Path | None, timeout: float) -> bytes:
