@@ -200,6 +200,22 @@ def test_a_server_of_its_own(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
+def test_an_error_of_the_system_in_a_lifespan_is_shown_with_its_place(server: NatsServer, tmp_path: Path) -> None:
+    """It was one line, which could be taken for an error of the connection to NATS."""
+    (tmp_path / "away.py").write_text(
+        "import contextlib, natsery\n"
+        "@contextlib.asynccontextmanager\n"
+        "async def lifespan(nc):\n"
+        "    raise ConnectionRefusedError('the database is away')\n"
+        "    yield\n"
+        "config = natsery.ServiceConfig('calc', '1.0.0', lifespan=lifespan)\n"
+    )
+    with serving(tmp_path, "away", url=server.url) as program:
+        assert program.wait() == Exit.FAILED
+    assert "Error: away raised:\nTraceback" in program.output
+    assert program.output.endswith("\nConnectionRefusedError: the database is away\n")
+
+
 def test_progress_on_a_terminal_is_one_line_that_changes(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
     (tmp_path / "service.py").write_text(MODULE)
     terminal, end = pty.openpty()

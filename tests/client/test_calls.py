@@ -130,6 +130,18 @@ async def test_streams_that_are_none_say_what_to_write(nc: Connection, args, opt
         ServiceClient(nc).stream(*args, **options)
 
 
+async def test_a_stream_in_a_group_needs_its_service(nc: Connection) -> None:
+    client, served = ServiceClient(nc), config(group("math", [parts]))
+    async with bounded(), natsery.serve(nc, served):
+        async with client.stream(parts, service=served) as numbers:
+            assert [each async for each in numbers] == [1]
+        with pytest.raises(natsery.NoRespondersError, match="'parts'") as caught:
+            async with client.stream(parts) as numbers:
+                await anext(numbers)
+        (note,) = caught.value.__notes__
+        assert note.endswith("if groups are around it, write service=..., the ServiceConfig")
+
+
 async def test_by_name(nc: Connection) -> None:
     client = ServiceClient(nc)
     async with bounded(), natsery.serve(nc, config(group("math", [add, plain]), orders)):

@@ -42,6 +42,10 @@ MAX_DESCRIPTION = 500
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
+_OWN_SUBJECT: Final = (
+    "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
+)
+
 _WAIT: Final = "write wait=..."
 _COLLECT_HINTS: Final = {"timeout": _WAIT, "max_wait": _WAIT}
 _REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=..."}
@@ -284,9 +288,7 @@ class ServiceClient:
         try:
             return await send(endpoint.subject or endpoint.name)
         except NoRespondersError as error:
-            error.add_note(
-                "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
-            )
+            error.add_note(_OWN_SUBJECT)
             raise
 
     async def find_endpoint(self, service: str, endpoint: str) -> EndpointInfo:
@@ -488,7 +490,7 @@ class ServiceClient:
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out where the subject is given")
-            subject, type_ = target, returns
+            subject, type_, hint = target, returns, None
             data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
             bodies = self._bodies
         else:
@@ -497,7 +499,7 @@ class ServiceClient:
             if not signature.is_stream:
                 raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
             subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
-            type_ = signature.result
+            type_, hint = signature.result, _OWN_SUBJECT if service is None else None
             bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
             data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
         return _open_stream(
@@ -510,6 +512,7 @@ class ServiceClient:
             wait=wait,
             stall=stall,
             count=count,
+            hint=hint,
         )
 
     @overload

@@ -71,12 +71,16 @@ async def open_stream(
     wait: float,
     stall: float | None,
     count: int | None,
+    hint: str | None,
 ) -> AsyncIterator[ReplyStream[T]]:
-    """Send a request and read the streamed replies to it for the length of a block."""
+    """Send a request and read the streamed replies to it for the length of a block.
+
+    The error for no responders gets ``hint`` as a note.
+    """
     check_argument("window", window, _window_rule)
     with_window = [*Headers(headers).multi_items(), (WINDOW_HEADER, str(window))]
     collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
-    reader = _StreamReader(nc, subject, collection, decode, window)
+    reader = _StreamReader(nc, subject, collection, decode, window, hint)
     async with receive_replies(nc, subject, data, with_window, reader) as replies:
         try:
             yield replies
@@ -89,13 +93,20 @@ class _StreamReader(ReplyStream[T]):
     """Replies to one request, in order and whole."""
 
     def __init__(
-        self, nc: abc.Connection, subject: str, collection: Collection, decode: Callable[[Message], T], window: int
+        self,
+        nc: abc.Connection,
+        subject: str,
+        collection: Collection,
+        decode: Callable[[Message], T],
+        window: int,
+        hint: str | None,
     ) -> None:
         super().__init__(subject, collection, self._read_numbered, self._is_end, None)
         self._nc = nc
         self._fast_path = fast_path(nc)
         self._decode = decode
         self._window = window
+        self._hint = hint
         self._is_open = False
         """Whether the service has said that it keeps to the window, and takes acknowledgements."""
         self._prefix = ""
@@ -123,7 +134,10 @@ class _StreamReader(ReplyStream[T]):
             return await super().receive()
         except anyio.EndOfStream:
             if self.ended is EndReason.NO_RESPONDERS:
-                raise NoRespondersError(self._subject) from None
+                failure = NoRespondersError(self._subject)
+                if self._hint is not None:
+                    failure.add_note(self._hint)
+                raise failure from None
             raise
         except (ServiceError, ConnectionLostError) as error:
             self._failure = error

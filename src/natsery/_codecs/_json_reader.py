@@ -51,7 +51,7 @@ def _parse(data: bytes) -> Any:
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at character {error.pos}" if text.strip() else "it is empty"
+        reason = f"{error.msg} at character {error.pos}" if error.doc.strip() else "it is empty"
         raise MisfitError(f"is not JSON: {reason}") from None
     except UnicodeError:
         raise MisfitError("is not JSON: its text is not Unicode") from None

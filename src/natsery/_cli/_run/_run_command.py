@@ -25,7 +25,7 @@ from ._channel import channel_on_stdin
 from ._loading import load, user_error
 from ._reloading import check_installed
 from ._supervisor import Supervisor
-from ._worker import Worker, show_log
+from ._worker import ProgramError, Worker, show_log
 
 Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[Exit]]
 """The function that runs in the event loop, with the connection settings and the signals that arrive."""
@@ -122,6 +122,8 @@ def run(
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
         except click.ClickException:
             raise
+        except ProgramError as error:
+            raise user_error(target, error.__cause__ or error, Exit.FAILED) from error
         # From a handler, for example. The status of a SystemExit would have another meaning here.
         except (Exception, SystemExit, BaseExceptionGroup) as error:
             raise user_error(target, error, Exit.FAILED) from error

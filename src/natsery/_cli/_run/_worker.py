@@ -24,6 +24,10 @@ from ._progress import UPDATE_SECONDS, Progress
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
 
+class ProgramError(Exception):
+    """The program that is served raised an error of the system, such as a database that cannot be reached: the cause."""
+
+
 @final
 class Worker:
     """Serves configurations together on one connection, until a signal or the services themselves end it.
@@ -69,6 +73,7 @@ class Worker:
         """Serve, and return the exit status.
 
         Raises:
+            ProgramError: the program raised an ``OSError``.
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
         async with anyio.create_task_group() as tasks:
@@ -89,7 +94,14 @@ class Worker:
         return self._report_end()
 
     async def _serve(self, settings: Settings) -> None:
-        async with settings.connect(self._name) as nc, self._open_configs(nc) as configs, AsyncExitStack() as stack:
+        async with settings.connect(self._name) as nc:
+            try:
+                await self._serve_on(nc)
+            except OSError as error:
+                raise ProgramError from error
+
+    async def _serve_on(self, nc: natsery.NativeConnection) -> None:
+        async with self._open_configs(nc) as configs, AsyncExitStack() as stack:
             for config in configs:
                 self._services.append(await stack.enter_async_context(natsery.serve(nc, config, grace=self._grace)))
             self._is_ready = True
