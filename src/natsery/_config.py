@@ -242,7 +242,7 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
-    if callable(first):
+    if callable(first) or isinstance(first, classmethod):
         return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
@@ -285,7 +285,7 @@ def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
     try:
         setattr(handler, _ATTRIBUTE, config)
-        if isinstance(handler, (staticmethod, classmethod)):
+        if isinstance(handler, staticmethod):
             setattr(handler.__func__, _ATTRIBUTE, config)  # which the class gives, and not this object
     except AttributeError:
         raise ConfigError("endpoint", handler, "cannot be marked; write EndpointConfig(name, handler)") from None

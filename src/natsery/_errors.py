@@ -227,9 +227,7 @@ class PublishDeniedError(PermissionDeniedError):
         subject: the subject as the server named it; through nats-py that is in lower case.
     """
 
-    def __init__(
-        self, subject: str, hint: str = "check this user's permissions", *, shown: str | None = None
-    ) -> None:
+    def __init__(self, subject: str, hint: str = "check this user's permissions", *, shown: str | None = None) -> None:
         self._shown = subject if shown is None else shown  # without secrets that the server has put into it
         super().__init__(self._shown, hint)
         self.subject = subject
