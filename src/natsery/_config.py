@@ -343,8 +343,10 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
     return config
 
 
-def endpoint_of(handler: EndpointHandler) -> EndpointConfig:
+def endpoint_of(handler: Any) -> EndpointConfig:
     """Return what a function is declared as, or would be in a list of endpoints."""
+    if not callable(handler) and not isinstance(handler, EndpointConfig | GroupConfig):
+        raise ConfigError("target", handler, "must be a name as a str, or the async function of an endpoint")
     config = as_config(handler)
     if not isinstance(config, EndpointConfig):
         raise ConfigError("handler", handler, "must be one endpoint, not a group")

@@ -8,6 +8,7 @@ from typing import Any, final
 from .._codecs._codec import Codec
 from .._errors import DecodeError, MalformedReplyError
 from .._message import Message
+from .._protocol._commands import as_bytes
 
 
 @final
@@ -27,10 +28,12 @@ class Bodies:
         """Return a body as payload; ``bytes`` as they are.
 
         Raises:
-            TypeError, ValueError: the codec cannot write it.
+            TypeError, ValueError: the codec cannot write it, or it is not bytes where the type is.
         """
         if isinstance(body, bytes):
             return body
+        if type_ is bytes:
+            return as_bytes(body)
         if type_ not in self._encoders:
             self._encoders[type_] = self._codec.encoder(type_)
         return self._encoders[type_](body)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, final, ov
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
-from .._checks import check_argument
+from .._checks import check_argument, text_rule
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
 from .._config import ServiceConfig, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
+from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
@@ -95,7 +96,9 @@ class ServiceClient:
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
         self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
-        self._directory = Directory(lambda service: self.discover("INFO", service))
+        self._directory = Directory(
+            lambda service: self.discover("INFO", service), self._prefix, fast_path(nc)._max_subjects
+        )
 
     @overload
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message: ...
@@ -225,7 +228,8 @@ class ServiceClient:
             ServiceError: the service answered with an error. 400 if the body does not fit the endpoint's type.
             MalformedReplyError: the reply does not fit the type.
             NoRespondersError: there is no such service.
-            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject.
+            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject, or with a subject of
+                servers, which begin with ``$``.
             TypeError, ValueError, …: as for ``request``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
@@ -249,6 +253,7 @@ class ServiceClient:
         self, service: str, endpoint: str, body: Any, *, headers: HeadersInput | None, returns: Any
     ) -> Any:
         check_argument("service", service, name_rule)
+        check_argument("endpoint", endpoint, text_rule)
         body = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
 
         async def send(subject: str) -> Any:
@@ -303,7 +308,8 @@ class ServiceClient:
 
         **Cancellation:** nothing is left behind. A checkpoint.
         """
-        return await self._directory.find(check_argument("service", service, name_rule), endpoint)
+        check_argument("service", service, name_rule)
+        return await self._directory.find(service, check_argument("endpoint", endpoint, text_rule))
 
     async def schema(self, name: str, id: str | None = None, *, endpoint: str | None = None) -> ServiceSchema:
         """Return the types of a running service's endpoints, as the first instance that serves them answers.
@@ -326,6 +332,8 @@ class ServiceClient:
         **Cancellation:** nothing is left behind. A checkpoint.
         """
         check_argument("name", name, name_rule)
+        if endpoint is not None:
+            check_argument("endpoint", endpoint, text_rule)
         request = SchemaRequest(self.request, name)
         return await request.send(self.discover("INFO", name, id), endpoint)
 

@@ -196,14 +196,12 @@ class _Sender:
         service, endpoint = self._place
         try:
             with anyio.fail_after(self._timeout):
-                found = await natsery.ServiceClient(nc, prefix=prefix).find_endpoint(service, endpoint)
+                return await natsery.ServiceClient(nc, prefix=prefix)._directory.find_subject(service, endpoint)
         except natsery.NoRespondersError:
             raise CommandError(f"no service {service} answered", Exit.NOT_FOUND) from None
         except TimeoutError:
             await check_server(nc)
             raise CommandError(f"no service {service} answered within {self._timeout:g} s", Exit.TIMEOUT) from None
-        check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
-        return found.subject
 
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         status: Exit | None = None
