@@ -514,7 +514,8 @@ class ServiceConfig:
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         if self.lifespan is not None:
             _check_hook(f"{where}.lifespan", self.lifespan, "connection")
-            if inspect.isasyncgenfunction(self.lifespan) or inspect.isgeneratorfunction(self.lifespan):
+            forgotten = (inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.iscoroutinefunction)
+            if any(is_one(self.lifespan) for is_one in forgotten):
                 reason = "must be an async context manager function; write @asynccontextmanager above it"
                 raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
