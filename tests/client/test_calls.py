@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated
 
 import anyio
 import pytest
 
 import natsery
 from natsery import EndpointConfig, ServiceClient, ServiceError, group
+from natsery._client._bodies import MAX_KEPT, Bodies
 from natsery.abc import Connection
 
 from ..test_serve import bounded, config
@@ -290,6 +292,36 @@ async def test_a_name_that_is_none_is_told(nc: Connection) -> None:
         await client.find_endpoint("calc", 5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="endpoint: must be a str; got 5"):
         await client.schema("calc", endpoint=5)  # type: ignore[arg-type]
+
+
+async def test_a_type_that_cannot_be_read_is_told_before_anything_is_sent(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), nc.subscribe("plain") as requests:
+        for returns in (object(), bytearray, 5):
+            with pytest.raises(TypeError, match="cannot be read from JSON"):
+                await client.request("plain", returns=returns)  # type: ignore[call-overload]
+            with pytest.raises(TypeError, match="cannot be read from JSON"):
+                client.stream("plain", returns=returns)  # type: ignore[call-overload]
+        await nc.flush()
+        assert len(requests._pending) == 0
+
+
+async def test_a_type_of_a_reply_needs_no_hash(nc: Connection) -> None:
+    async def one(request: natsery.Request) -> int:
+        return 1
+
+    async with bounded(), natsery.serve(nc, config(one)):
+        assert await ServiceClient(nc).request("one", returns=Annotated[int, []]) == 1  # type: ignore[call-overload]
+
+
+def test_what_is_kept_for_types_is_bounded() -> None:
+    bodies, kept = Bodies(natsery.JSONCodec()), []
+    for number in range(MAX_KEPT + 10):
+        kept.append(make_dataclass(f"Body{number}", [("a", int)]))
+        assert bodies.reader(kept[-1])(natsery.Message("x", b'{"a": 1}')) == kept[-1](1)
+        assert bodies.write(kept[-1](1), kept[-1]) == b'{"a":1}'
+    assert len(bodies._readers) == len(bodies._encoders) == MAX_KEPT
+    assert kept[-1] in bodies._readers
 
 
 async def test_what_does_not_fit_is_told(nc: Connection) -> None:

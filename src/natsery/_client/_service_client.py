@@ -143,7 +143,10 @@ class ServiceClient:
         """
         if unknown:
             refuse_options("request", unknown, _REQUEST_HINTS)
+        read: Callable[[Message], Any] = _as_it_is
         if returns is not Message:
+            # Before it is sent, which would be in vain with a type that nobody can read.
+            read = self._bodies.reader(returns)
             data = self._bodies.write(data)
         elif type(data) is not bytes:
             data = _check_bytes("data", data)
@@ -151,7 +154,7 @@ class ServiceClient:
         error = ServiceError.from_message(reply)
         if error is not None:
             raise error
-        return reply if returns is Message else self._bodies.read(returns, reply)
+        return read(reply)
 
     @overload
     async def call(
@@ -276,10 +279,11 @@ class ServiceClient:
         if signature.is_stream:
             raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
         bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+        read = bodies.reader(signature.result)
         data = bodies.write(body, signature.body) if signature.body is not NO_BODY else body
 
         async def send(subject: str) -> Any:
-            return bodies.read(signature.result, await self.request(subject, data, headers=headers))
+            return read(await self.request(subject, data, headers=headers))
 
         if isinstance(service, str):
             check_argument("service", service, name_rule)
@@ -534,7 +538,7 @@ class ServiceClient:
             subject,
             data,
             headers,
-            decode=_as_it_is if type_ is Message else lambda message: bodies.read(type_, message),
+            decode=_as_it_is if type_ is Message else bodies.reader(type_),
             window=window,
             wait=wait,
             stall=stall,
