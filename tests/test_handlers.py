@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar
 
 import pytest
+from typing_extensions import TypeAliasType
 
 import natsery
 from natsery import ConfigError, EndpointConfig, ServiceConfig
 from natsery._handlers import NO_BODY
+
+from .decorators import WrittenElsewhere
 
 if TYPE_CHECKING:
     from natsery import Message as Absent
@@ -68,6 +71,34 @@ def declared(function):
     return function
 
 
+def a_collector(handler):
+    @functools.wraps(handler)
+    async def call(*args):
+        return [each async for each in handler(*args)]
+
+    return call
+
+
+Payload = NewType("Payload", bytes)
+RequestT = TypeVar("RequestT", bound=natsery.Request)
+Body = TypeAliasType("Body", Order)
+Bytes = TypeAliasType("Bytes", bytes | None)
+StatefulRequest = TypeAliasType("StatefulRequest", natsery.Request[Order])
+
+
+async def of_an_annotated_request(request: Annotated[natsery.Request, "a note"], body: Body) -> bytes: ...
+async def of_an_alias_of_a_request(request: StatefulRequest) -> Bytes: ...
+async def of_a_variable_request(request: RequestT) -> bytes: ...
+async def of_annotated_bytes(body: Annotated[bytes, "a note"]) -> Annotated[bytes, "a note"]: ...
+async def of_bytes_of_another_name(body: Payload) -> Payload | None: ...
+async def of_a_note_without_a_hash(body: Annotated[int, []]) -> Annotated[int, []]: ...
+async def of_the_request_to_a_bytearray(request) -> bytes | bytearray | memoryview: ...
+
+
+@functools.cache
+def a_cached_function(body: Order) -> Order: ...
+
+
 class Handlers:
     async def method(self, body: Order) -> Order: ...
     async def __call__(self, request: natsery.Request, body: Order) -> bytes: ...
@@ -98,6 +129,15 @@ class Handlers:
         (a_typed_stream, (False, Order, Order)),
         (an_undeclared_stream, (True, NO_BODY, bytes)),
         (a_decorator(of_a_body), (False, Order, Order)),
+        (a_collector(a_typed_stream), (False, Order, AsyncGenerator[Order, None])),
+        (WrittenElsewhere(of_a_body), (False, Order, Order)),
+        (of_an_annotated_request, (True, Body, bytes)),
+        (of_an_alias_of_a_request, (True, NO_BODY, bytes)),
+        (of_a_variable_request, (True, NO_BODY, bytes)),
+        (of_annotated_bytes, (False, bytes, bytes)),
+        (of_bytes_of_another_name, (False, bytes, bytes)),
+        (of_a_note_without_a_hash, (False, Annotated[int, []], Annotated[int, []])),
+        (of_the_request_to_a_bytearray, (True, NO_BODY, bytes)),
         (declared(awaitable), (True, NO_BODY, Order)),
         (declared(coroutine), (True, NO_BODY, Order)),
         (Handlers().method, (False, Order, Order)),
@@ -143,3 +183,16 @@ async def to_an_absent_type(request) -> Absent.Inner: ...  # type: ignore[name-d
 def test_what_cannot_be_called_says_what_to_write(handler, reason):
     with pytest.raises(ConfigError, match=reason):
         ServiceConfig("x", "1.0.0", endpoints=[handler])
+
+
+def test_the_types_of_a_cached_function_are_its_own():
+    signature = EndpointConfig("x", a_cached_function, in_thread=True)._read_signature()
+    assert (signature.takes_request, signature.body, signature.result) == (False, Order, Order)
+    with pytest.raises(ConfigError, match="in_thread=True for a thread"):
+        EndpointConfig("x", a_cached_function)
+
+
+@pytest.mark.parametrize("declare", [natsery.endpoint, natsery.endpoint(concurrency=2)])
+def test_a_class_method_says_where_to_declare_it(declare):
+    with pytest.raises(ConfigError, match="write @classmethod above @endpoint, not below it"):
+        declare(classmethod(of_a_body))

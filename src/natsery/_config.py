@@ -242,7 +242,7 @@ def endpoint(first: Any = None, /, **options: Any) -> Any:  # the overloads abov
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
     """
-    if callable(first):
+    if callable(first) or isinstance(first, classmethod):
         return _declare(cast("Any", first), None, {})
     if first is not None and not isinstance(first, str):
         raise ConfigError("endpoint name", first, "must be a str")
@@ -285,7 +285,7 @@ def _declare(handler: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     config = EndpointConfig(_name_of(handler) if name is None else name, handler, **given)
     try:
         setattr(handler, _ATTRIBUTE, config)
-        if isinstance(handler, (staticmethod, classmethod)):
+        if isinstance(handler, staticmethod):
             setattr(handler.__func__, _ATTRIBUTE, config)  # which the class gives, and not this object
     except AttributeError:
         raise ConfigError("endpoint", handler, "cannot be marked; write EndpointConfig(name, handler)") from None
@@ -343,8 +343,10 @@ def as_config(value: Any) -> EndpointConfig | GroupConfig:
     return config
 
 
-def endpoint_of(handler: EndpointHandler) -> EndpointConfig:
+def endpoint_of(handler: Any) -> EndpointConfig:
     """Return what a function is declared as, or would be in a list of endpoints."""
+    if not callable(handler) and not isinstance(handler, EndpointConfig | GroupConfig):
+        raise ConfigError("target", handler, "must be a name as a str, or the async function of an endpoint")
     config = as_config(handler)
     if not isinstance(config, EndpointConfig):
         raise ConfigError("handler", handler, "must be one endpoint, not a group")
@@ -516,7 +518,8 @@ class ServiceConfig:
                 reason = "must be the function, not what it returns; write lifespan=name, without (...)"
                 raise ConfigError(f"{where}.lifespan", given, reason)
             _check_hook(f"{where}.lifespan", self.lifespan, "connection")
-            if inspect.isasyncgenfunction(self.lifespan) or inspect.isgeneratorfunction(self.lifespan):
+            forgotten = (inspect.isasyncgenfunction, inspect.isgeneratorfunction, inspect.iscoroutinefunction)
+            if any(is_one(self.lifespan) for is_one in forgotten):
                 reason = "must be an async context manager function; write @asynccontextmanager above it"
                 raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)

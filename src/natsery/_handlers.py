@@ -12,7 +12,20 @@ import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union, final, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    NewType,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    final,
+    get_args,
+    get_origin,
+)
 
 from ._errors import ConfigError
 from ._message import Message
@@ -74,6 +87,8 @@ def is_in_class_body(handler: object) -> bool:
 
 def check_handler(where: str, handler: Any, *, in_thread: bool) -> None:
     """Refuse what an endpoint cannot call, apart from its parameters."""
+    if isinstance(handler, classmethod):
+        raise ConfigError(where, handler, "must be an async function; write @classmethod above @endpoint, not below it")
     if not callable(handler):
         raise ConfigError(where, handler, "must be an async function")
     if inspect.isclass(handler):
@@ -84,10 +99,11 @@ def check_handler(where: str, handler: Any, *, in_thread: bool) -> None:
     if inspect.isgeneratorfunction(called):
         raise ConfigError(where, handler, "must be an async function; write 'async def', which may use 'yield' too")
     # A decorator may return a plain function that returns what the async one inside it does.
-    is_async = _is_stream(called) or any(map(inspect.iscoroutinefunction, (handler, called, inspect.unwrap(called))))
+    written = _written_function(handler)
+    is_async = _is_stream(called) or any(map(inspect.iscoroutinefunction, (handler, called, written)))
     if in_thread and is_async:
         raise ConfigError(where, handler, "must be a plain function; in_thread=True is not for 'async def'")
-    if isinstance(called, FunctionType | MethodType) and not is_async and not in_thread:
+    if isinstance(written, FunctionType | MethodType) and not is_async and not in_thread:
         raise ConfigError(
             where, handler, "must be an async function; write 'async def', or in_thread=True for a thread"
         )
@@ -104,7 +120,7 @@ def read_signature(where: str, handler: Any, *, in_thread: bool) -> Signature:
     signature = _signature_of(handler)
     if signature is None:
         return Signature(takes_request=True, body=NO_BODY, result=bytes, is_stream=is_stream, in_thread=in_thread)
-    find = functools.partial(_find_type, where, called)
+    find = functools.partial(_find_type, where, _written_function(handler))
     takes_request, body = _read_parameters(where, handler, signature, find)
     result = find("what it returns", signature.return_annotation)
     if is_stream:
@@ -115,7 +131,7 @@ def read_signature(where: str, handler: Any, *, in_thread: bool) -> Signature:
         # With a typed body, whatever is returned is encoded; without one, it is bytes as it ever was.
         result = bytes if body is NO_BODY or body is bytes else Any
     else:
-        result = _without(result, types.NoneType, bytes)
+        result = _without(result, types.NoneType, bytes, bytearray, memoryview)
     return Signature(takes_request=takes_request, body=body, result=result, is_stream=is_stream, in_thread=in_thread)
 
 
@@ -132,13 +148,25 @@ def check_hook_parameters(where: str, function: Any, *names: str) -> None:
 
 def _called_function(handler: Any) -> Any:
     """Return the function that runs when a handler is called: without partials, and that of an object with ``__call__``."""
-    called = handler
-    while isinstance(called, functools.partial):
-        called = called.func
+    called = _without_partials(handler)
     return called if inspect.isroutine(called) else type(called).__call__
 
 
+def _written_function(handler: Any) -> Any:
+    """Return the function that a user has written: the one inside decorators, which may be objects of other modules."""
+    written = inspect.unwrap(_without_partials(handler))
+    return written if inspect.isroutine(written) else type(written).__call__
+
+
+def _without_partials(handler: Any) -> Any:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
+
+
 def _is_stream(called: Any) -> bool:
+    if inspect.iscoroutinefunction(called):
+        return False  # though a decorator that collects what is yielded has an async generator function inside
     return inspect.isasyncgenfunction(called) or inspect.isasyncgenfunction(inspect.unwrap(called))
 
 
@@ -150,8 +178,11 @@ def _signature_of(function: Any) -> inspect.Signature | None:
 
         options["annotation_format"] = Format.FORWARDREF
     try:
-        # Its own: a decorator may give the function inside it other arguments.
-        signature = inspect.signature(function, follow_wrapped=False, **options)
+        try:
+            # Its own: a decorator may give the function inside it other arguments.
+            signature = inspect.signature(function, follow_wrapped=False, **options)
+        except ValueError:
+            return inspect.signature(function, **options)  # `functools.cache` and the like, which have none
         if {each.kind for each in signature.parameters.values()} <= {
             inspect.Parameter.VAR_POSITIONAL,
             inspect.Parameter.VAR_KEYWORD,
@@ -196,11 +227,12 @@ def _find_type(where: str, function: Any, what: str, annotation: Any) -> Any:
     """Return the type that an annotation stands for; those written as text are looked up in the function's module."""
     if annotation is inspect.Parameter.empty or (not isinstance(annotation, str) and _is_request(annotation)):
         return annotation
-    namespace = getattr(inspect.unwrap(function), "__globals__", {})
+    namespace = getattr(function, "__globals__", {})
     try:
         hints = typing.get_type_hints(
             SimpleNamespace(__annotations__={"it": annotation}), globalns=namespace, include_extras=True
         )
+        meant = _meant_by(hints["it"])
     except Exception as error:  # whatever evaluating it raises
         text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", "")
         if _REQUEST.fullmatch(text):
@@ -209,7 +241,29 @@ def _find_type(where: str, function: Any, what: str, annotation: Any) -> Any:
         raise ConfigError(
             where, function, f"has a type that cannot be found: {what}, {text!r} ({error}); {hint}"
         ) from None
-    return hints["it"]
+    # Requests and bytes are for no codec, whatever they are called.
+    return meant if _is_request(meant) or bytes in (meant, *_members_of(meant)) else hints["it"]
+
+
+def _meant_by(type_: Any) -> Any:
+    """Return what an alias, an ``Annotated``, a ``NewType`` or the bound of a type variable stands for."""
+    while True:
+        alias = get_origin(type_) or type_
+        if alias is Annotated:
+            type_ = type_.__origin__
+        elif isinstance(alias, NewType):
+            type_ = alias.__supertype__
+        elif isinstance(alias, TypeVar) and alias.__bound__ is not None:
+            type_ = alias.__bound__
+        elif type(alias).__name__ == "TypeAliasType":  # of typing since Python 3.12, or of typing_extensions
+            type_ = cast("Any", alias).__value__
+        else:
+            return type_
+
+
+def _members_of(type_: Any) -> tuple[Any, ...]:
+    """Return the members of a union; none for another type."""
+    return get_args(type_) if get_origin(type_) in (Union, types.UnionType) else ()
 
 
 def _is_request(type_: Any) -> bool:
@@ -229,6 +283,8 @@ def _argument_of(type_: Any, generic: type) -> Any:
 
 def _without(type_: Any, *members: type) -> Any:
     """Return a type, or a union without these members; ``bytes`` if nothing is left."""
-    is_union = get_origin(type_) in (Union, types.UnionType)
-    left = [each for each in (get_args(type_) if is_union else (type_,)) if each not in members]
+    given = _members_of(type_) or (type_,)
+    left = [each for each in given if _meant_by(each) not in members]
+    if len(left) == len(given):
+        return type_
     return Union[tuple(left)] if left else bytes  # noqa: UP007  # made at run time

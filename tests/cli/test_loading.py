@@ -34,6 +34,10 @@ SERVICES = """
     def make_of_optional(nc=None): return [natsery.ServiceConfig(nc, "1.0.0")]
     async def make_late_of(nc): return make_of(nc), config
     async def fail_late(nc): return 1 / 0
+    async def undecorated(nc): yield config
+    @contextlib.contextmanager
+    def not_async(): yield config
+    def of_two(nc, name): return config
     entered = []
     @contextlib.asynccontextmanager
     async def block():
@@ -165,6 +169,24 @@ def test_a_file_finds_its_neighbours_and_the_current_folder(write: Write) -> Non
         ),
         ("services:no.such", "services has no attribute 'no.such'; there is services:config, services:other"),
         ("services:both.no", "services has no attribute 'both.no'; there is services:config, services:other"),
+        (
+            "services:undecorated",
+            (
+                "services:undecorated gives something of type async_generator, not a natsery.ServiceConfig; "
+                "for an async context manager function, write @asynccontextmanager above an 'async def'"
+            ),
+        ),
+        (
+            "services:not_async",
+            (
+                "services:not_async is of type _GeneratorContextManager, not a natsery.ServiceConfig; "
+                "for an async context manager function, write @asynccontextmanager above an 'async def'"
+            ),
+        ),
+        (
+            "services:of_two",
+            "services:of_two must take no argument, or the connection alone; it takes (nc, name)",
+        ),
         (
             "services:handler",
             "services:handler gives something of type NoneType, not a natsery.ServiceConfig; there is services:config, services:other",

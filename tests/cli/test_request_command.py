@@ -18,6 +18,8 @@ import natsery
 from natsery._cli._discovery import _request_command
 from natsery._cli._exit_codes import Exit
 
+from ..server import NatsServer
+from .canned import canned
 from .conftest import Result
 
 Run = Callable[..., Result]
@@ -50,6 +52,20 @@ def test_a_reply_is_printed(run: Run, services: str) -> None:
 def test_an_endpoint_is_called_by_name(run: Run, services: str) -> None:
     assert run("request", "--service", "calc", "--endpoint", "add", "1+2", url=services) == Result(0, "3\n", "")
     assert run("request", "--service", "calc", "--endpoint", "math.add", "1+2", url=services) == Result(0, "3\n", "")
+
+
+def test_an_endpoint_whose_subject_is_one_of_servers_is_not_called(run: Run, nats_server: NatsServer) -> None:
+    """A service says in INFO what its subject is, and a request goes there with this user's permissions."""
+    info = natsery.ServiceInfo(
+        name="calc",
+        id="x",
+        version="1.0.0",
+        endpoints=(natsery.EndpointInfo(name="add", subject="$JS.API.STREAM.DELETE.orders"),),
+    )
+    with canned(nats_server.url, info.to_json()) as (*prefix, _, _):
+        result = run("request", "--service", "calc", "--endpoint", "add", "1", *prefix, url=nats_server.url)
+    assert (result.status, result.out) == (Exit.NOT_FOUND, "")
+    assert "'$JS.API.STREAM.DELETE.orders' is one of servers" in result.err
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated
 
 import anyio
 import pytest
 
 import natsery
 from natsery import EndpointConfig, ServiceClient, ServiceError, group
+from natsery._client._bodies import MAX_KEPT, Bodies
 from natsery.abc import Connection
 
 from ..test_serve import bounded, config
@@ -188,6 +191,149 @@ async def test_the_subject_is_asked_once_and_again_when_nobody_responds(nc: Conn
         assert len(questions._pending) == 2
     with pytest.raises(natsery.NoRespondersError):
         await client.call("calc", "plain")
+
+
+@asynccontextmanager
+async def claiming(nc: Connection, subjects: dict[str, str]) -> AsyncIterator[list[str]]:
+    """Answer INFO as a service with these endpoints, and give the subjects of all other requests."""
+    endpoints = tuple(natsery.EndpointInfo(name=name, subject=subject) for name, subject in subjects.items())
+    info = natsery.ServiceInfo(name="calc", id="x", version="1.0.0", endpoints=endpoints)
+    seen: list[str] = []
+
+    async def answer() -> None:
+        async for question in questions:
+            await nc.publish(question.reply, info.to_json())
+
+    def note(message: natsery.Message) -> None:
+        if not message.subject.startswith(("$SRV.INFO.", "_INBOX.")):
+            seen.append(message.subject)
+
+    async with nc.subscribe("$SRV.INFO.calc") as questions, anyio.create_task_group() as tasks:
+        everything = await nc.add_subscription(">", note)
+        tasks.start_soon(answer)
+        yield seen
+        await everything.unsubscribe()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        ("$JS.API.STREAM.DELETE.orders", "one of servers or of the control plane"),
+        ("$SYS.REQ.SERVER.PING", "one of servers or of the control plane"),
+        ("$SRV.PING", "one of servers or of the control plane"),
+        ("$KV.bucket.key", "one of servers or of the control plane"),
+        ("a\r\nPUB x 0", "must not contain white space or control characters"),
+        ("a..b", "must not contain an empty token"),
+        ("orders.>", r"send the request to one that 'orders\.>' stands for"),
+        ("a" * 5000, "must not be longer than"),
+    ],
+)
+async def test_no_call_goes_where_a_peer_must_not_send_it(nc: Connection, subject: str, reason: str) -> None:
+    async with bounded(), claiming(nc, {"add": subject}) as seen:
+        with pytest.raises(natsery.UnknownEndpointError, match=reason):
+            await ServiceClient(nc).call("calc", "add", b"x")
+        await nc.flush()
+        assert seen == []
+
+
+async def test_those_who_ask_at_the_same_time_share_a_failure(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    errors: list[Exception] = []
+
+    async def call() -> None:
+        try:
+            await client.call("calc", "nothing")
+        except natsery.UnknownEndpointError as error:
+            errors.append(error)
+
+    async with bounded(), natsery.serve(nc, config(plain)), nc.subscribe("$SRV.INFO.calc") as questions:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(call)
+        await nc.flush()
+        assert len(questions._pending) == 1
+        assert len(set(map(id, errors))) == 20
+        assert len(set(map(str, errors))) == 1
+        await call()
+        await nc.flush()
+        assert len(questions._pending) == 2
+
+
+async def test_what_asks_may_be_cancelled_while_others_wait(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), claiming(nc, {"add": "calc.add"}), anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(client._directory._ask_once, ("calc", "add"))
+            scope.cancel()
+            await client._directory._ask_once(("calc", "add"))
+        assert scope.cancelled_caught
+        assert await client._directory._ask_once(("calc", "add")) == "calc.add"
+
+
+async def test_bytes_are_sent_as_they_are(nc: Connection) -> None:
+    @natsery.endpoint
+    async def same(body: bytes) -> bytes:
+        return body
+
+    client = ServiceClient(nc)
+    async with bounded(), natsery.serve(nc, config(same)):
+        assert await client.call(same, bytearray(b"x")) == b"x"  # type: ignore[call-overload]
+        assert await client.call(same, memoryview(b"x")) == b"x"  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"must be bytes, not str; write text\.encode\(\)"):
+            await client.call(same, "x")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("calc", AddRequest(1, 2)), "endpoint: must be a str; got AddRequest"),
+        (("calc", 5), "endpoint: must be a str; got 5"),
+        ((AddRequest(1, 2),), "target: must be a name as a str, or the async function of an endpoint"),
+        ((None,), "target: must be a name as a str"),
+    ],
+)
+async def test_what_is_no_endpoint_is_told(nc: Connection, args, hint: str) -> None:
+    with pytest.raises((TypeError, natsery.ConfigError), match=hint):
+        await ServiceClient(nc).call(*args)
+
+
+async def test_a_name_that_is_none_is_told(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    with pytest.raises(TypeError, match="endpoint: must be a str; got 5"):
+        await client.find_endpoint("calc", 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="endpoint: must be a str; got 5"):
+        await client.schema("calc", endpoint=5)  # type: ignore[arg-type]
+
+
+async def test_a_type_that_cannot_be_read_is_told_before_anything_is_sent(nc: Connection) -> None:
+    client = ServiceClient(nc)
+    async with bounded(), nc.subscribe("plain") as requests:
+        for returns in (object(), bytearray, 5):
+            with pytest.raises(TypeError, match="cannot be read from JSON"):
+                await client.request("plain", returns=returns)  # type: ignore[call-overload]
+            with pytest.raises(TypeError, match="cannot be read from JSON"):
+                client.stream("plain", returns=returns)  # type: ignore[call-overload]
+        await nc.flush()
+        assert len(requests._pending) == 0
+
+
+async def test_a_type_of_a_reply_needs_no_hash(nc: Connection) -> None:
+    async def one(request: natsery.Request) -> int:
+        return 1
+
+    async with bounded(), natsery.serve(nc, config(one)):
+        assert await ServiceClient(nc).request("one", returns=Annotated[int, []]) == 1  # type: ignore[call-overload]
+
+
+def test_what_is_kept_for_types_is_bounded() -> None:
+    bodies, kept = Bodies(natsery.JSONCodec()), []
+    for number in range(MAX_KEPT + 10):
+        kept.append(make_dataclass(f"Body{number}", [("a", int)]))
+        assert bodies.reader(kept[-1])(natsery.Message("x", b'{"a": 1}')) == kept[-1](1)
+        assert bodies.write(kept[-1](1), kept[-1]) == b'{"a":1}'
+    assert len(bodies._readers) == len(bodies._encoders) == MAX_KEPT
+    assert kept[-1] in bodies._readers
 
 
 async def test_what_does_not_fit_is_told(nc: Connection) -> None:

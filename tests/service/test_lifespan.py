@@ -184,7 +184,11 @@ def not_async(nc: Connection):
     yield
 
 
-@pytest.mark.parametrize("wrong", [bare, not_async])
+class Awaitable:
+    async def __call__(self, nc: Connection) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [bare, not_async, Awaitable()])
 async def test_what_is_no_async_context_manager_says_what_to_write(nc: Connection, wrong) -> None:
     with pytest.raises(
         natsery.ConfigError, match=r"must return an async context manager.* @asynccontextmanager above it"
@@ -208,8 +212,11 @@ def test_a_generator_without_its_decorator_is_refused_at_once() -> None:
     async def forgotten(nc: Connection) -> AsyncIterator[None]:
         yield
 
-    with pytest.raises(natsery.ConfigError, match="write @asynccontextmanager above it"):
-        config(look, lifespan=forgotten)
+    async def coroutine(nc: Connection) -> None: ...
+
+    for each in (forgotten, coroutine):
+        with pytest.raises(natsery.ConfigError, match="write @asynccontextmanager above it"):
+            config(look, lifespan=each)
     with pytest.raises(natsery.ConfigError, match="must take"):
         config(look, lifespan=asynccontextmanager(lambda: None))
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, TypeVar, final
 
 from .._codecs._codec import Codec
 from .._errors import DecodeError, MalformedReplyError
 from .._message import Message
+from .._protocol._commands import as_bytes
+
+MAX_KEPT: Final = 1_024
+"""Types for which what reads or writes them is kept."""
+
+MadeT = TypeVar("MadeT")
 
 
 @final
@@ -21,35 +27,58 @@ class Bodies:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._encoders: dict[Any, Callable[[Any], bytes]] = {}
-        self._decoders: dict[Any, Callable[[bytes], Any]] = {}
+        self._readers: dict[Any, Callable[[Message], Any]] = {}
 
     def write(self, body: Any, type_: Any = Any) -> bytes:
         """Return a body as payload; ``bytes`` as they are.
 
         Raises:
-            TypeError, ValueError: the codec cannot write it.
+            TypeError, ValueError: the codec cannot write it, or it is not bytes where the type is.
         """
         if isinstance(body, bytes):
             return body
-        if type_ not in self._encoders:
-            self._encoders[type_] = self._codec.encoder(type_)
-        return self._encoders[type_](body)
+        if type_ is bytes:
+            return as_bytes(body)
+        return _kept(self._encoders, type_, self._codec.encoder)(body)
 
-    def read(self, type_: Any, reply: Message) -> Any:
-        """Return the payload of a reply as a value of a type; as it is for ``bytes``.
+    def reader(self, type_: Any) -> Callable[[Message], Any]:
+        """Return what reads the payload of a reply as a value of a type; as it is for ``bytes``.
+
+        It raises `MalformedReplyError` for a reply that does not fit.
 
         Raises:
-            MalformedReplyError: it does not fit.
             TypeError: the codec does not know the type.
         """
-        if type_ is bytes:
-            return reply.data
-        if type_ not in self._decoders:
-            self._decoders[type_] = self._codec.decoder(type_)
-        try:
-            return self._decoders[type_](reply.data)
-        except DecodeError as error:
-            raise MalformedReplyError(f"the reply does not fit {_name_of(type_)}: {error}") from error
+        return _payload_of if type_ is bytes else _kept(self._readers, type_, self._make_reader)
+
+    def _make_reader(self, type_: Any) -> Callable[[Message], Any]:
+        decode = self._codec.decoder(type_)
+
+        def read(reply: Message) -> Any:
+            try:
+                return decode(reply.data)
+            except DecodeError as error:
+                raise MalformedReplyError(f"the reply does not fit {_name_of(type_)}: {error}") from error
+
+        return read
+
+
+def _payload_of(reply: Message) -> bytes:
+    return reply.data
+
+
+def _kept(kept: dict[Any, MadeT], type_: Any, make: Callable[[Any], MadeT]) -> MadeT:
+    """Return what is kept for a type; made, and kept in place of the oldest if there are many, the first time."""
+    try:
+        made = kept.get(type_)
+    except TypeError:  # it has no hash, as ``Annotated[int, []]``
+        return make(type_)
+    if made is None:
+        made = make(type_)
+        if len(kept) >= MAX_KEPT:
+            del kept[next(iter(kept))]
+        kept[type_] = made
+    return made
 
 
 def _name_of(type_: Any) -> str:

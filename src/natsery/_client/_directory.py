@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from .._errors import NoRespondersError, UnknownEndpointError, shorten
+from .._errors import NatseryError, NoRespondersError, UnknownEndpointError, another, shorten
 from .._responses import EndpointInfo, ServiceInfo
-from .._subjects import literal_subject_rule
+from .._subjects import subject_rule
 from ._replies import ReplyStream
 
 OpenInfo: TypeAlias = "AbstractAsyncContextManager[ReplyStream[ServiceInfo]]"
@@ -27,18 +27,31 @@ ResultT = TypeVar("ResultT")
 
 
 @final
+class _Question:
+    """Where an endpoint is, as several ask at the same time: the first one does, and the others wait for its answer."""
+
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.failure: NatseryError | None = None
+
+
+@final
 class Directory:
     """Finds endpoints by the names of their services and their own.
 
     Args:
         ask: opens a collection of the INFO of all instances of a service.
+        control_prefix: that of the services.
+        max_bytes: how long a subject may be.
     """
 
-    def __init__(self, ask: Callable[[str], OpenInfo]) -> None:
+    def __init__(self, ask: Callable[[str], OpenInfo], control_prefix: str, max_bytes: int) -> None:
         self._ask = ask
+        self._control_prefix = control_prefix
+        self._max_bytes = max_bytes
         self._subjects: dict[tuple[str, str], str] = {}
-        # Those who ask at the same time ask once; a lock lasts as long as somebody holds it or waits for it.
-        self._locks: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
+        # A question lasts as long as somebody asks it or waits for the answer.
+        self._questions: WeakValueDictionary[tuple[str, str], _Question] = WeakValueDictionary()
 
     async def call(self, service: str, endpoint: str, send: Callable[[str], Awaitable[ResultT]]) -> ResultT:
         """Call ``send`` with an endpoint's subject; once more with a newer one if nobody responds at the one that was known.
@@ -55,18 +68,60 @@ class Directory:
             except NoRespondersError:
                 if self._subjects.get(key) == known:
                     del self._subjects[key]
-        lock = self._locks.setdefault(key, anyio.Lock())
-        async with lock:
+        return await send(await self._ask_once(key))
+
+    async def _ask_once(self, key: tuple[str, str]) -> str:
+        """Return the subject that is known, or what those who ask at the same time find out."""
+        question = self._questions.setdefault(key, _Question())
+        async with question.lock:
             subject = self._subjects.get(key)
-            if subject is None:
-                subject = _literal_subject(service, await self.find(service, endpoint))
-                if len(self._subjects) >= MAX_KEPT:
-                    del self._subjects[next(iter(self._subjects))]
-                self._subjects[key] = subject
-        return await send(subject)
+            if subject is not None:
+                return subject
+            if question.failure is not None:
+                raise another(question.failure)
+            try:
+                subject = await self.find_subject(*key)
+            except NatseryError as error:
+                # For those who wait already; whoever comes later asks anew.
+                question.failure = another(error)
+                del self._questions[key]
+                raise
+            if len(self._subjects) >= MAX_KEPT:
+                del self._subjects[next(iter(self._subjects))]
+            self._subjects[key] = subject
+            return subject
+
+    async def find_subject(self, service: str, endpoint: str) -> str:
+        """Return the subject that an endpoint is called on, as the first instance that has it says.
+
+        Raises:
+            NoRespondersError: no instance of the service is there.
+            UnknownEndpointError: as for ``find``, or its subject has wildcards.
+        """
+        found = await self.find(service, endpoint)
+        subject = found.subject
+        if "*" in subject or ">" in subject:
+            reason = f"it has no subject of its own; send the request to one that {shorten(subject)} stands for"
+            raise UnknownEndpointError(service, found.name, reason)
+        return subject
+
+    def _why_not_to_be_called(self, subject: str) -> str | None:
+        shown = shorten(subject)
+        wrong = subject_rule(subject)
+        if wrong is not None:
+            return f"its subject {wrong}; got {shown}"
+        if subject.startswith(("$", f"{self._control_prefix}.")):
+            return f"its subject {shown} is one of servers or of the control plane, to which no call by name goes"
+        if len(subject.encode()) > self._max_bytes:
+            return f"its subject must not be longer than {self._max_bytes} bytes; got {shown}"
+        return None
 
     async def find(self, service: str, endpoint: str) -> EndpointInfo:
-        """Return the endpoint as the first instance that has it describes it. See `ServiceClient.find_endpoint`."""
+        """Return the endpoint as the first instance that has it describes it. See `ServiceClient.find_endpoint`.
+
+        A peer writes INFO, and clients publish there with their own permissions, so that the subject must not be one of servers,
+        which begin with ``$``, or of the control plane.
+        """
         others: dict[str, None] = {}
         is_there = False
         async with self._ask(service) as replies:
@@ -78,18 +133,14 @@ class Directory:
                     reason = f"several have that name; write one of the subjects {listed_names(subjects)}"
                     raise UnknownEndpointError(service, endpoint, reason)
                 if found:
+                    wrong = self._why_not_to_be_called(found[0].subject)
+                    if wrong is not None:
+                        raise UnknownEndpointError(service, found[0].name, wrong)
                     return found[0]
                 others.update(dict.fromkeys(each.name for each in info.endpoints))
         if not is_there:
             raise NoRespondersError(replies._subject)
         raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {listed_names(others)}")
-
-
-def _literal_subject(service: str, endpoint: EndpointInfo) -> str:
-    if literal_subject_rule(endpoint.subject) is not None:
-        reason = f"it has no subject of its own; send the request to one that {shorten(endpoint.subject)} stands for"
-        raise UnknownEndpointError(service, endpoint.name, reason)
-    return endpoint.subject
 
 
 def listed_names(names: Iterable[str]) -> str:

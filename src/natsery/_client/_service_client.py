@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeVar, Unpack, f
 
 from .. import abc
 from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
-from .._checks import check_argument
+from .._checks import check_argument, text_rule
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
 from .._config import ServiceConfig, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
+from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
@@ -99,7 +100,9 @@ class ServiceClient:
         self._nc = nc
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
         self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
-        self._directory = Directory(lambda service: self.discover("INFO", service))
+        self._directory = Directory(
+            lambda service: self.discover("INFO", service), self._prefix, fast_path(nc)._max_subjects
+        )
 
     @overload
     async def request(self, subject: str, data: bytes = b"", *, headers: HeadersInput | None = None) -> Message: ...
@@ -144,7 +147,10 @@ class ServiceClient:
         """
         if unknown:
             refuse_options("request", unknown, _REQUEST_HINTS)
+        read: Callable[[Message], Any] = _as_it_is
         if returns is not Message:
+            # Before it is sent, which would be in vain with a type that nobody can read.
+            read = self._bodies.reader(returns)
             data = self._bodies.write(data)
         elif type(data) is not bytes:
             data = _check_bytes("data", data)
@@ -152,7 +158,7 @@ class ServiceClient:
         error = ServiceError.from_message(reply)
         if error is not None:
             raise error
-        return reply if returns is Message else self._bodies.read(returns, reply)
+        return read(reply)
 
     @overload
     async def call(
@@ -229,7 +235,8 @@ class ServiceClient:
             ServiceError: the service answered with an error. 400 if the body does not fit the endpoint's type.
             MalformedReplyError: the reply does not fit the type.
             NoRespondersError: there is no such service.
-            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject.
+            UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject, or with a subject of
+                servers, which begin with ``$``.
             TypeError, ValueError, …: as for ``request``.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
@@ -253,6 +260,7 @@ class ServiceClient:
         self, service: str, endpoint: str, body: Any, *, headers: HeadersInput | None, returns: Any
     ) -> Any:
         check_argument("service", service, name_rule)
+        check_argument("endpoint", endpoint, text_rule)
         body = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
 
         async def send(subject: str) -> Any:
@@ -275,10 +283,11 @@ class ServiceClient:
         if signature.is_stream:
             raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
         bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+        read = bodies.reader(signature.result)
         data = bodies.write(body, signature.body) if signature.body is not NO_BODY else body
 
         async def send(subject: str) -> Any:
-            return bodies.read(signature.result, await self.request(subject, data, headers=headers))
+            return read(await self.request(subject, data, headers=headers))
 
         if isinstance(service, str):
             check_argument("service", service, name_rule)
@@ -300,12 +309,14 @@ class ServiceClient:
 
         Raises:
             NoRespondersError: there is no such service.
-            UnknownEndpointError: it has no such endpoint, or several of that name.
+            UnknownEndpointError: it has no such endpoint, several of that name, or one whose subject is no service's, such
+                as those of servers, which begin with ``$``.
             TypeError, ValueError: a name breaks a rule.
 
         **Cancellation:** nothing is left behind. A checkpoint.
         """
-        return await self._directory.find(check_argument("service", service, name_rule), endpoint)
+        check_argument("service", service, name_rule)
+        return await self._directory.find(service, check_argument("endpoint", endpoint, text_rule))
 
     async def schema(self, name: str, id: str | None = None, *, endpoint: str | None = None) -> ServiceSchema:
         """Return the types of a running service's endpoints, as the first instance that serves them answers.
@@ -328,6 +339,8 @@ class ServiceClient:
         **Cancellation:** nothing is left behind. A checkpoint.
         """
         check_argument("name", name, name_rule)
+        if endpoint is not None:
+            check_argument("endpoint", endpoint, text_rule)
         request = SchemaRequest(self.request, name)
         return await request.send(self.discover("INFO", name, id), endpoint)
 
@@ -507,7 +520,7 @@ class ServiceClient:
             subject,
             data,
             headers,
-            decode=_as_it_is if type_ is Message else lambda message: bodies.read(type_, message),
+            decode=_as_it_is if type_ is Message else bodies.reader(type_),
             window=window,
             wait=wait,
             stall=stall,

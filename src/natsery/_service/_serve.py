@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,8 @@ def _lifespan(config: ServiceConfig, connection: abc.Connection) -> AbstractAsyn
         return nullcontext()
     lifespan: object = config.lifespan(connection)
     if not isinstance(lifespan, AbstractAsyncContextManager):
+        if inspect.iscoroutine(lifespan):
+            lifespan.close()
         reason = (
             f"must return an async context manager, not {type(lifespan).__name__}; write @asynccontextmanager above it"
         )

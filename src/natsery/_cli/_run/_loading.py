@@ -7,7 +7,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -37,10 +37,12 @@ class Target:
         self.name = name
         self._module = module
         self._takes_connection = _takes_connection(value)
+        if inspect.isroutine(value) and not self._takes_connection and not _can_be_called(value):
+            raise _error(f"{name} must take no argument, or the connection alone; it takes {inspect.signature(value)}")
         if not self._takes_connection and not _is_async(value) and _can_be_called(value):
             value = _call(name, value)
         self._value = value
-        self._is_function = callable(value) and not inspect.isclass(value)
+        self._is_function = _is_function(value)
         if not (self._is_function or _has_to_be_opened(value)):
             self._check(value)
 
@@ -78,6 +80,12 @@ class Target:
             if not isinstance(config, natsery.ServiceConfig):
                 kind = "a class" if inspect.isclass(config) else f"of type {type(config).__name__}"
                 hint = _hint(self.name.rpartition(":")[0], self._module)
+                if (
+                    inspect.isasyncgen(config)
+                    or inspect.isgenerator(config)
+                    or isinstance(config, AbstractContextManager)
+                ):
+                    hint = "; for an async context manager function, write @asynccontextmanager above an 'async def'"
                 raise _error(f"{self.name} {verb} {kind}, not a natsery.ServiceConfig{hint}")
         if not configs:
             raise _error(f"{self.name} holds no natsery.ServiceConfig")
@@ -177,8 +185,14 @@ def _takes_connection(value: Any) -> bool:
     return not _can_be_called(value) or next(iter(inspect.signature(value).parameters)) == "nc"
 
 
+def _is_function(value: Any) -> bool:
+    """Whether it is to be called; what `contextlib` makes can be, as a decorator."""
+    is_context_manager = isinstance(value, AbstractAsyncContextManager | AbstractContextManager)
+    return callable(value) and not inspect.isclass(value) and not is_context_manager
+
+
 def _can_be_called(value: Any, *args: Any) -> bool:
-    if not callable(value) or inspect.isclass(value):
+    if not _is_function(value):
         return False
     try:
         inspect.signature(value).bind(*args)
