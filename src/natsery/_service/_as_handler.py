@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -77,7 +78,15 @@ def _in_thread(function: Callable[..., Any], threads: int) -> Callable[..., Awai
     """Return an async function that calls a plain one in a worker thread, one of so many."""
     limiter = anyio.CapacityLimiter(threads)
 
+    def run(*args: Any) -> Any:
+        result = function(*args)
+        if inspect.iscoroutine(result):
+            result.close()
+            hint = "write anyio.from_thread.run(request.respond, ...) to await something there"
+            raise TypeError(f"a handler in a thread must return no coroutine; {hint}")
+        return result
+
     async def call(*args: Any) -> Any:
-        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)
+        return await anyio.to_thread.run_sync(run, *args, limiter=limiter)
 
     return call
