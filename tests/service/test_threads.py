@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
@@ -169,6 +170,21 @@ async def test_a_service_is_not_stopped_from_a_thread_directly(nc: Connection, c
             tasks.start_soon(call)
             await anyio.sleep_forever()
     assert replies == [b"stopped"]
+
+
+async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
+    @natsery.endpoint(in_thread=True, timeout=0.05)
+    def late(request: natsery.Request) -> None:
+        with suppress(BaseException):
+            while True:
+                anyio.from_thread.check_cancelled()
+        anyio.from_thread.run(request.respond, b"late")
+
+    async with bounded():
+        async with natsery.serve(nc, config(late)) as service:
+            with pytest.raises(ServiceError, match="504"):
+                await natsery.ServiceClient(nc).request("late")
+            assert service.endpoints[0].stats().failures == {natsery.FailureCause.TIMEOUT: 1}
 
 
 async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, caplog) -> None:

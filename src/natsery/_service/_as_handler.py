@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from .._codecs._codec import Codec
@@ -76,10 +77,15 @@ def _keep(value: Any) -> Any:
 
 def _in_thread(function: Callable[..., Any], threads: int) -> Callable[..., Awaitable[Any]]:
     """Return an async function that calls a plain one in a worker thread, one of so many."""
+    cancelled = anyio.get_cancelled_exc_class()
     limiter = anyio.CapacityLimiter(threads)
 
     def run(*args: Any) -> Any:
-        result = function(*args)
+        try:
+            result = function(*args)
+        except cancelled:  # perhaps that of what it had the event loop run, which does not say whose it is
+            anyio.from_thread.check_cancelled()
+            raise
         if inspect.iscoroutine(result):
             result.close()
             hint = "write anyio.from_thread.run(request.respond, ...) to await something there"
