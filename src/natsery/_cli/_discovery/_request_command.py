@@ -196,12 +196,18 @@ class _Sender:
         service, endpoint = self._place
         try:
             with anyio.fail_after(self._timeout):
-                return await natsery.ServiceClient(nc, prefix=prefix)._directory.find_subject(service, endpoint)
+                found = await natsery.ServiceClient(nc, prefix=prefix).find_endpoint(service, endpoint)
         except natsery.NoRespondersError:
             raise CommandError(f"no service {service} answered", Exit.NOT_FOUND) from None
         except TimeoutError:
             await check_server(nc)
             raise CommandError(f"no service {service} answered within {self._timeout:g} s", Exit.TIMEOUT) from None
+        check_subject(f"the subject of endpoint {endpoint!r}", found.subject)
+        # Whoever answers INFO chooses it, and the request goes there with this user's permissions.
+        if found.subject.startswith(("$", f"{prefix}.")):
+            reason = "is one of servers or of the control plane, and is called only as SUBJECT"
+            raise CommandError(f"the subject of endpoint {endpoint!r}, {found.subject!r} {reason}", Exit.NOT_FOUND)
+        return found.subject
 
     async def _send(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
         status: Exit | None = None
