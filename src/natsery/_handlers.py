@@ -12,7 +12,20 @@ import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Final, NewType, TypeAlias, TypeVar, Union, final, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    NewType,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    final,
+    get_args,
+    get_origin,
+)
 
 from ._errors import ConfigError
 from ._message import Message
@@ -243,7 +256,7 @@ def _meant_by(type_: Any) -> Any:
         elif isinstance(alias, TypeVar) and alias.__bound__ is not None:
             type_ = alias.__bound__
         elif type(alias).__name__ == "TypeAliasType":  # of typing since Python 3.12, or of typing_extensions
-            type_ = alias.__value__
+            type_ = cast("Any", alias).__value__
         else:
             return type_
 
