@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
@@ -149,6 +150,54 @@ def is_over() -> bool:
     except BaseException:
         return True
     return False
+
+
+async def test_a_service_is_not_stopped_from_a_thread_directly(nc: Connection, caplog) -> None:
+    @natsery.endpoint(in_thread=True)
+    def stop(request: natsery.Request) -> bytes:
+        with pytest.raises(RuntimeError, match=r"write anyio\.from_thread\.run_sync\(service\.stop\)"):
+            request.service.stop()
+        anyio.from_thread.run_sync(request.service.stop)
+        return b"stopped"
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        replies = []
+
+        async def call() -> None:
+            replies.append((await nc.request("stop")).data)
+
+        async with natsery.serve(nc, config(stop)):
+            tasks.start_soon(call)
+            await anyio.sleep_forever()
+    assert replies == [b"stopped"]
+
+
+async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
+    @natsery.endpoint(in_thread=True, timeout=0.05)
+    def late(request: natsery.Request) -> None:
+        with suppress(BaseException):
+            while True:
+                anyio.from_thread.check_cancelled()
+        anyio.from_thread.run(request.respond, b"late")
+
+    async with bounded():
+        async with natsery.serve(nc, config(late)) as service:
+            with pytest.raises(ServiceError, match="504"):
+                await natsery.ServiceClient(nc).request("late")
+            assert service.endpoints[0].stats().failures == {natsery.FailureCause.TIMEOUT: 1}
+
+
+async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, caplog) -> None:
+    @natsery.endpoint(in_thread=True)
+    def forgotten(request: natsery.Request):
+        return request.respond(b"x")
+
+    errors: list[Exception] = []
+    async with bounded():
+        async with natsery.serve(nc, config(forgotten, error_handler=lambda error, _: errors.append(error))):
+            with pytest.raises(ServiceError, match="500"):
+                await natsery.ServiceClient(nc).request("forgotten")
+    assert "write anyio.from_thread.run(request.respond, ...)" in str(errors[0])
 
 
 def test_plain_functions_need_the_option_and_async_ones_must_not_have_it() -> None:

@@ -6,10 +6,20 @@ import asyncio
 from asyncio import CancelledError as AsyncioCancelledError
 from asyncio import current_task
 from asyncio import get_running_loop as loop_of_caller
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, final
 
-__all__ = ("AsyncioCancelledError", "AsyncioWakeup", "caller_into_this_loop", "current_task", "loop_of_caller")
+__all__ = (
+    "AsyncioCancelledError",
+    "AsyncioWakeup",
+    "bounded",
+    "caller_into_this_loop",
+    "current_task",
+    "loop_of_caller",
+)
+
+_MAX_TURNS: Final = 5
+"""Turns of the event loop in which a cancellation comes, if it comes."""
 
 
 @final
@@ -55,3 +65,24 @@ def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
         return True
 
     return call
+
+
+def bounded(checkpoint: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return anyio's ``checkpoint_if_cancelled``, made to end where anyio never delivers the cancellation that it waits for.
+
+    That is so in what a thread has this loop run, with ``anyio.from_thread.run``, after the scope around the thread was
+    cancelled: anyio turns round and round there.
+    """
+
+    async def checkpoint_if_cancelled() -> None:
+        waiting = checkpoint()
+        try:
+            waiting.send(None)
+        except StopIteration:
+            return
+        waiting.close()
+        for _ in range(_MAX_TURNS):
+            await asyncio.sleep(0)
+        raise AsyncioCancelledError
+
+    return checkpoint_if_cancelled

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from .._codecs._codec import Codec
@@ -75,9 +77,22 @@ def _keep(value: Any) -> Any:
 
 def _in_thread(function: Callable[..., Any], threads: int) -> Callable[..., Awaitable[Any]]:
     """Return an async function that calls a plain one in a worker thread, one of so many."""
+    cancelled = anyio.get_cancelled_exc_class()
     limiter = anyio.CapacityLimiter(threads)
 
+    def run(*args: Any) -> Any:
+        try:
+            result = function(*args)
+        except cancelled:  # perhaps that of what it had the event loop run, which does not say whose it is
+            anyio.from_thread.check_cancelled()
+            raise
+        if inspect.iscoroutine(result):
+            result.close()
+            hint = "write anyio.from_thread.run(request.respond, ...) to await something there"
+            raise TypeError(f"a handler in a thread must return no coroutine; {hint}")
+        return result
+
     async def call(*args: Any) -> Any:
-        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)
+        return await anyio.to_thread.run_sync(run, *args, limiter=limiter)
 
     return call

@@ -28,6 +28,7 @@ from .._config import (
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import settle
+from .._home import Home
 from .._interrupts import start_task
 from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
@@ -62,6 +63,7 @@ class Service:
         self.id = config.id or new_nuid()
         self.config = config
         self.started = config.clock.now()
+        self._home = Home()
         self._connection = connection
         self._context = ServiceContext(connection, config, self.stop, state)
         self._context.service = self
@@ -141,7 +143,10 @@ class Service:
 
         Raises:
             TypeError, ValueError: ``grace`` breaks a rule.
+            RuntimeError: the caller is not in the service's event loop, as in a thread.
         """
+        if not self._stopped.is_set():
+            self._check_loop()
         if grace is not None:
             check_argument("grace", grace, GRACE_RULE)
             if not self._stopping.is_set():
@@ -200,6 +205,16 @@ class Service:
             started=self.started,
             endpoints=tuple(endpoint._stats_with(data.get(id(endpoint))) for endpoint in self._endpoints),
         )
+
+    def _check_loop(self) -> None:
+        """Refuse callers in other threads, for what signals a task from there wakes nobody."""
+        try:
+            self._home.check()
+        except RuntimeError:
+            raise RuntimeError(
+                "a service is stopped in its own event loop; write anyio.from_thread.run_sync(service.stop) in the thread of a "
+                "handler, and trio.from_thread.run_sync or loop.call_soon_threadsafe in other threads"
+            ) from None
 
     def _begin_stop(self) -> None:
         if not self._stopping.is_set():
