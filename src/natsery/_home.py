@@ -11,7 +11,7 @@ from weakref import WeakSet
 from anyio import NoEventLoopError
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ._backends import functions_of_loop
+from ._backends import checkpoint_for_threads, functions_of_loop
 
 _NOWHERE: Final = object()
 
@@ -24,6 +24,9 @@ def _nowhere() -> None:
 class Home:
     """Knows the event loop that it was made in; any is home to what was made where none was running, as requests for tests.
 
+    Args:
+        is_for_threads: whether callers are what threads have the event loop run.
+
     Attributes:
         loop: what identifies it.
         loop_of_caller: returns what identifies the caller's loop; a `RuntimeError` if that is of another kind.
@@ -32,7 +35,7 @@ class Home:
 
     __slots__ = ("__weakref__", "_process", "checkpoint_if_cancelled", "loop", "loop_of_caller")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_for_threads: bool = False) -> None:
         self._process = os.getpid()
         self.loop: object = None
         self.loop_of_caller: Callable[[], object] = _nowhere
@@ -40,6 +43,8 @@ class Home:
         with suppress(NoEventLoopError):
             self.loop_of_caller, self.checkpoint_if_cancelled = functions_of_loop()
             self.loop = self.loop_of_caller()
+            if is_for_threads:
+                self.checkpoint_if_cancelled = checkpoint_for_threads()
             _homes.add(self)
 
     def check(self) -> None:

@@ -27,7 +27,7 @@ def functions_of_loop() -> tuple[Callable[[], object], Callable[[], Awaitable[No
     """Return two functions for callers in this event loop.
 
     The first returns what is one and the same in all calls from one run of this event loop, and raises a `RuntimeError` where
-    no event loop of this kind is running. The second is as anyio's ``checkpoint_if_cancelled``, and needs not find out first
+    no event loop of this kind is running. The second is anyio's ``checkpoint_if_cancelled``, which needs not find out first
     which event loop is running.
     """
     if is_trio():
@@ -36,7 +36,17 @@ def functions_of_loop() -> tuple[Callable[[], object], Callable[[], Awaitable[No
         return _trio.loop_of_caller, _trio.checkpoint_if_cancelled
     from . import _asyncio
 
-    return _asyncio.loop_of_caller, _asyncio.bounded(current_token().backend_class.checkpoint_if_cancelled)
+    return _asyncio.loop_of_caller, current_token().backend_class.checkpoint_if_cancelled
+
+
+def checkpoint_for_threads() -> Callable[[], Awaitable[None]]:
+    """Return the second of these for what threads have this event loop run with ``anyio.from_thread.run``."""
+    _, checkpoint_if_cancelled = functions_of_loop()
+    if is_trio():
+        return checkpoint_if_cancelled
+    from . import _asyncio
+
+    return _asyncio.bounded(current_token().backend_class.checkpoint_if_cancelled)
 
 
 def current_task() -> object:

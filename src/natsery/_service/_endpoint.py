@@ -12,10 +12,12 @@ from anyio.lowlevel import checkpoint
 from .._config import PlacedEndpoint
 from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, SubscriptionDeniedError
 from .._fast_path import FastSubscription, Interest, settle
+from .._home import Home
 from .._message import Deliver
 from .._responses import EndpointInfo, EndpointStats
 from .._schemas import DIGEST_KEY, EndpointSchema
 from .._statistics import Counters, Failure, FailureCause
+from .._turns import Turns
 from ._request import Request
 from ._request_queue import RequestQueue
 
@@ -34,6 +36,7 @@ class Endpoint:
         self._placed = placed
         self._metadata = _metadata_of(placed)
         self._forget = forget
+        self._turns = Turns(Home(is_for_threads=True)) if placed.config.in_thread else context.turns
         self._counters = Counters()
         self._queue = RequestQueue(context, self, placed, self._counters)
         self._subscription: FastSubscription | None = None

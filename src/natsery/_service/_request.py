@@ -167,7 +167,7 @@ class Request(Message, Generic[StateT]):
 
     async def _respond(self, data: bytes, headers: HeadersInput | None) -> None:
         data = as_bytes(data)
-        await self.endpoint._context.turns.checkpoint(len(data))
+        await self.endpoint._turns.checkpoint(len(data))
         await self._send(data, headers)
 
     async def _respond_json(self, value: Any, headers: HeadersInput | None) -> None:
@@ -180,7 +180,7 @@ class Request(Message, Generic[StateT]):
         block, problem = sendable_error_headers(number, description, headers)
         if problem is not None:
             self.endpoint._context.errors.report(problem, self.endpoint)
-        await self.endpoint._context.turns.checkpoint(len(data))
+        await self.endpoint._turns.checkpoint(len(data))
         # Before it is sent: cancelled while it waits there, it is on its way.
         failure, self._failure = self._failure, Failure(FailureCause.SERVICE_ERROR, number, description)
         try:
