@@ -98,7 +98,8 @@ async def test_dead_addresses_do_not_keep_a_client_from_those_that_live(monkeypa
             async with natsery.connect(url, shuffle=False, connect_timeout=60, **QUICK) as nc:
                 assert [each.clients for each in silent] == [1] * 9
                 await nc.flush()
-                # The one that has answered is the first one next time.
+                # The one that has answered is the first one next time, and has as long as it needs.
+                monkeypatch.setattr(_greetings, "HEAD_START_SECONDS", 60)
                 with nc.events() as events:
                     nc._session.end()
                     async for event in events:

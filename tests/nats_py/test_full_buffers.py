@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +15,7 @@ from nats.aio.client import Client
 import natsery
 from natsery._nats_py import _bridge, _safe_client, _worker_thread
 from natsery.abc import Connection
+from natsery.testing import ServerProcessError
 
 from ..conftest import open_connection
 from ..server import NatsServer
@@ -21,6 +24,9 @@ from ..test_serve import bounded, config
 pytestmark = pytest.mark.anyio
 
 SIZE = 100_000
+
+HAS_FLOW_CONTROL = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
+"""Whether asyncio's ``writelines`` lets nats-py know that the server takes nothing."""
 
 
 @pytest.fixture(params=[("asyncio", "adapted"), ("asyncio", "bridged"), ("trio", "bridged")], ids="-".join)
@@ -33,7 +39,8 @@ def setting(request: pytest.FixtureRequest) -> object:
 def frozen_server() -> Iterator[NatsServer]:
     with NatsServer() as server:
         yield server
-        server.thaw()
+        with suppress(ServerProcessError):  # it may have been killed
+            server.thaw()
 
 
 def unsent(nc: Connection) -> int:
@@ -239,7 +246,7 @@ async def test_senders_that_wait_are_told_when_the_connection_ends(
             else:
                 frozen_server.kill()
         assert failed + sent == 300
-        assert failed > 100
+        assert failed > 100 or not HAS_FLOW_CONTROL
         if end == "cut":
             frozen_server.start()
             await nc.flush()

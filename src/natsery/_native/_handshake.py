@@ -146,11 +146,11 @@ async def _closed_on_error(greeting: Greeting) -> AsyncIterator[None]:
     try:
         yield
     except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-        await greeting.close()  # does not wait
+        await greeting.close()  # noqa: ASYNC120  # does not wait
         raise ConnectionLostError("the server ended the connection during the handshake") from error
     except ssl.SSLError as error:
         # With TLS 1.3, a server refuses the client's certificate only after the handshake has ended for the client.
-        await greeting.close()  # does not wait
+        await greeting.close()  # noqa: ASYNC120  # does not wait
         raise SecureConnectionError(f"TLS with {greeting.target.address} failed: {_reason(error)}") from error
     except BaseException:
         await greeting.close()  # noqa: ASYNC102  # does not wait

@@ -331,7 +331,7 @@ class BridgedConnection(ConnectionBase):
             # Protects the thread from never being started: only there its loop is closed. It bounds its own end.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._thread.aio_thread, limiter=anyio.CapacityLimiter(1))
-            while self._thread.inbound.gathered():  # the other task of this loop hands them over
+            while self._thread.inbound.gathered():  # noqa: ASYNC110  # the other task of this loop hands them over
                 await checkpoint()  # messages, and the ends of calls, that came before the end are handed over first
         finally:
             self._emit(ConnectionEvent(EventKind.CLOSED))
