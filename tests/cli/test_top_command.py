@@ -75,7 +75,7 @@ def test_it_scrolls_and_follows_the_size_of_the_terminal(services: str) -> None:
         screen.wait_for("7 to 9 of 9")
         screen.resize(180, 30)
         screen.wait_for("Metadata", "stadt=Köln")
-        assert len(names(screen)) == 9
+        screen.wait_until(lambda: len(names(screen)) == 9)
         screen.resize(60, 9)
         screen.wait_for("6 to 9 of 9")
         assert "Metadata" not in screen.text
