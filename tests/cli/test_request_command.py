@@ -227,7 +227,7 @@ def test_what_goes_wrong_with_a_stream(run: Run, services: str) -> None:
     )
     result = run("request", "repeat", "x", "--stream", "--replies", "3", url=services)
     assert (result.status, result.out) == (Exit.USAGE, "")
-    assert "--replies and --stream cannot be given together." in result.err
+    assert "--stream and --replies cannot be given together." in result.err
 
 
 def test_several_replies_and_several_requests(run: Run, services: str) -> None:

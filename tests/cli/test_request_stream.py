@@ -59,7 +59,11 @@ def test_an_error_comes_last(run: Run, streaming: str) -> None:
     ("arguments", "status", "error"),
     [
         (("nothing", "1", "--stream"), Exit.NOT_FOUND, "no responders"),
-        (("silent", "1", "--stream", "--timeout", "0.1"), Exit.TIMEOUT, "no reply from 'silent' within 0.1 s"),
+        (
+            ("silent", "1", "--stream", "--timeout", "0.1"),
+            Exit.TIMEOUT,
+            "'silent' sent neither a reply nor the end of a stream within 0.1 s",
+        ),
         (("count", "1", "--stream", "--replies", "2"), Exit.USAGE, "--stream and --replies cannot be given together"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 import select
 import sys
@@ -235,14 +234,14 @@ class _Sender:
         return status
 
     async def _read_stream(self, nc: natsery.NativeConnection, printer: _ReplyPrinter, start: float) -> Exit:
-        """Print the replies of a stream; the time-out is for the first of them."""
+        """Print the replies of a stream; the time-out is for each of them, and for the end."""
         client = natsery.ServiceClient(nc)
         async with client.stream(self._subject, self._data, headers=self._headers) as replies:
             with anyio.move_on_after(self._timeout) as scope:
                 try:
                     async for reply in replies:
-                        scope.deadline = math.inf
                         printer.reply(reply, anyio.current_time() - start)
+                        scope.deadline = anyio.current_time() + self._timeout
                 except natsery.ServiceError as error:
                     headers = cast("natsery.Headers", error.headers)  # those of the reply
                     reply = natsery.Message(self._subject, error.data, headers=headers)
@@ -250,7 +249,8 @@ class _Sender:
                     return Exit.FAILED
                 return Exit.OK
         await check_server(nc)
-        raise CommandError(f"no reply from {self._subject!r} within {self._timeout:g} s", Exit.TIMEOUT)
+        what = f"{self._subject!r} sent neither a reply nor the end of a stream within {self._timeout:g} s"
+        raise CommandError(what, Exit.TIMEOUT)
 
 
 def _payload(data: str | None, path: Path | None, timeout: float) -> bytes:
