@@ -1,16 +1,15 @@
-"""What reads the messages to natsery's subscriptions in nats-py's place: in one step, and whatever comes."""
+"""Reads the messages to natsery's subscriptions in nats-py's place: in one step, and whatever comes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from .._message import Deliver, Message
 from .._protocol._messages import read_message
+from ._stand_in import StandIn
 
 if TYPE_CHECKING:
     from ._safe_client import SafeClient
@@ -35,36 +34,16 @@ class Intake(asyncio.Future[Msg]):
 
 
 @final
-class Incoming:
+class Incoming(StandIn):
     """Stands in for a client's ``_process_msg``, which its parser awaits for every message.
 
     nats-py's own makes a ``Msg`` and looks at each message for JetStream, which is half of the way in, and raises for some
     headers and subjects that any peer can send. What it raises ends the client's reader.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._own = vars(client).get("_process_msg")  # a program's own, if it has put one there
-        self._next = client._process_msg
-        self._users = 0
+    method = "_process_msg"
 
-    @staticmethod
-    def attach(client: Client) -> Callable[[], None]:
-        """Read the client's messages until what is returned is called."""
-        current = getattr(client._process_msg, "__self__", None)
-        incoming = current if isinstance(current, Incoming) else Incoming(client)
-        incoming._users += 1
-        client._process_msg = incoming.process_msg  # type: ignore[method-assign]
-        return incoming._detach
-
-    def _detach(self) -> None:
-        self._users -= 1
-        if self._users == 0:
-            del self._client._process_msg
-            if self._own is not None:
-                self._client._process_msg = self._own  # type: ignore[method-assign]
-
-    async def process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+    async def call(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Deliver a message; one that cannot be read is reported."""
         client = self._client
         subscription = client._subs.get(sid)
