@@ -128,7 +128,7 @@ def read_signature(where: str, handler: Any, *, in_thread: bool) -> Signature:
     elif not inspect.iscoroutinefunction(called):
         result = _argument_of(result, collections.abc.Awaitable)
     if result in _UNDECLARED:
-        # With a typed body, whatever is returned is encoded; without one, it is bytes as it ever was.
+        # With a typed body, whatever is returned is encoded; without one, it has to be bytes.
         result = bytes if body is NO_BODY or body is bytes else Any
     else:
         result = _without(result, types.NoneType, bytes, bytearray, memoryview)

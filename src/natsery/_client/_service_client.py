@@ -12,7 +12,7 @@ from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument, text_rule
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
-from .._config import ServiceConfig, endpoint_of, subject_in
+from .._config import EndpointConfig, ServiceConfig, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
 from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
@@ -279,12 +279,9 @@ class ServiceClient:
         if service is not None and not isinstance(service, (str, ServiceConfig)):
             raise TypeError(f"service: must be a service's name, or its natsery.ServiceConfig; got {shorten(service)}")
         endpoint = endpoint_of(handler)
-        signature = endpoint._read_signature()
-        if signature.is_stream:
+        if endpoint._read_signature().is_stream:
             raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
-        bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
-        read = bodies.reader(signature.result)
-        data = bodies.write(body, signature.body) if signature.body is not NO_BODY else body
+        data, read = self._as_declared(endpoint, body)
 
         async def send(subject: str) -> Any:
             return read(await self.request(subject, data, headers=headers))
@@ -299,6 +296,13 @@ class ServiceClient:
         except NoRespondersError as error:
             error.add_note(_OWN_SUBJECT)
             raise
+
+    def _as_declared(self, endpoint: EndpointConfig, body: Any) -> tuple[Any, Callable[[Message], Any]]:
+        """Return a body and a reader of replies of the types that an endpoint's function declares."""
+        signature = endpoint._read_signature()
+        bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
+        data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
+        return data, bodies.reader(signature.result)
 
     async def find_endpoint(self, service: str, endpoint: str) -> EndpointInfo:
         """Return how a running service describes one of its endpoints, as its first instance that has it answers.
@@ -503,24 +507,22 @@ class ServiceClient:
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out where the subject is given")
-            subject, type_, hint = target, returns, None
+            subject, hint = target, None
+            read: Callable[[Message], Any] = _as_it_is if returns is Message else self._bodies.reader(returns)
             data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
-            bodies = self._bodies
         else:
             endpoint = endpoint_of(target)
-            signature = endpoint._read_signature()
-            if not signature.is_stream:
+            if not endpoint._read_signature().is_stream:
                 raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
             subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
-            type_, hint = signature.result, _OWN_SUBJECT if service is None else None
-            bodies = self._bodies if endpoint.codec is None else Bodies(endpoint.codec)
-            data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
+            data, read = self._as_declared(endpoint, body)
+            hint = _OWN_SUBJECT if service is None else None
         return _open_stream(
             self._nc,
             subject,
             data,
             headers,
-            decode=_as_it_is if type_ is Message else bodies.reader(type_),
+            decode=read,
             window=window,
             wait=wait,
             stall=stall,

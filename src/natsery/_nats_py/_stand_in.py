@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from nats.aio.client import Client
 
 
-class StandIn(ABC):
+class StandIn:
     """Is called in place of a client's method. One serves all who attach it to the same client.
 
     Attributes:
         method: the method's name.
+        call: what is called; of the method's own parameters.
     """
 
     method: ClassVar[str]
+    call: ClassVar[Callable[..., Awaitable[None]]]
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -39,7 +40,3 @@ class StandIn(ABC):
             delattr(self._client, self.method)
             if self._own is not None:
                 setattr(self._client, self.method, self._own)
-
-    @abstractmethod
-    def call(self, *args: Any) -> Awaitable[None]:
-        """Do what the method does."""
