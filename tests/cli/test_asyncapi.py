@@ -172,6 +172,13 @@ def test_a_schema_that_is_one_definition_is_that_component() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", [None, 3, "x", {}, {"title": "A"}])
+def test_an_odd_all_of_beside_a_reference_is_left_out(odd: object) -> None:
+    """It ended the command in a traceback, or put the names of an object's members in the place of schemas."""
+    document = asyncapi_document(schema_of(endpoint(request={"title": "A", "allOf": odd, "$ref": "#"})))
+    assert document["components"]["schemas"]["A"] == {"title": "A", "allOf": [{"$ref": "#/components/schemas/A"}]}
+
+
 def test_names_may_be_anything() -> None:
     odd = [endpoint(name, request={"title": name}) for name in ("a/b~c", "a b c", "", "é" * 500, "a_b_c")]
     document = asyncapi_document(schema_of(*odd))

@@ -143,10 +143,9 @@ def _converted(part: Any, components: Mapping[str, str], root_name: str) -> Any:
         target = _target(reference, root_name)
         if target is not None and target[0] in components:
             reference = f"#/components/schemas/{components[target[0]]}{target[1]}"
-        return (
-            {**converted, "allOf": [*converted.get("allOf", ()), {"$ref": reference}]}
-            if converted
-            else {"$ref": reference}
-        )
+        if not converted:
+            return {"$ref": reference}
+        others = converted.get("allOf")
+        return {**converted, "allOf": [*(others if isinstance(others, list) else ()), {"$ref": reference}]}
 
     return convert(part)
