@@ -16,12 +16,14 @@ class Proxy:
         sent: what the client has sent, passed on or not.
         port: where it listens.
         dead: the directions in which nothing is passed on any more, ``"to server"`` and ``"to client"``.
+        connections: how many the client has now.
     """
 
     def __init__(self) -> None:
         self.sent = bytearray()
         self.port = 0
         self.dead: set[str] = set()
+        self.connections = 0
 
     @property
     def url(self) -> str:
@@ -51,9 +53,13 @@ async def open_proxy(port: int) -> AsyncIterator[Proxy]:
             done.cancel()
 
     async def handle(client: ByteStream) -> None:
-        async with client, await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
-            tasks.start_soon(copy, client, server, "to server", tasks.cancel_scope)
-            tasks.start_soon(copy, server, client, "to client", tasks.cancel_scope)
+        proxy.connections += 1
+        try:
+            async with client, await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
+                tasks.start_soon(copy, client, server, "to server", tasks.cancel_scope)
+                tasks.start_soon(copy, server, client, "to client", tasks.cancel_scope)
+        finally:
+            proxy.connections -= 1
 
     async with (
         await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,

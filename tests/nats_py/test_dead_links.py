@@ -43,6 +43,22 @@ async def test_a_link_that_is_dead_in_one_direction(transport: str, nats_server:
             assert (await nc.request("add", b"1+1")).data == b"2"
 
 
+async def test_an_attempt_that_fails_leaves_no_socket(transport: str, nats_server: NatsServer) -> None:
+    """nats-py forgets it unclosed, and the server keeps a connection for each attempt."""
+    async with bounded(), open_proxy(nats_server.port) as proxy:
+        async with open_connection(transport, proxy.url, **PINGS, **QUICK) as nc:
+            with nc.events() as events:
+                proxy.dead.add("to client")
+                for _ in range(5):
+                    await wait_for(events, natsery.EventKind.ERROR)
+                while proxy.connections > 1:
+                    await anyio.sleep(0.001)
+                proxy.dead.clear()
+                await wait_for(events, natsery.EventKind.RECONNECTED)
+        while proxy.connections:
+            await anyio.sleep(0.001)
+
+
 async def test_a_server_that_freezes_with_the_buffer_full(
     transport: str, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

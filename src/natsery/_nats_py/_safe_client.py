@@ -184,6 +184,8 @@ class SafeClient:
         return current.listeners
 
     def _on_error(self, error: Exception) -> None:
+        if asyncio.current_task() is self.client._reconnection_task:
+            self.abort()  # an attempt has failed, and nats-py would leave its socket open
         text = str(error)
         denied = denied_subscription(text)
         if denied is not None:
