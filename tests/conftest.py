@@ -12,12 +12,17 @@ import anyio
 import nats
 import pytest
 import uvloop
+from hypothesis import settings
 
 import natsery
 from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
+
+# The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
+settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
+settings.load_profile("natsery")
 
 # A shell has its background jobs ignore Ctrl-C, and they hand that down to the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

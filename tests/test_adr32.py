@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import ConfigError, Verb, control_subject
@@ -130,7 +130,6 @@ def test_metadata_errors_name_the_key_and_the_value(metadata, field, value):
     assert (caught.value.field, caught.value.value) == (field, value)
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text())
 def test_accepted_names_are_plain_ascii_tokens(text):
     if adr32.name_rule(text) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery._message import NO_HEADERS, Headers, Message
@@ -107,7 +107,6 @@ def test_received_headers_are_taken_as_they_are():
     assert Headers.from_wire([("a b", "\ud800")]).multi_items() == [("a b", "\ud800")]
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text(), st.text())
 def test_what_is_accepted_cannot_break_the_header_block(name, value):
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import EndpointInfo, EndpointStats, MalformedReplyError, ServiceInfo, ServicePing, ServiceStats
@@ -175,7 +175,6 @@ def test_times_are_written_in_utc_with_microseconds():
     assert format_time(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00.000000Z"
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_times_come_back_as_they_were_written(moment):
     assert parse_time(format_time(moment)) == moment
@@ -281,7 +280,6 @@ def test_what_was_read_is_read_only():
 
 
 @KINDS
-@settings(derandomize=True, database=None, deadline=None)
 @given(data=st.binary())
 def test_arbitrary_bytes_raise_nothing_else(kind, data):
     with pytest.raises(MalformedReplyError):
@@ -296,7 +294,6 @@ JSON = st.recursive(
 
 
 @KINDS
-@settings(derandomize=True, database=None, deadline=None)
 @given(
     fields=st.dictionaries(
         st.sampled_from(["name", "id", "metadata", "description", "started", "endpoints", "type"]), JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import Headers, Message, ServiceError, error_headers
@@ -54,7 +54,6 @@ def test_descriptions_are_made_fit_to_travel(description, sent):
     assert error_headers(500, description)["Nats-Service-Error"] == sent
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.integers(0, MAX_ERROR_CODE), st.text(st.characters(exclude_categories=())).filter(str.strip))
 def test_any_allowed_error_reaches_its_reader(code, description):
     headers = error_headers(code, description)
@@ -112,7 +111,6 @@ def test_errors_of_others_are_read_leniently(headers, code, description):
     assert (error.code, error.description) == (code, description)
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text(), st.text())
 def test_any_error_headers_can_be_read(code, description):
     headers = Headers.from_wire([("Nats-Service-Error-Code", code), ("Nats-Service-Error", description)])

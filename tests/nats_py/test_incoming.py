@@ -38,7 +38,7 @@ BLOCKS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(subject=CALM | st.binary(max_size=8), reply=CALM | st.binary(max_size=8), headers=BLOCKS, is_ours=st.booleans())
 @example(subject=b"x", reply=b"", headers=b"NATS/1.0\r\nStatus: " + b"9" * 5000 + b"\r\n\r\n", is_ours=True)
 @example(subject=b"x", reply=b"", headers=b"N", is_ours=True)

@@ -156,7 +156,7 @@ def test_a_host_of_characters_that_stand_for_dots_is_refused(host):
         read_address(host)
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.one_of(st.text(max_size=30), st.text("nats:/@[]%?#.1,h ", max_size=20)))
 def test_any_text_is_an_address_or_a_config_error(text):
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery._protocol import _commands
@@ -42,7 +42,6 @@ def test_connect_is_one_line_of_json():
     )
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_no_text_breaks_connect(text):
     """A password with a lone surrogate raised UnicodeEncodeError out of the handshake."""

@@ -98,7 +98,7 @@ def test_damaged_blocks_are_malformed(damaged):
         read_headers(damaged)
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(), st.booleans())
 def test_any_bytes_are_headers_or_malformed(text, is_framed):
     try:
@@ -110,7 +110,6 @@ def test_any_bytes_are_headers_or_malformed(text, is_framed):
     assert all(name for name, _ in headers.multi_items())
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.lists(st.tuples(st.text("aB-_1"), st.text())))
 def test_what_is_encoded_is_read_again(given_pairs):
     try:

@@ -20,7 +20,7 @@ from natsery._protocol._parser import (
     Signal,
 )
 
-generated = settings(derandomize=True, database=None, deadline=None, max_examples=300)
+generated = settings(max_examples=300)
 
 
 # An encoder of what a server sends, so that what was read can be compared with what was meant.
@@ -69,6 +69,7 @@ def reason_of(stream):
     whole = feed(stream)
     assert isinstance(whole[-1], ProtocolError)
     assert comparable(feed(*bytewise(stream))) == comparable(whole)
+    assert comparable(feed(stream + b"\t")) == comparable(whole)
     return whole[-1].reason
 
 
@@ -295,12 +296,12 @@ def test_fields_are_separated_by_one_space(line):
     assert reason_of(line + b"\r\n\r\n") == SEPARATORS
 
 
-@pytest.mark.parametrize("line", [b"MSG ", b"MSG a", b"MSG a 1", b"MSG a 1 r 0 0", b"MSG a 1 r x 0 0"])
+@pytest.mark.parametrize("line", [b"MSG ", b"MSG a", b"MSG a 1", b"MSG a 1 ", b"MSG a 1 r 0 0", b"MSG a 1 r x 0 0"])
 def test_msg_has_a_fixed_number_of_fields(line):
     assert reason_of(line + b"\r\n\r\n") == "MSG has a wrong number of fields"
 
 
-@pytest.mark.parametrize("line", [b"HMSG ", b"HMSG a", b"HMSG a 1 0", b"HMSG a 1 r 0 0 0"])
+@pytest.mark.parametrize("line", [b"HMSG ", b"HMSG a", b"HMSG a 1 0", b"HMSG a 1 0 ", b"HMSG a 1 r 0 0 0"])
 def test_hmsg_has_a_fixed_number_of_fields(line):
     assert reason_of(line + b"\r\n\r\n") == "HMSG has a wrong number of fields"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import MaxPayloadError
@@ -66,7 +66,6 @@ def test_the_payload_must_be_bytes():
         publish("a", None, "", None, 100)
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.binary(), st.sampled_from(["", "r"]), st.booleans())
 def test_what_is_published_is_what_a_reader_of_the_protocol_takes(data, reply, has_headers):
     frame = publish("a", data, reply, {"A": "b"} if has_headers else None, 1_000_000)

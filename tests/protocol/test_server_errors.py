@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import AuthorizationError, NatseryError, PublishDeniedError, ServerError
@@ -137,14 +137,12 @@ def test_too_many_subscriptions():
     assert is_too_many_subscriptions("Maximum Subscriptions Exceeded")
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text(), st.sampled_from(["", DENIED, DENIED + '"', 'Permissions Violation for Publish to "']))
 def test_any_text_has_a_meaning(text, start):
     assert isinstance(server_error(start + text), NatseryError)
     denied_subscription(start + text)
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.text().map(lambda text: text.replace("\r", "").replace("\n", "")))
 def test_quoted_subjects_are_read_again(subject):
     quoted = subject.replace("\\", "\\\\").replace('"', '\\"')

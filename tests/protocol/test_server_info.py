@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import ProtocolError
@@ -131,7 +131,6 @@ json_values = st.recursive(
 )
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.dictionaries(st.sampled_from([*REAL, "other"]), json_values))
 def test_any_values_are_read(fields):
     info = read(fields)
@@ -139,7 +138,6 @@ def test_any_values_are_read(fields):
         assert type(getattr(info, field.name)) is type(getattr(ServerInfo(), field.name))
 
 
-@settings(derandomize=True, database=None, deadline=None)
 @given(st.binary())
 def test_any_bytes_are_info_or_a_protocol_error(text):
     try:

@@ -121,7 +121,7 @@ class Parser:
                     _, subject, sid, size_text = fields
                     reply = b""
                 else:
-                    raise _wrong_fields(line, 4)
+                    raise _wrong_fields(line)
                 header_size = 0
             elif fields[0] == b"HMSG":
                 if len(fields) == 6 and fields[3]:
@@ -130,13 +130,13 @@ class Parser:
                     _, subject, sid, header_text, size_text = fields
                     reply = b""
                 else:
-                    raise _wrong_fields(line, 5)
+                    raise _wrong_fields(line)
                 header_size = _read_size(header_text, line)
             else:
                 events.append(_read_other(line))
                 continue
             if not (subject and sid) or (has_odd_space and line.split() != fields):
-                raise _wrong_fields(line, len(fields) - bool(reply))
+                raise _wrong_fields(line)
             size = _SMALL_SIZES.get(size_text, -1)
             if size < 0:
                 size = _read_size(size_text, line)
@@ -219,19 +219,20 @@ def _check_start(line: bytes) -> None:
 _VERBS: Final = (b"MSG ", b"HMSG ", b"PING", b"PONG", b"INFO ", b"+OK", b"-ERR ")
 
 
-def _wrong_fields(line: bytes, least: int) -> ProtocolError:
-    """Return the error for the control line of a message, which must have ``least`` fields, or one more with a reply."""
+def _wrong_fields(line: bytes) -> ProtocolError:
+    """Return the error for the control line of a message; a reply is one field more."""
     verb, *others = line.split()
     if line == verb:
         return ProtocolError("unknown operation", line)
-    if len(others) + 1 not in (least, least + 1):
+    least = 4 if verb == b"HMSG" else 3
+    if len(others) not in (least, least + 1):
         return ProtocolError(f"{verb.decode()} has a wrong number of fields", line)
     return ProtocolError("fields must be separated by one space", line)
 
 
 def _read_size(text: bytes, line: bytes) -> int:
     if line.split() != line.split(b" "):
-        raise ProtocolError("fields must be separated by one space", line)
+        raise _wrong_fields(line)
     # `int` also accepts signs and underscores.
     if not text.isdigit() or len(text) > 9:
         raise ProtocolError("a size must be a number", line)
