@@ -22,6 +22,7 @@ PURE = (
     "_errors",
     "_events",
     "_handlers",
+    "_instruments",
     "_message",
     "_nuid",
     "_protocol",

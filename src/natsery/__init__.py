@@ -70,6 +70,9 @@ from ._events import Listener as Listener
 from ._exports import set_public_module
 from ._handlers import EndpointHandler as EndpointHandler
 from ._handlers import Handler as Handler
+from ._instruments import Call as Call
+from ._instruments import Instrument as Instrument
+from ._instruments import Outcome as Outcome
 from ._message import Deliver as Deliver
 from ._message import Headers as Headers
 from ._message import HeadersInput as HeadersInput
@@ -110,6 +113,7 @@ __all__ = (
     "AuthorizationError",
     "BackendMismatchError",
     "BridgedConnection",
+    "Call",
     "Clock",
     "Codec",
     "ConfigError",
@@ -139,6 +143,7 @@ __all__ = (
     "Handler",
     "Headers",
     "HeadersInput",
+    "Instrument",
     "InvalidBodyError",
     "JSONCodec",
     "Lifespan",
@@ -155,6 +160,7 @@ __all__ = (
     "NoReplySubjectError",
     "NoRespondersError",
     "OutboundBufferError",
+    "Outcome",
     "PermissionDeniedError",
     "ProtocolError",
     "PublishDeniedError",

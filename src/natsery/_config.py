@@ -24,6 +24,7 @@ from ._handlers import (
     is_in_class_body,
     read_signature,
 )
+from ._instruments import Instrument
 from ._schemas import EndpointSchema, check_no_clash, describe_endpoint, schema_subject
 from ._statistics import Clock
 
@@ -88,6 +89,18 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
     for middleware in middlewares:
         _check_hook(where, middleware, "request", "handler")
     return middlewares
+
+
+def check_instruments(where: str, value: object) -> tuple[Instrument, ...]:
+    """Return instruments as a tuple; refuse what is none."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(where, value, "must be a sequence of natsery.Instrument")
+    instruments = tuple(value)
+    for each in instruments:
+        if not isinstance(each, Instrument):
+            hint = "; write Name(), with parentheses" if inspect.isclass(each) else ""
+            raise ConfigError(where, each, f"must hold instances of natsery.Instrument{hint}")
+    return instruments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -465,6 +478,7 @@ class ServiceConfig:
         codec: how bodies of other types than ``bytes`` are written; JSON if left out.
         schemas: whether it serves the JSON Schemas of its typed endpoints, for `ServiceClient.schema` and ``natsery schema``:
             on an endpoint of its own, ``_schema``, with the subject ``_SCHEMA.<name>.<id>``. ``docs/schemas.md`` has the rest.
+        instruments: what is told of each request; without any, nothing is measured for them.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -490,6 +504,7 @@ class ServiceConfig:
     lifespan: Lifespan | None = None
     codec: Codec = field(default_factory=JSONCodec)
     schemas: bool = False
+    instruments: Sequence[Instrument] = ()
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
@@ -524,6 +539,7 @@ class ServiceConfig:
                 raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
         check_config(f"{where}.schemas", self.schemas, flag_rule)
+        object.__setattr__(self, "instruments", check_instruments(f"{where}.instruments", self.instruments))
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()
 

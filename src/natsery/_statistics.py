@@ -29,6 +29,9 @@ class FailureCause(StrEnum):
     TIMEOUT = "timeout"
     """The endpoint's deadline passed (504)."""
 
+    EXPIRED = "expired"
+    """It was not handled, because its deadline passed while it waited (504)."""
+
     OVERLOADED = "overloaded"
     """The endpoint's queue was full (503)."""
 
@@ -40,6 +43,9 @@ class FailureCause(StrEnum):
 
     UNDELIVERABLE = "undeliverable"
     """Its reply could not be sent: no reply subject, the connection gone, too large, or publishing denied."""
+
+    MALFORMED = "malformed"
+    """It was dropped, because its reply subject may not be answered; it counts as ``malformed``, not among the requests."""
 
 
 @final

@@ -12,10 +12,11 @@ from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument, text_rule
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
-from .._config import EndpointConfig, ServiceConfig, endpoint_of, subject_in
+from .._config import EndpointConfig, ServiceConfig, check_instruments, endpoint_of, subject_in
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
 from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
+from .._instruments import Instrument
 from .._message import HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._schemas import ServiceSchema
@@ -73,6 +74,7 @@ class ServiceClient:
         nc: a connection.
         prefix: the control prefix of the services to find.
         codec: how bodies of other types than ``bytes`` are written and read; JSON if left out.
+        instruments: what is told of each call.
 
     Raises:
         BackendMismatchError: ``nc`` is no connection of natsery's.
@@ -92,12 +94,20 @@ class ServiceClient:
     Source: ADR-32, "Discovery and status"; ADR-47, "Request many".
     """
 
-    def __init__(self, nc: abc.Connection, *, prefix: str = DEFAULT_PREFIX, codec: Codec | None = None) -> None:
+    def __init__(
+        self,
+        nc: abc.Connection,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        codec: Codec | None = None,
+        instruments: Sequence[Instrument] = (),
+    ) -> None:
         if not isinstance(nc, abc.Connection):
             raise BackendMismatchError(
                 f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
+        self._instruments = check_instruments("ServiceClient.instruments", instruments)
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
         self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
         self._directory = Directory(

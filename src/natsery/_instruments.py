@@ -1,0 +1,86 @@
+"""Instruments: what is told, synchronously, of each request to a service and of each call of a client."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, final
+
+if TYPE_CHECKING:
+    from . import abc
+    from ._service._endpoint import Endpoint
+    from ._service._request import Request
+    from ._statistics import FailureCause
+
+GOOD = 200
+"""The code of requests and calls that did not fail; no such code is on the wire."""
+
+
+@final
+class Outcome(NamedTuple):
+    """How a request or a call has ended."""
+
+    code: int
+    """The code of the error reply, or 200. For a call without a reply: 499 if it was cancelled, 503 without responders, 500."""
+    cause: FailureCause | None = None
+    """Why the request counts as failed, ``None`` if it does not; always ``None`` for a call."""
+    description: str = ""
+    """The description of the error reply."""
+    duration: float = 0.0
+    """Seconds in its handler, as in the statistics, or from a call to its reply; 0 if it was refused."""
+    waited: float = 0.0
+    """Seconds that the request waited for its handler; 0 for a call."""
+    error: BaseException | None = None
+    """What the handler or the call has raised, if that is what it failed of."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it did not fail."""
+        return self.code == GOOD
+
+
+@final
+@dataclass(eq=False)
+class Call:
+    """A call that a `ServiceClient` is about to make.
+
+    Attributes:
+        subject: where it goes.
+        method: ``"service/endpoint"``, where the service's or the endpoint's name is known; otherwise the subject.
+        headers: the headers that it is sent with, as pairs; instruments may append some.
+        connection: what it is sent over.
+    """
+
+    subject: str
+    method: str
+    headers: list[tuple[str, str]]
+    connection: abc.Connection
+
+
+class Instrument:
+    """Is told of the requests of a service (``ServiceConfig(instruments=...)``) or of a client's calls
+    (``ServiceClient(nc, instruments=...)``): a base class whose methods do nothing; override those that are wanted::
+
+        class SlowRequests(natsery.Instrument):
+            def request_ended(self, request: natsery.Request, outcome: natsery.Outcome) -> None:
+                if outcome.duration > 1:
+                    print(f"{request.subject}: {outcome.duration:.1f} s, {outcome.code}")
+
+    The methods are called in the event loop, between the steps of the request: they must be quick and must not wait. One that
+    raises an ``Exception`` is logged, and that instrument is told nothing more by this service or client.
+    """
+
+    def request_started(self, request: Request) -> AbstractContextManager[object] | None:
+        """A handler is about to be called. What is returned is entered around it, in its task: for context variables."""
+
+    def request_ended(self, request: Request, outcome: Outcome) -> None:
+        """A request that was started has ended: once for each, after its reply has left."""
+
+    def request_refused(self, endpoint: Endpoint, request: Request | None, outcome: Outcome) -> None:
+        """A request ended without having been started: its cause says why. ``None`` if the connection had no room for it."""
+
+    def call_started(self, call: Call) -> AbstractContextManager[object] | None:
+        """A call is about to be made. What is returned is entered around it."""
+
+    def call_ended(self, call: Call, outcome: Outcome) -> None:
+        """A call that was started has ended: once for each."""
