@@ -386,7 +386,7 @@ async def around(request, handler):
         ({"middlewares": [add]}, r"\(request, handler\)"),
         ({"middlewares": [lambda: None]}, r"\(request, handler\)"),
         ({"stats_handler": around}, r"\(stats\)"),
-        ({"error_handler": lambda error: None}, r"\(error, endpoint\)"),
+        ({"error_handler": lambda error: None}, r"\(error, endpoint, request\)"),
     ],
 )
 def test_hooks_that_can_never_be_called_are_refused(options, taken):
@@ -401,7 +401,7 @@ def test_hooks_that_can_be_called_are_taken():
         "1.0.0",
         middlewares=[around, lambda *both: around(*both)],
         stats_handler=print,
-        error_handler=lambda error, endpoint=None: None,
+        error_handler=lambda error, endpoint=None, request=None: None,
     )
 
 

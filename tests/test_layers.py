@@ -19,6 +19,7 @@ PURE = (
     "_checks",
     "_codecs",
     "_config",
+    "_deadline_header",
     "_errors",
     "_events",
     "_handlers",
@@ -32,6 +33,7 @@ PURE = (
     "_statistics",
     "_stream_headers",
     "_subjects",
+    "_telling",
     "_usage",
     "_version",
 )

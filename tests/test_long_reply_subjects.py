@@ -26,7 +26,7 @@ async def test_the_service_lives_and_counts_it(nc: Connection, nats_server: Nats
     async def refuse(request: natsery.Request) -> bytes:
         raise natsery.ServiceError(400, "no")
 
-    def note(error: Exception, _: object) -> None:
+    def note(error: Exception, *_: object) -> None:
         if isinstance(error, natsery.MalformedRequestError):
             malformed.append(error)
             if len(malformed) == 2:

@@ -16,6 +16,7 @@ MODULES = [natsery, natsery.abc, natsery.testing]
 MADE_TO_BE_SUBCLASSED = {
     "Codec",
     "Connection",
+    "Instrument",
     "Message",
     "NatseryError",
     "PermissionDeniedError",

@@ -205,7 +205,7 @@ async def test_a_subscription_denied_later_ends_the_service(transport: str) -> N
         async with bounded(), open_connection(transport, server.url, **CREDENTIALS) as nc:
             with pytest.raises(natsery.SubscriptionDeniedError, match="endpoint 'add'"):
                 async with natsery.serve(
-                    nc, config(add, error_handler=lambda error, endpoint: heard.append(error))
+                    nc, config(add, error_handler=lambda error, endpoint, request: heard.append(error))
                 ) as service:
                     server.reload(allowing(subscribe="_INBOX.> $SRV.>"))
                     await service.wait_stopped()
@@ -241,7 +241,7 @@ async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) 
     heard: list[tuple[str, str | None]] = []
     early_denied = anyio.Event()
 
-    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         if not isinstance(error, natsery.PublishDeniedError):
             return
         heard.append((error.subject.lower(), endpoint and endpoint.name))

@@ -42,6 +42,7 @@ from ._errors import ConfigError as ConfigError
 from ._errors import ConnectError as ConnectError
 from ._errors import ConnectionClosedError as ConnectionClosedError
 from ._errors import ConnectionLostError as ConnectionLostError
+from ._errors import DeadlineExceededError as DeadlineExceededError
 from ._errors import DecodeError as DecodeError
 from ._errors import EndpointOverloadedError as EndpointOverloadedError
 from ._errors import InvalidBodyError as InvalidBodyError
@@ -122,6 +123,7 @@ __all__ = (
     "ConnectionEvent",
     "ConnectionLostError",
     "ConnectionStatistics",
+    "DeadlineExceededError",
     "DecodeError",
     "Deliver",
     "DetachedRequest",

@@ -40,8 +40,8 @@ Middleware: TypeAlias = "Callable[[Request, Handler], Awaitable[bytes | None]]"
 StatsHandler: TypeAlias = "Callable[[EndpointStats], Any | Awaitable[Any]]"
 """Gives an endpoint's ``data`` in STATS: any JSON value; may be ``async``."""
 
-ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None], Awaitable[None] | None]"
-"""Called with each error and the endpoint it concerns (``None`` for the service as a whole); may be ``async``."""
+ErrorHandler: TypeAlias = "Callable[[Exception, Endpoint | None, Request | None], Awaitable[None] | None]"
+"""Called with each error, the endpoint that it concerns, and the request, each ``None`` where there is none; may be ``async``."""
 
 Lifespan: TypeAlias = "Callable[[Connection], AbstractAsyncContextManager[Any]]"
 """Sets up what handlers share, and takes it down: an async context manager function of the connection."""
@@ -466,7 +466,8 @@ class ServiceConfig:
         queue_group: for the endpoints that choose none themselves; ``"q"`` if left out.
         endpoints: async functions, `EndpointConfig` and `group`.
         stats_handler: gives each endpoint's ``data`` in STATS; sync or async.
-        error_handler: called with every error (exceptions of handlers included) and the endpoint concerned; sync or async.
+        error_handler: called with every error (exceptions of handlers and passed deadlines included), the endpoint concerned and
+            the request, if it is one's; sync or async.
         middlewares: around every handler, the first outermost.
         prefix: the control prefix, ``"$SRV"`` unless a server uses another.
         id: the instance's id; a fresh one for each start if left out.
@@ -517,7 +518,7 @@ class ServiceConfig:
         if self.stats_handler is not None:
             _check_hook(f"{where}.stats_handler", self.stats_handler, "stats")
         if self.error_handler is not None:
-            _check_hook(f"{where}.error_handler", self.error_handler, "error", "endpoint")
+            _check_hook(f"{where}.error_handler", self.error_handler, "error", "endpoint", "request")
         check_config(f"{where}.prefix", self.prefix, _subjects.literal_subject_rule)
         if self.id is not None:
             check_config(f"{where}.id", self.id, _adr32.instance_id_rule)

@@ -176,6 +176,11 @@ class ConnectionBase(abc.Connection):
             ConnectionClosedError: it is closed.
         """
 
+    @property
+    def _takes_headers(self) -> bool:
+        """See `FastPath`."""
+        return True
+
     @abstractmethod
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None

@@ -405,6 +405,31 @@ class EndpointOverloadedError(NatseryError):
 
 
 @final
+class DeadlineExceededError(NatseryError):
+    """A request was not finished in time, and its requester gets 504, ``Deadline Exceeded``.
+
+    Attributes:
+        endpoint: the endpoint's name.
+        seconds: for how long its handler ran, or it waited for that.
+        has_started: whether its handler was called.
+    """
+
+    def __init__(self, endpoint: str, seconds: float, *, has_started: bool = True) -> None:
+        super().__init__(endpoint, seconds)
+        self.endpoint = endpoint
+        self.seconds = seconds
+        self.has_started = has_started
+
+    def __str__(self) -> str:
+        what = (
+            "was cut off at its deadline, after"
+            if self.has_started
+            else "expired before it was handled, after a wait of"
+        )
+        return f"a request to endpoint {self.endpoint!r} {what} {self.seconds:.3g} s"
+
+
+@final
 class ReportsDroppedError(NatseryError):
     """Errors were too many to be reported one by one.
 

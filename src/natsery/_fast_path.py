@@ -46,6 +46,11 @@ class FastPath(Protocol):
     _max_subjects: int
     """Bytes that a subject and a reply subject may have together, so that the server takes the line they travel in."""
 
+    @property
+    def _takes_headers(self) -> bool:
+        """Whether the server takes messages with headers."""
+        ...
+
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
@@ -109,6 +114,7 @@ class _PublicPath:
     """The fast path of a connection that has none."""
 
     _max_subjects = MAX_CONTROL_LINE - LINE_OVERHEAD
+    _takes_headers = True
 
     def __init__(self, connection: abc.Connection) -> None:
         self._connection = connection

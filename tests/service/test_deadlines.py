@@ -115,7 +115,7 @@ async def test_a_stats_handler_gets_five_seconds_and_keeps_nobody_from_a_ping(nc
             await anyio.sleep_forever()
         return {"seen": stats.num_requests}
 
-    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         heard.append(error)
 
     arrivals: Arrivals = []
@@ -137,7 +137,7 @@ async def test_an_error_handler_gets_five_seconds(nc: Connection, caplog: pytest
     async def broken(request: natsery.Request) -> None:
         raise LookupError
 
-    async def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    async def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         begun = anyio.current_time()
         try:
             await anyio.sleep_forever()

@@ -18,7 +18,7 @@ async def test_an_unexpected_exception_stays_inside(nc: Connection, caplog: pyte
     async def broken(request: natsery.Request) -> bytes:
         raise LookupError("a secret")
 
-    async def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    async def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         assert endpoint is not None
         heard.append((error, endpoint.name))
 

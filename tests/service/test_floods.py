@@ -68,7 +68,7 @@ async def test_messages_that_may_not_be_answered_are_reported_in_sum(
     """Each cost a log record and a task of the error handler, and kept good requests waiting."""
     told: list[Exception] = []
 
-    async def tell(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    async def tell(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         told.append(error)
 
     caplog.set_level(logging.WARNING, "natsery")
@@ -92,7 +92,7 @@ async def test_an_error_handler_that_is_too_slow_gets_a_sum(
     told: list[Exception] = []
     release = anyio.Event()
 
-    async def tell(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    async def tell(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         await release.wait()
         told.append(error)
 

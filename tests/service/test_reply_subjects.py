@@ -22,7 +22,7 @@ async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> 
         nonlocal called
         called = True
 
-    def hear(error: Exception, endpoint: natsery.Endpoint | None) -> None:
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
         heard.append((type(error), endpoint and endpoint.name))
 
     async with bounded(), natsery.serve(nc, config(touch, add, error_handler=hear)) as service:

@@ -194,7 +194,7 @@ async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, capl
 
     errors: list[Exception] = []
     async with bounded():
-        async with natsery.serve(nc, config(forgotten, error_handler=lambda error, _: errors.append(error))):
+        async with natsery.serve(nc, config(forgotten, error_handler=lambda error, _, __: errors.append(error))):
             with pytest.raises(ServiceError, match="500"):
                 await natsery.ServiceClient(nc).request("forgotten")
     assert "write anyio.from_thread.run(request.respond, ...)" in str(errors[0])

@@ -71,7 +71,7 @@ async def test_a_body_that_does_not_fit_is_no_error_of_the_service(nc: Connectio
     errors: list[Exception] = []
 
     async with bounded():
-        async with natsery.serve(nc, config(add, error_handler=lambda error, endpoint: errors.append(error))):
+        async with natsery.serve(nc, config(add, error_handler=lambda error, endpoint, request: errors.append(error))):
             await nc.request("add", b"x")
     assert errors == []
     assert caplog.records == []

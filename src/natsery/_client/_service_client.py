@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,6 +26,7 @@ from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule
 from .._usage import DEADLINE, block, describe_no_connection, explain_options, refuse_options
 from ._bodies import Bodies
+from ._caller import Caller
 from ._directory import Directory
 from ._replies import Replies, ReplyStream, open_replies
 from ._schema_request import SchemaRequest
@@ -32,6 +34,8 @@ from ._stream import StreamOptions, open_stream
 
 if TYPE_CHECKING:
     from .._service._request import Request
+
+logger = logging.getLogger("natsery")
 
 DEFAULT_WAIT = 2.0
 """Seconds that a collection takes at most."""
@@ -107,7 +111,7 @@ class ServiceClient:
                 f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
-        self._instruments = check_instruments("ServiceClient.instruments", instruments)
+        self._caller = Caller(nc, check_instruments("ServiceClient.instruments", instruments), _report_instrument)
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
         self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
         self._directory = Directory(
@@ -164,11 +168,7 @@ class ServiceClient:
             data = self._bodies.write(data)
         elif type(data) is not bytes:
             data = _check_bytes("data", data)
-        reply = await self._nc.request(subject, data, headers=headers)
-        error = ServiceError.from_message(reply)
-        if error is not None:
-            raise error
-        return read(reply)
+        return await self._caller.call(subject, subject, data, headers, read)
 
     @overload
     async def call(
@@ -271,10 +271,11 @@ class ServiceClient:
     ) -> Any:
         check_argument("service", service, name_rule)
         check_argument("endpoint", endpoint, text_rule)
-        body = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
+        read: Callable[[Message], Any] = _as_it_is if returns is Message else self._bodies.reader(returns)
+        data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
 
         async def send(subject: str) -> Any:
-            return await self.request(subject, body, headers=headers, returns=returns)
+            return await self._caller.call(subject, f"{service}/{endpoint}", data, headers, read)
 
         return await self._directory.call(service, endpoint, send)
 
@@ -292,9 +293,13 @@ class ServiceClient:
         if endpoint._read_signature().is_stream:
             raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
         data, read = self._as_declared(endpoint, body)
+        if service is None:
+            method = endpoint.name
+        else:
+            method = f"{service if isinstance(service, str) else service.name}/{endpoint.name}"
 
         async def send(subject: str) -> Any:
-            return read(await self.request(subject, data, headers=headers))
+            return await self._caller.call(subject, method, data, headers, read)
 
         if isinstance(service, str):
             check_argument("service", service, name_rule)
@@ -517,7 +522,8 @@ class ServiceClient:
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out where the subject is given")
-            subject, hint = target, None
+            subject = method = target
+            hint = None
             read: Callable[[Message], Any] = _as_it_is if returns is Message else self._bodies.reader(returns)
             data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
         else:
@@ -525,13 +531,14 @@ class ServiceClient:
             if not endpoint._read_signature().is_stream:
                 raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
             subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
+            method = endpoint.name if service is None else f"{service.name}/{endpoint.name}"
             data, read = self._as_declared(endpoint, body)
             hint = _OWN_SUBJECT if service is None else None
         return _open_stream(
             self._nc,
             subject,
             data,
-            headers,
+            self._caller.stream(subject, method, headers),
             decode=read,
             window=window,
             wait=wait,
@@ -683,6 +690,12 @@ class ServiceClient:
 
 _open_discovery = block("client.discover")(open_replies)
 _open_stream = block("client.stream")(open_stream)
+
+
+def _report_instrument(instrument: Instrument, error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        raise error
+    logger.error("the instrument %s, which is told nothing more, raised", type(instrument).__name__, exc_info=error)
 
 
 def _as_it_is(message: Message) -> Message:

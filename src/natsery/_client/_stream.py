@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import Final, TypedDict, TypeVar, final
 
 import anyio
@@ -64,7 +64,7 @@ async def open_stream(
     nc: abc.Connection,
     subject: str,
     data: bytes,
-    headers: HeadersInput | None,
+    call: AbstractContextManager[HeadersInput | None],
     *,
     decode: Callable[[Message], T],
     window: int,
@@ -75,17 +75,18 @@ async def open_stream(
 ) -> AsyncIterator[ReplyStream[T]]:
     """Send a request and read the streamed replies to it for the length of a block.
 
-    The error for no responders gets ``hint`` as a note.
+    ``call`` stands around it and gives its headers. The error for no responders gets ``hint`` as a note.
     """
     check_argument("window", window, _window_rule)
-    with_window = [*Headers(headers).multi_items(), (WINDOW_HEADER, str(window))]
     collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
     reader = _StreamReader(nc, subject, collection, decode, window, hint)
-    async with receive_replies(nc, subject, data, with_window, reader) as replies:
-        try:
-            yield replies
-        finally:
-            await replies._leave()  # noqa: ASYNC102  # shielded and bounded in there
+    with call as headers:
+        with_window = [*Headers(headers).multi_items(), (WINDOW_HEADER, str(window))]
+        async with receive_replies(nc, subject, data, with_window, reader) as replies:
+            try:
+                yield replies
+            finally:
+                await replies._leave()  # noqa: ASYNC102  # shielded and bounded in there
 
 
 @final

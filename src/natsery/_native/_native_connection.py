@@ -179,6 +179,10 @@ class NativeConnection(ConnectionBase):
             self._session.subscribe(subscription)
         return subscription
 
+    @property
+    def _takes_headers(self) -> bool:
+        return self._info.headers
+
     def _unsubscribe_nowait(self, subscription: NativeSubscription) -> None:
         if self._session is not None:
             self._session.unsubscribe(subscription)

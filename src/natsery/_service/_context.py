@@ -9,7 +9,9 @@ from .. import abc
 from .._config import ServiceConfig
 from .._errors import NatseryError
 from .._fast_path import FastPath, fast_path
+from .._instruments import Instrument
 from .._subjects import forbidden_reply_prefixes, is_answerable
+from .._telling import Instruments
 from .._turns import Turns
 from ._error_replies import Refusals
 from ._error_reporting import ErrorReporter
@@ -29,6 +31,7 @@ class ServiceContext:
         config: what is served.
         stop: has the service end with an error; only signals.
         state: what its lifespan has yielded.
+        instance: the instance's id.
 
     Attributes:
         service: the service itself, ``None`` for a request that was made for a test.
@@ -39,10 +42,16 @@ class ServiceContext:
         clock_ns: the clock for processing times, in nanoseconds.
         turns: the checkpoint rule for what handlers send.
         streams: the replies of handlers that stream.
+        instruments: who is told of each request, ``None`` if nobody is.
     """
 
     def __init__(
-        self, connection: abc.Connection, config: ServiceConfig, stop: Callable[[BaseException], None], state: Any
+        self,
+        connection: abc.Connection,
+        config: ServiceConfig,
+        stop: Callable[[BaseException], None],
+        state: Any,
+        instance: str = "",
     ) -> None:
         self.connection = connection
         self.config = config
@@ -50,16 +59,26 @@ class ServiceContext:
         self.state = state
         self.service: Service | None = None
         self.fast_path: FastPath = fast_path(connection)
-        self.errors: ErrorReporter = ErrorReporter(config.name, config.error_handler, config.clock.monotonic_ns, stop)
+        self.errors: ErrorReporter = ErrorReporter(config, instance, stop)
         self.refusals: Refusals = Refusals(self.fast_path, self.errors)
         self.forbidden_replies: tuple[str, ...] = forbidden_reply_prefixes(config.prefix)
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
         self.turns: Turns = Turns()
         self.streams: Streams = Streams(self)
+        self.instruments: Instruments | None = (
+            Instruments(config.instruments, self._report_instrument) if config.instruments else None
+        )
 
     def may_answer(self, reply: str) -> bool:
         """Whether a reply may be sent to a subject that a requester chose."""
         return is_answerable(reply, self.forbidden_replies, self.fast_path._max_subjects)
+
+    def _report_instrument(self, instrument: Instrument, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            what = f"the instrument {type(instrument).__name__}, which is told nothing more,"
+            self.errors.report(error, traceback=True, raised_by=what)
+        else:
+            self.stop(error)
 
     def lose_subscription(self, error: NatseryError, endpoint: Endpoint | None) -> None:
         """End the service because the server has taken a subscription away."""

@@ -107,7 +107,7 @@ class Endpoint:
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)
-        deliver = cast("Deliver", self._queue.deliver)
+        deliver = cast("Deliver", self._queue.intake)
         interest = Interest(self.subject, self.queue_group, deliver, self._on_subscription_error, Request)
         self._subscription = await self._context.fast_path._subscribe(interest)
 
@@ -128,8 +128,9 @@ class Endpoint:
     def _on_subscription_error(self, error: NatseryError) -> None:
         if isinstance(error, SlowConsumerError):
             # Lost between the connection and this loop: their reply subjects are not known any more.
+            failure = Failure(FailureCause.UNDELIVERABLE, 503, "Slow Consumer")
             for _ in range(error.dropped - self._dropped):
-                self._counters.count_failure(Failure(FailureCause.UNDELIVERABLE, 503, "Slow Consumer"))
+                self._queue.lose(failure)
             self._dropped = error.dropped
             self._context.errors.report(error, self)
             return

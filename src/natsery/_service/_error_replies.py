@@ -10,13 +10,14 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from .._adr32 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
-from .._errors import InvalidBodyError, MaxPayloadError, NatseryError, NoReplySubjectError
+from .._errors import DeadlineExceededError, InvalidBodyError, MaxPayloadError, NatseryError, NoReplySubjectError
 from .._fast_path import FastPath
 from .._message import Headers, HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
 from ._error_reporting import ErrorReporter
-from ._invoke import DeadlineExceededError, split_cancellations, stray_cancellation, without_cancellations
+from ._invoke import split_cancellations, stray_cancellation, without_cancellations
+from ._observer import Observer
 from ._request import Request
 from ._work_queue import WorkQueue
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_WAITING_REFUSALS: Final = 262_144
 """Refusals that may wait for the connection to take them; of those beyond, the number is reported."""
+
+MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""Bytes that their reply subjects may have together."""
 
 REFUSALS_BETWEEN_YIELDS: Final = 64
 
@@ -41,7 +45,7 @@ class Refusals:
         self._fast_path = fast_path
         self._errors = errors
         self._queue: WorkQueue[tuple[str, Failure]] = WorkQueue(
-            self._send, MAX_WAITING_REFUSALS, turn=REFUSALS_BETWEEN_YIELDS
+            self._send, MAX_WAITING_REFUSALS, max_bytes=MAX_WAITING_BYTES, turn=REFUSALS_BETWEEN_YIELDS
         )
         self._headers: dict[Failure, Headers] = {}
         self._unsent = 0
@@ -61,7 +65,7 @@ class Refusals:
         headers = self._headers.get(failure)
         if headers is None:
             headers = self._headers[failure] = error_headers(failure.code, failure.description)
-        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, failure)):
+        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, failure), len(reply)):
             self._unsent += 1
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
@@ -88,7 +92,11 @@ class Refusals:
 
 @final
 class ErrorReplies:
-    """Ends an endpoint's requests that failed: counts each once, reports it, and answers it."""
+    """Ends an endpoint's requests that failed: counts each once, reports it, answers it, and tells of it.
+
+    Attributes:
+        observer: who is told how requests have ended, if anybody is.
+    """
 
     def __init__(self, context: ServiceContext, endpoint: Endpoint, counters: Counters) -> None:
         self._context = context
@@ -96,19 +104,26 @@ class ErrorReplies:
         self._errors = context.errors
         self._endpoint = endpoint
         self._counters = counters
+        self.observer: Observer | None = None
 
-    def end(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
-        """End a request and count it as failed. Every failed request ends here, and once."""
+    def end(self, request: Request, failure: Failure, elapsed_ns: int = 0, error: BaseException | None = None) -> None:
+        """End a request that failed and has its answer."""
+        self._count(request, failure, elapsed_ns)
+        if self.observer is not None:
+            self.observer.end(request, failure, elapsed_ns, error)
+
+    def _count(self, request: Request, failure: Failure, elapsed_ns: int) -> None:
+        """Count a request as failed: each ends here, and once."""
         request._has_ended = request._is_released = True
         self._counters.count_failure(failure, elapsed_ns)
 
     def refuse(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
         """End a request from synchronous code, and have the error sent soon unless one has been sent."""
         if request._has_sent_error and request._failure is not None:
-            self.end(request, request._failure, elapsed_ns)
+            failure = request._failure
         else:
-            self.end(request, failure, elapsed_ns)
             self._context.refusals.refuse(request.reply, failure)
+        self.end(request, failure, elapsed_ns)
 
     def cut_off(self, request: Request, elapsed_ns: int = 0) -> None:
         """Refuse a request because the service has ended."""
@@ -118,62 +133,73 @@ class ErrorReplies:
         """End a request whose handler raised, and send the error unless one has been sent."""
         error = sole_service_error(error)
         if request._has_ended:
-            self._errors.report(error, self._endpoint, traceback=True)
+            self._report(error, request, traceback=True)
         elif request._has_sent_error and request._failure is not None:
             # What the requester has been told is what counts.
-            self._errors.report(error, self._endpoint, traceback=not isinstance(error, (ServiceError, NatseryError)))
-            self.end(request, request._failure, elapsed_ns)
+            self._report(error, request, traceback=not isinstance(error, (ServiceError, NatseryError)))
+            self.end(request, request._failure, elapsed_ns, error)
         elif isinstance(error, ServiceError):
             failure = Failure(FailureCause.SERVICE_ERROR, error.code, error.description)
-            await self._end_with_reply(request, failure, elapsed_ns, error.data, error.headers)
+            await self._end_with_reply(request, failure, elapsed_ns, error, error.data, error.headers)
         elif isinstance(error, InvalidBodyError):
             failure = Failure(FailureCause.INVALID_BODY, BAD_REQUEST, str(error))
-            await self._end_with_reply(request, failure, elapsed_ns)
+            await self._end_with_reply(request, failure, elapsed_ns, error)
         elif isinstance(error, DeadlineExceededError):
-            await self._end_with_reply(request, Failure(FailureCause.TIMEOUT, *DEADLINE_EXCEEDED), elapsed_ns)
+            self._report(error, request)
+            cause = FailureCause.TIMEOUT if error.has_started else FailureCause.EXPIRED
+            await self._end_with_reply(request, Failure(cause, *DEADLINE_EXCEEDED), elapsed_ns, error)
         elif isinstance(error, MaxPayloadError):
-            self._errors.report(error, self._endpoint)
-            await self._end_with_reply(request, Failure(FailureCause.UNDELIVERABLE, *TOO_LARGE), elapsed_ns)
+            self._report(error, request)
+            failure = Failure(FailureCause.UNDELIVERABLE, *TOO_LARGE)
+            await self._end_with_reply(request, failure, elapsed_ns, error)
         elif (
             request._failure is not None
             and request._failure.cause is FailureCause.UNDELIVERABLE
             and request._failure[1:] != TOO_LARGE
         ):
             # The connection does not take an error reply either.
-            self._errors.report(error, self._endpoint, traceback=not isinstance(error, NatseryError))
-            self.end(request, request._failure, elapsed_ns)
+            self._report(error, request, traceback=not isinstance(error, NatseryError))
+            self.end(request, request._failure, elapsed_ns, error)
         else:
-            self._errors.report(error, self._endpoint, traceback=True)
-            await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns)
+            self._report(error, request, traceback=True)
+            failure = Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR)
+            await self._end_with_reply(request, failure, elapsed_ns, error)
+
+    def _report(self, error: Exception, request: Request, *, traceback: bool = False) -> None:
+        self._errors.report(error, self._endpoint, request, traceback=traceback)
 
     async def _end_with_reply(
         self,
         request: Request,
         failure: Failure,
         elapsed_ns: int,
+        error: BaseException,
         data: bytes = b"",
         headers: HeadersInput | None = None,
     ) -> None:
-        self.end(request, failure, elapsed_ns)
-        if not request.reply:
-            if failure.cause is FailureCause.SERVICE_ERROR:
-                self._errors.report(NoReplySubjectError(request.subject), self._endpoint)
-        else:
-            await self._send(request.reply, failure, data, headers)
+        self._count(request, failure, elapsed_ns)
+        try:
+            if request.reply:
+                await self._send(request, failure, data, headers)
+            elif failure.cause is FailureCause.SERVICE_ERROR:
+                self._report(NoReplySubjectError(request.subject), request)
+        finally:
+            if self.observer is not None:
+                self.observer.end(request, failure, elapsed_ns, error)
 
-    async def _send(self, reply: str, failure: Failure, data: bytes, headers: HeadersInput | None) -> None:
+    async def _send(self, request: Request, failure: Failure, data: bytes, headers: HeadersInput | None) -> None:
         """Send an error reply, and without what stands in its way if need be."""
         block, problem = sendable_error_headers(failure.code, failure.description, headers)
         if problem is not None:
-            self._errors.report(problem, self._endpoint)
+            self._report(problem, request)
         try:
             try:
-                await self._fast_path._send(reply, data, headers=block)
+                await self._fast_path._send(request.reply, data, headers=block)
             except MaxPayloadError as error:
-                self._errors.report(error, self._endpoint)
-                await self._fast_path._send(reply, b"", headers=error_headers(*TOO_LARGE))
+                self._report(error, request)
+                await self._fast_path._send(request.reply, b"", headers=error_headers(*TOO_LARGE))
         except Exception as error:  # whatever the reply subject is that a handler has set, or another connection raises
-            self._errors.report(error, self._endpoint)
+            self._report(error, request)
 
     def report_silence_by_mistake(self, request: Request) -> None:
         """Report that a handler called ``respond…`` and did not await it, if that is why it has sent nothing."""
@@ -182,7 +208,7 @@ class ErrorReplies:
             error = RuntimeError(
                 "respond was called without await, so nothing was sent; write 'await request.respond(...)'"
             )
-            self._errors.report(error, self._endpoint)
+            self._report(error, request)
 
     async def end_abruptly(self, request: Request, error: BaseException, elapsed_ns: int) -> None:
         """End a request whose handler ended in a cancellation, ours or stray, or in an exception that ends the service."""
@@ -193,7 +219,7 @@ class ErrorReplies:
                 self.cut_off(request, elapsed_ns)
             cancellation, others = split_cancellations(error)
             if isinstance(others, Exception):
-                self._errors.report(others, self._endpoint, traceback=True)
+                self._report(others, request, traceback=True)
             elif others is not None:
                 self._context.stop(others)
             if cancellation is not None:
@@ -208,5 +234,5 @@ class ErrorReplies:
             await self.answer(request, rest, elapsed_ns)
             return
         if not request._has_ended:
-            await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns)
+            await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns, rest)
         self._context.stop(rest)

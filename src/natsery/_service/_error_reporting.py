@@ -11,18 +11,21 @@ import anyio
 from anyio import get_cancelled_exc_class
 
 from .._errors import (
+    DeadlineExceededError,
     EndpointOverloadedError,
     MalformedRequestError,
     NoReplySubjectError,
     PublishDeniedError,
     ReportsDroppedError,
+    printable,
 )
 from ._invoke import error_of_hook, without_cancellations
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
-    from .._config import ErrorHandler
+    from .._config import ServiceConfig
     from ._endpoint import Endpoint
+    from ._request import Request
 
 logger = logging.getLogger("natsery")
 
@@ -32,12 +35,21 @@ ERROR_HANDLER_SECONDS: Final = 5.0
 MAX_WAITING_REPORTS: Final = 1_000
 """Errors that may wait for an async error handler; of those beyond, it is given the number."""
 
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of requests that errors may keep while they wait for an async error handler."""
+
 MAX_REPORTS: Final = 20
 """Errors of one kind that are reported in an interval if any peer can cause them; of those beyond, the number is."""
 
 INTERVAL_SECONDS: Final = 1.0
 
-CAUSED_BY_PEERS: Final = (EndpointOverloadedError, MalformedRequestError, NoReplySubjectError, PublishDeniedError)
+CAUSED_BY_PEERS: Final = (
+    DeadlineExceededError,
+    EndpointOverloadedError,
+    MalformedRequestError,
+    NoReplySubjectError,
+    PublishDeniedError,
+)
 
 _Key: TypeAlias = "tuple[type[Exception], Endpoint | None]"
 
@@ -59,25 +71,26 @@ class ErrorReporter:
     """Reports to the log and to the error handler; never raises an ``Exception``.
 
     Args:
-        service_name: for the log.
-        error_handler: the service's, if it has one.
-        clock_ns: a monotonic clock, in nanoseconds.
+        config: the service's, with its error handler.
+        instance: the instance's id, for the log.
         stop: ends the service with an exception that is not an ``Exception``, such as ``SystemExit``; only signals.
     """
 
     def __init__(
         self,
-        service_name: str,
-        error_handler: ErrorHandler | None,
-        clock_ns: Callable[[], int],
+        config: ServiceConfig,
+        instance: str,
         stop: Callable[[BaseException], None],
     ) -> None:
         self._stop = stop
-        self._service_name = service_name
-        self._error_handler = error_handler
-        self._clock_ns = clock_ns
+        self._service_name = config.name
+        self._instance = instance
+        self._error_handler = config.error_handler
+        self._clock_ns = config.clock.monotonic_ns
         self._intervals: dict[_Key, _Interval] = {}
-        self._handling: WorkQueue[tuple[Awaitable[None], str]] = WorkQueue(self._finish, MAX_WAITING_REPORTS)
+        self._handling: WorkQueue[tuple[Awaitable[None], str]] = WorkQueue(
+            self._finish, MAX_WAITING_REPORTS, max_bytes=MAX_WAITING_BYTES
+        )
         self._unhandled = 0
         self._is_open = True
 
@@ -85,6 +98,7 @@ class ErrorReporter:
         self,
         error: Exception,
         endpoint: Endpoint | None = None,
+        request: Request | None = None,
         *,
         traceback: bool = False,
         raised_by: str = "the handler",
@@ -92,12 +106,12 @@ class ErrorReporter:
         """Log an error, with its traceback and what raised it if it was not expected, and call the error handler."""
         if isinstance(error, CAUSED_BY_PEERS) and not self._is_within_bounds((type(error), endpoint)):
             return
-        where = self._where(endpoint)
+        where, extra = self._where(endpoint), self._extra(endpoint, request)
         if traceback:
-            logger.error("%s: %s raised", where, raised_by, exc_info=error)
+            logger.error("%s: %s raised", where, raised_by, exc_info=error, extra=extra)
         else:
-            logger.warning("%s: %s", where, error)
-        self._call_handler(error, endpoint, where)
+            logger.warning("%s: %s", where, error, extra=extra)
+        self._call_handler(error, endpoint, request, where)
 
     async def run(self) -> None:
         """Finish the calls of an async error handler, one after another, until cancelled."""
@@ -126,6 +140,16 @@ class ErrorReporter:
     def _where(self, endpoint: Endpoint | None) -> str:
         return f"service {self._service_name}" + (f", endpoint {endpoint.name}" if endpoint is not None else "")
 
+    def _extra(self, endpoint: Endpoint | None, request: Request | None) -> dict[str, str]:
+        """Return what log records carry besides their text: each always, for a formatter may name it."""
+        subject = "" if request is None else printable(request.subject)
+        return {
+            "service": self._service_name,
+            "instance": self._instance,
+            "endpoint": "" if endpoint is None else endpoint.name,
+            "subject": subject or ("" if endpoint is None else endpoint.subject),
+        }
+
     def _is_within_bounds(self, key: _Key) -> bool:
         now = self._clock_ns()
         interval = self._intervals.get(key)
@@ -145,23 +169,24 @@ class ErrorReporter:
             interval.dropped = 0
             self.report(error, endpoint)
 
-    def _call_handler(self, error: Exception, endpoint: Endpoint | None, where: str) -> None:
+    def _call_handler(self, error: Exception, endpoint: Endpoint | None, request: Request | None, where: str) -> None:
         if self._error_handler is None:
             return
         try:
-            result = self._error_handler(error, endpoint)
+            result = self._error_handler(error, endpoint, request)
         except BaseException as failure:  # noqa: ASYNC103  # what is no error of the handler stops the service
             rest = without_cancellations(failure)
-            logger.exception("%s: the error handler raised", where)
+            logger.exception("%s: the error handler raised", where, extra=self._extra(endpoint, request))
             if rest is not None and not isinstance(rest, Exception):
                 self._stop(rest)
             return  # noqa: ASYNC104
         if not inspect.isawaitable(result):
             return
         if not self._is_open:
-            logger.warning("%s: the service has ended, its async error handler is not run", where)
+            text = "%s: the service has ended, its async error handler is not run"
+            logger.warning(text, where, extra=self._extra(endpoint, request))
             _discard(result)
-        elif not self._handling.put((result, where)):
+        elif not self._handling.put((result, where), 0 if request is None else request._size):
             self._unhandled += 1
             _discard(result)
 
@@ -177,10 +202,10 @@ class ErrorReporter:
                 raise
             except BaseException as fatal:  # noqa: ASYNC103  # such as SystemExit
                 self._stop(fatal)
-            logger.exception("%s: the error handler raised", where)
+            logger.exception("%s: the error handler raised", where, extra=self._extra(None, None))
         if self._unhandled and not self._handling.is_waiting:
             count, self._unhandled = self._unhandled, 0
-            self._call_handler(ReportsDroppedError(count, "errors"), None, where)
+            self._call_handler(ReportsDroppedError(count, "errors"), None, None, where)
 
 
 def _discard(result: Awaitable[None]) -> None:

@@ -10,20 +10,17 @@ import anyio
 from anyio import get_cancelled_exc_class
 
 from .._config import Middleware
+from .._errors import DeadlineExceededError
 from .._handlers import Handler
 from .._message import Message
 from ._request import Request
-
-
-class DeadlineExceededError(Exception):
-    """The endpoint's time-out passed."""
 
 
 async def within(timeout: float, handler: Handler, request: Request) -> bytes | None:
     """Call a handler that has so many seconds."""
     with anyio.move_on_after(timeout):
         return await handler(request)
-    raise DeadlineExceededError
+    raise DeadlineExceededError(request.endpoint.name, timeout)
 
 
 def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:

@@ -45,9 +45,10 @@ class Request(Message, Generic[StateT]):
         endpoint: the endpoint that received it.
     """
 
-    __slots__ = ("_call", "_failure", "_has_ended", "_has_responded", "_is_released", "endpoint")
+    __slots__ = ("_arrived", "_call", "_failure", "_has_ended", "_has_responded", "_is_released", "endpoint")
 
     endpoint: Endpoint
+    _arrived: float
 
     def __init__(
         self,
@@ -67,7 +68,8 @@ class Request(Message, Generic[StateT]):
         self._has_responded = False
         self._has_ended = False
         self._is_released = False
-        # `_call`, the last coroutine of `respond…`, is left out, for nearly no request has one.
+        # Left out, for nearly no request has them: `_call`, the last coroutine of `respond…`, and `_arrived`, the event
+        # loop's time when it came.
 
     @property
     def state(self) -> StateT:
@@ -162,6 +164,11 @@ class Request(Message, Generic[StateT]):
         return self.endpoint._queue.detach(self)
 
     @property
+    def _size(self) -> int:
+        """Bytes of its payload and headers."""
+        return len(self.data) + self.headers._wire_size
+
+    @property
     def _has_sent_error(self) -> bool:
         return self._failure is not None and self._failure.cause is FailureCause.SERVICE_ERROR
 
@@ -179,7 +186,7 @@ class Request(Message, Generic[StateT]):
         data, number = as_bytes(data), read_code(code)
         block, problem = sendable_error_headers(number, description, headers)
         if problem is not None:
-            self.endpoint._context.errors.report(problem, self.endpoint)
+            self.endpoint._context.errors.report(problem, self.endpoint, self)
         await self.endpoint._turns.checkpoint(len(data))
         # Before it is sent: cancelled while it waits there, it is on its way.
         failure, self._failure = self._failure, Failure(FailureCause.SERVICE_ERROR, number, description)

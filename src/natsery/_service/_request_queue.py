@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 from anyio.abc import TaskGroup
@@ -13,6 +14,8 @@ from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
+from .._handlers import Handler
+from .._loop_clock import loop_clock
 from .._message import NO_HEADERS
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import LONG_SUBJECT
@@ -21,6 +24,7 @@ from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
 from ._invoke import compose, reply_from, within
+from ._observer import MALFORMED, Observer
 from ._request import Request
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ class RequestQueue:
         self._counters = counters
         self._error_replies = ErrorReplies(context, endpoint, counters)
         self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
+        self._observer: Observer | None = None
         self._is_stream = placed.config._read_signature().is_stream
         self._timeout = None if limits.timeout == math.inf else limits.timeout
         self._concurrency = limits.concurrency or 1
@@ -96,6 +101,11 @@ class RequestQueue:
         self._tasks = tasks
         # Chosen here, for `deliver` may be called where anyio does not know its event loop.
         self._new_wakeup = wakeup_class()
+        self._now = loop_clock()
+        instruments = self._context.instruments
+        if instruments is not None:
+            self._observer = self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
+            self._handler = self._observed(self._handler, self._observer)
 
     async def wait_drained(self) -> None:
         """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
@@ -141,7 +151,23 @@ class RequestQueue:
                 return True
         return False
 
+    def lose(self, failure: Failure) -> None:
+        """Count a request that was lost on the way here."""
+        self._counters.count_failure(failure)
+        if self._observer is not None:
+            self._observer.lose(failure)
+
     # Requests in
+
+    @property
+    def intake(self) -> Callable[[Request], None]:
+        """What the connection calls with each request."""
+        return self.deliver if self._observer is None else self._deliver_timed
+
+    def _deliver_timed(self, request: Request) -> None:
+        """Accept a request, or refuse it, where it matters when it came."""
+        request._arrived = self._now()
+        self.deliver(request)
 
     def deliver(self, request: Request) -> None:
         """Accept a request, or refuse it. Called by the connection."""
@@ -161,7 +187,9 @@ class RequestQueue:
         ):
             self._counters.malformed += 1
             reason = f"its reply subject {reply!r:.200} may not be answered"
-            self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint)
+            self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint, request)
+            if self._observer is not None:
+                self._observer.end(request, MALFORMED)
             return
         if self._is_cut_off:
             self._error_replies.cut_off(request)
@@ -189,7 +217,7 @@ class RequestQueue:
         if not self._is_congested:
             self._is_congested = True
             full = f"{len(self._pending) + len(self._detached)} requests of {self._pending_bytes} bytes are waiting"
-            self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint)
+            self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint, request)
         self._error_replies.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
 
     # Detached requests
@@ -228,16 +256,42 @@ class RequestQueue:
         elif request._failure is not None:
             self._error_replies.end(request, request._failure, elapsed)
         else:
-            request._has_ended = True
-            self._counters.count_good(elapsed)
-            self._recent_replies.append(request.reply)
+            self._end_well(request, elapsed)
         return isinstance(error, Exception)
+
+    def _end_well(self, request: Request, elapsed_ns: int) -> None:
+        request._has_ended = request._is_released = True
+        self._counters.count_good(elapsed_ns)
+        self._recent_replies.append(request.reply)
+        if self._observer is not None:
+            self._observer.end(request, None, elapsed_ns)
 
     def _forget_detached(self, request: Request) -> None:
         if self._detached.pop(request, None) is not None:
             self._max_messages += 1
             self._pending_bytes -= len(request.data)
             self._drained.check()
+
+    # Requests that instruments are told of
+
+    def _observed(self, handler: Handler, observer: Observer) -> Handler:
+        """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``ErrorReplies`` tells."""
+        clock_ns = self._context.clock_ns
+
+        async def handle(request: Request) -> None:
+            begun = clock_ns()
+            with observer.start(request):
+                result = await handler(request)
+            if request._has_ended:
+                return  # cut off while it shielded itself
+            if result is not None:
+                await request._send(reply_from(result), None)
+            elif not request._has_responded and not request._is_released:
+                self._error_replies.report_silence_by_mistake(request)
+            if request._failure is None and not request._is_released:
+                self._end_well(request, clock_ns() - begun)
+
+        return handle
 
     # Workers
 

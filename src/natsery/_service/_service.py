@@ -65,7 +65,7 @@ class Service:
         self.started = config.clock.now()
         self._home = Home()
         self._connection = connection
-        self._context = ServiceContext(connection, config, self.stop, state)
+        self._context = ServiceContext(connection, config, self.stop, state, self.id)
         self._context.service = self
         self._grace = grace
         self._control = ControlPlane(self._context, self)

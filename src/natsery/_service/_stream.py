@@ -198,11 +198,11 @@ class StreamedReplies:
         try:
             await _close_generator(generator)
         except Exception as error:
-            self._context.errors.report(error, self.request.endpoint, traceback=True)
+            self._context.errors.report(error, self.request.endpoint, self.request, traceback=True)
         except BaseException:
             if self._closing.cancel_called:
                 late = NatseryError("a generator was closed, and its clean-up was cancelled because it took too long")
-                self._context.errors.report(late, self.request.endpoint)
+                self._context.errors.report(late, self.request.endpoint, self.request)
             raise
         finally:
             self._closing.deadline = math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar, final
@@ -21,23 +22,29 @@ class WorkQueue(Generic[ItemT]):
     Args:
         consume: what is done with each item; must raise nothing but a cancellation of its task.
         limit: items that may wait.
+        max_bytes: their bytes together, where ``put`` says them; one item may be larger.
         turn: items after which other tasks get their turn, if ``consume`` does not wait.
     """
 
-    def __init__(self, consume: Callable[[ItemT], Awaitable[None]], limit: int, *, turn: int = 1) -> None:
+    def __init__(
+        self, consume: Callable[[ItemT], Awaitable[None]], limit: int, *, max_bytes: float = math.inf, turn: int = 1
+    ) -> None:
         self._consume = consume
         self._turn = turn
         self._limit = limit
-        self._items: deque[ItemT] = deque()
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._items: deque[tuple[ItemT, int]] = deque()
         self._wakeup: Wakeup | None = None
         self._is_busy = False
         self._empty = ConditionEvent(lambda: not self._items and not self._is_busy)
 
-    def put(self, item: ItemT) -> bool:
-        """Add an item; return false, with nothing added, when the queue is full."""
-        if len(self._items) >= self._limit:
+    def put(self, item: ItemT, size: int = 0) -> bool:
+        """Add an item of so many bytes; return false, with nothing added, when the queue is full."""
+        if len(self._items) >= self._limit or (self._items and self._bytes + size > self._max_bytes):
             return False
-        self._items.append(item)
+        self._items.append((item, size))
+        self._bytes += size
         if self._wakeup is not None:
             self._wakeup.set()
         return True
@@ -49,8 +56,9 @@ class WorkQueue(Generic[ItemT]):
 
     def clear(self) -> list[ItemT]:
         """Remove and return the items that are waiting."""
-        items = list(self._items)
+        items = [item for item, _ in self._items]
         self._items.clear()
+        self._bytes = 0
         self._empty.check()
         return items
 
@@ -62,8 +70,10 @@ class WorkQueue(Generic[ItemT]):
         while True:
             while items:
                 self._is_busy = True
+                item, size = items.popleft()
+                self._bytes -= size
                 try:
-                    await self._consume(items.popleft())
+                    await self._consume(item)
                 finally:
                     self._is_busy = False
                 done += 1
