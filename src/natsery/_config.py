@@ -5,12 +5,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncContextDecorator
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    final,
+    overload,
+    runtime_checkable,
+)
 
 from . import _adr32, _subjects
-from ._checks import check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
+from ._checks import WrongType, check_config, count_rule, flag_rule, function_rule, seconds_rule, text_rule
 from ._codecs._codec import Codec, codec_rule
 from ._codecs._json_codec import JSONCodec
 from ._errors import ConfigError, shorten
@@ -103,6 +117,24 @@ def check_instruments(where: str, value: object) -> tuple[Instrument, ...]:
     return instruments
 
 
+@runtime_checkable
+class Limiter(Protocol):
+    """What bounds how many requests are handled at the same time: an ``anyio.CapacityLimiter``, or one of trio's."""
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Wait for a token for a request."""
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Give it back."""
+
+
+def limiter_rule(value: object) -> str | None:
+    """What can be a limiter."""
+    if isinstance(value, Limiter) and not inspect.isclass(value):
+        return None
+    return WrongType("must be a limiter; write anyio.CapacityLimiter(10)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How requests are handled, where it is said: by an endpoint, or by a group for those inside that do not say."""
@@ -112,12 +144,20 @@ class Limits:
     timeout: float | None = None
     pending_messages: int | None = None
     pending_bytes: int | None = None
+    pending_seconds: float | None = None
+    timeout_from_arrival: bool | None = None
+    limiter: Limiter | None = None
     middlewares: Sequence[Middleware] = ()
 
     def _check(self, where: str) -> None:
         check_queue_group_choice(f"{where}.queue_group", self.queue_group)
-        if self.timeout is not None:
-            check_config(f"{where}.timeout", self.timeout, seconds_rule(infinite=True))
+        for name in ("timeout", "pending_seconds"):
+            if getattr(self, name) is not None:
+                check_config(f"{where}.{name}", getattr(self, name), seconds_rule(infinite=True))
+        if self.timeout_from_arrival is not None:
+            check_config(f"{where}.timeout_from_arrival", self.timeout_from_arrival, flag_rule)
+        if self.limiter is not None:
+            check_config(f"{where}.limiter", self.limiter, limiter_rule)
         for name in ("concurrency", "pending_messages", "pending_bytes"):
             if getattr(self, name) is not None:
                 check_config(f"{where}.{name}", getattr(self, name), count_rule)
@@ -125,14 +165,10 @@ class Limits:
 
     def inside(self, outer: Limits) -> Limits:
         """Return what holds inside another group: each limit from the innermost that says it, middlewares of both."""
-        return Limits(
-            queue_group=outer.queue_group if self.queue_group is None else self.queue_group,
-            concurrency=outer.concurrency if self.concurrency is None else self.concurrency,
-            timeout=outer.timeout if self.timeout is None else self.timeout,
-            pending_messages=outer.pending_messages if self.pending_messages is None else self.pending_messages,
-            pending_bytes=outer.pending_bytes if self.pending_bytes is None else self.pending_bytes,
-            middlewares=(*outer.middlewares, *self.middlewares),
-        )
+        names = [each.name for each in fields(Limits) if each.name != "middlewares"]
+        said = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        inherited = {name: getattr(outer, name) for name in names}
+        return Limits(**{**inherited, **said}, middlewares=(*outer.middlewares, *self.middlewares))
 
 
 @final
@@ -149,11 +185,17 @@ class EndpointConfig(Limits):
         metadata: for discovery; copied.
         concurrency: how many requests it handles at the same time, at most; its groups' if left out, or 1.
         timeout: seconds that a handler may take; then the requester gets 504. Its groups' if left out; no limit if none of
-            them says, or if it is ``math.inf``.
+            them says, or if it is ``math.inf``. A requester may give it less, as ``docs/deadlines.md`` says.
+        timeout_from_arrival: whether ``timeout`` counts from the moment that a request arrives, and not from that when its
+            handler is called.
         pending_messages: requests that may wait for a worker; more are refused with 503. Its groups' or the service's if left
             out.
         pending_bytes: bytes of payload and headers that may wait; more are refused with 503. Its groups' or the service's if
             left out.
+        pending_seconds: seconds that a request may wait for its handler; then it is answered with 504 and not handled. Its
+            groups' or the service's if left out; no limit if none of them says.
+        limiter: bounds how many requests are handled at the same time by all endpoints that have the same one, besides
+            ``concurrency``. Its groups' or the service's if left out.
         middlewares: around this handler, the first outermost, inside those of the service and of its groups.
         in_thread: whether the handler is a plain function, which runs in a worker thread, in as many at a time as
             ``concurrency`` says. A thread cannot be cancelled: when the handler's time is over, or the service stops, it is
@@ -219,6 +261,9 @@ class GroupOptions(TypedDict, total=False):
     timeout: float | None
     pending_messages: int | None
     pending_bytes: int | None
+    pending_seconds: float | None
+    timeout_from_arrival: bool | None
+    limiter: Limiter | None
     middlewares: Sequence[Middleware]
 
 
@@ -320,9 +365,10 @@ def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[G
     Args:
         name: the prefix; an empty one adds nothing.
         endpoints: async functions, `EndpointConfig` and further groups.
-        options: ``queue_group``, ``concurrency``, ``timeout``, ``pending_messages``, ``pending_bytes`` and ``middlewares``, as
-            `EndpointConfig` has them. Each is for those inside that do not say it themselves, and the innermost group that
-            says it counts; middlewares of all groups run, the outermost group's first, inside those of the service.
+        options: ``queue_group``, ``concurrency``, ``timeout``, ``timeout_from_arrival``, ``pending_messages``,
+            ``pending_bytes``, ``pending_seconds``, ``limiter`` and ``middlewares``, as `EndpointConfig` has them. Each is for
+            those inside that do not say it themselves, and the innermost group that says it counts; middlewares of all groups
+            run, the outermost group's first, inside those of the service.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -474,6 +520,8 @@ class ServiceConfig:
         clock: where times come from.
         pending_messages: requests that may wait, for endpoints that do not say.
         pending_bytes: bytes of payload and headers that may wait, for endpoints that do not say.
+        pending_seconds: seconds that a request may wait, for endpoints that do not say; no limit if left out.
+        limiter: an ``anyio.CapacityLimiter`` for the requests of all endpoints that have none of their own.
         lifespan: an async context manager function of the connection, for what handlers share. It is entered before the first
             subscription and left after the drain, and handlers reach what it yields as ``request.state``.
         codec: how bodies of other types than ``bytes`` are written; JSON if left out.
@@ -502,6 +550,8 @@ class ServiceConfig:
     clock: Clock = field(default_factory=Clock)
     pending_messages: int = DEFAULT_PENDING_MESSAGES
     pending_bytes: int = DEFAULT_PENDING_BYTES
+    pending_seconds: float | None = None
+    limiter: Limiter | None = None
     lifespan: Lifespan | None = None
     codec: Codec = field(default_factory=JSONCodec)
     schemas: bool = False
@@ -526,6 +576,10 @@ class ServiceConfig:
             raise ConfigError(f"{where}.clock", self.clock, "must be a natsery.Clock")
         for name in ("pending_messages", "pending_bytes"):
             check_config(f"{where}.{name}", getattr(self, name), count_rule)
+        if self.pending_seconds is not None:
+            check_config(f"{where}.pending_seconds", self.pending_seconds, seconds_rule(infinite=True))
+        if self.limiter is not None:
+            check_config(f"{where}.limiter", self.limiter, limiter_rule)
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
         if self.lifespan is not None:
@@ -551,6 +605,8 @@ class ServiceConfig:
             queue_group=self.queue_group,
             pending_messages=self.pending_messages,
             pending_bytes=self.pending_bytes,
+            pending_seconds=self.pending_seconds,
+            limiter=self.limiter,
             middlewares=self.middlewares,
         )
 

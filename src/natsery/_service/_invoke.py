@@ -16,11 +16,12 @@ from .._message import Message
 from ._request import Request
 
 
-async def within(timeout: float, handler: Handler, request: Request) -> bytes | None:
-    """Call a handler that has so many seconds."""
-    with anyio.move_on_after(timeout):
+async def until_deadline(handler: Handler, request: Request) -> bytes | None:
+    """Call a handler that is cut off at the request's deadline."""
+    begun = anyio.current_time()
+    with anyio.CancelScope(deadline=request.deadline):
         return await handler(request)
-    raise DeadlineExceededError(request.endpoint.name, timeout)
+    raise DeadlineExceededError(request.endpoint.name, anyio.current_time() - begun)
 
 
 def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
@@ -45,10 +46,22 @@ class Request(Message, Generic[StateT]):
         endpoint: the endpoint that received it.
     """
 
-    __slots__ = ("_arrived", "_call", "_failure", "_has_ended", "_has_responded", "_is_released", "endpoint")
+    __slots__ = (
+        "_arrived",
+        "_begun",
+        "_call",
+        "_deadline",
+        "_failure",
+        "_has_ended",
+        "_has_responded",
+        "_is_released",
+        "endpoint",
+    )
 
     endpoint: Endpoint
     _arrived: float
+    _begun: int
+    _deadline: float
 
     def __init__(
         self,
@@ -68,8 +81,8 @@ class Request(Message, Generic[StateT]):
         self._has_responded = False
         self._has_ended = False
         self._is_released = False
-        # Left out, for nearly no request has them: `_call`, the last coroutine of `respond…`, and `_arrived`, the event
-        # loop's time when it came.
+        # Left out, for most requests have none of them: `_call`, the last coroutine of `respond…`, and the event loop's times
+        # `_arrived`, when it came, and `_deadline`.
 
     @property
     def state(self) -> StateT:
@@ -92,6 +105,15 @@ class Request(Message, Generic[StateT]):
         if service is None:
             raise RuntimeError("a request that was made for a test has no service")
         return service
+
+    @property
+    def deadline(self) -> float:
+        """When its handler is cut off, by ``anyio.current_time()``; ``math.inf`` for never.
+
+        It is the earlier of the endpoint's ``timeout`` and what the requester gives it. Calls that the handler makes with
+        `ServiceClient` hand it on.
+        """
+        return getattr(self, "_deadline", math.inf)
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from anyio.abc import TaskGroup
@@ -23,7 +25,8 @@ from .._wakeup import Wakeup, wakeup_class
 from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
-from ._invoke import compose, reply_from, within
+from ._gate import Gate
+from ._invoke import compose, reply_from, until_deadline
 from ._observer import MALFORMED, Observer
 from ._request import Request
 
@@ -42,12 +45,11 @@ REQUESTS_BETWEEN_YIELDS = 256
 class Worker:
     """One task of an endpoint, and the request that it is handling."""
 
-    __slots__ = ("begun", "request", "wakeup")
+    __slots__ = ("request", "wakeup")
 
     def __init__(self, wakeup: Wakeup) -> None:
         self.wakeup = wakeup
         self.request: Request | None = None
-        self.begun = 0
 
 
 @final
@@ -67,10 +69,10 @@ class RequestQueue:
         self._endpoint = endpoint
         self._counters = counters
         self._error_replies = ErrorReplies(context, endpoint, counters)
+        self._limits = limits
         self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
         self._observer: Observer | None = None
         self._is_stream = placed.config._read_signature().is_stream
-        self._timeout = None if limits.timeout == math.inf else limits.timeout
         self._concurrency = limits.concurrency or 1
         self._max_messages = limits.pending_messages or service_config.pending_messages
         self._max_bytes = limits.pending_bytes or service_config.pending_bytes
@@ -105,7 +107,15 @@ class RequestQueue:
         instruments = self._context.instruments
         if instruments is not None:
             self._observer = self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
-            self._handler = self._observed(self._handler, self._observer)
+        gate = Gate(self._limits, self._now)
+        self._is_timed = gate.is_timed or self._observer is not None
+        plain = self._handler
+        if self._observer is not None:
+            self._handler = self._to_its_end(plain)
+        # Headers may say how much time is left for a request.
+        self._handler_of_headers = self._gated(plain, gate)
+        if not gate.is_open:
+            self._handler = self._handler_of_headers
 
     async def wait_drained(self) -> None:
         """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
@@ -116,7 +126,7 @@ class RequestQueue:
         self._is_cut_off = True
         for worker in self._workers:
             if worker.request is not None and not worker.request._is_released:
-                self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.begun)
+                self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.request._begun)
         for request, begun in list(self._detached.items()):
             self._forget_detached(request)
             self._error_replies.cut_off(request, self._context.clock_ns() - begun)
@@ -162,7 +172,7 @@ class RequestQueue:
     @property
     def intake(self) -> Callable[[Request], None]:
         """What the connection calls with each request."""
-        return self.deliver if self._observer is None else self._deliver_timed
+        return self._deliver_timed if self._is_timed else self.deliver
 
     def _deliver_timed(self, request: Request) -> None:
         """Accept a request, or refuse it, where it matters when it came."""
@@ -198,6 +208,7 @@ class RequestQueue:
         size = len(request.data)
         if request.headers is not NO_HEADERS:
             size += request.headers._wire_size
+            request._arrived = self._now()
         # A worker that has been woken is about to take a request, so that one does not wait any more.
         waiting = len(pending) - self._waking
         if waiting >= self._max_messages or (
@@ -228,17 +239,15 @@ class RequestQueue:
             raise RuntimeError(
                 "a request with a streamed reply cannot be detached; yield what it is to be answered with"
             )
-        begun = next((worker.begun for worker in self._workers if worker.request is request), None)
-        if begun is None and self._tasks is None:
-            begun = self._context.clock_ns()  # a request that was made for a test
-        if begun is None or request._has_ended:
+        if request._has_ended:
             raise ServiceStoppedError("the request has ended: its handler returned, ran out of time or was cut off")
         if request in self._detached:
             raise RuntimeError("the request is detached already")
         request._is_released = True
-        self._detached[request] = begun
+        # One that was made for a test has not begun.
+        self._detached[request] = getattr(request, "_begun", None) or self._context.clock_ns()
         self._max_messages -= 1  # it goes on counting as one that waits
-        self._pending_bytes += len(request.data)
+        self._pending_bytes += request._size
         return DetachedRequest(request, self._end_detached)
 
     async def _end_detached(self, request: Request, error: BaseException | None) -> bool:
@@ -269,18 +278,35 @@ class RequestQueue:
     def _forget_detached(self, request: Request) -> None:
         if self._detached.pop(request, None) is not None:
             self._max_messages += 1
-            self._pending_bytes -= len(request.data)
+            self._pending_bytes -= request._size
             self._drained.check()
 
-    # Requests that instruments are told of
+    # What is switched on
 
-    def _observed(self, handler: Handler, observer: Observer) -> Handler:
+    def _gated(self, handler: Handler, gate: Gate) -> Handler:
+        """Return a handler behind what a request has to pass before."""
+        bounded: Handler = partial(until_deadline, handler)
+        if self._observer is not None or gate.limiter is not None:
+            handler, bounded = self._to_its_end(handler), self._to_its_end(bounded)
+
+        async def handle(request: Request) -> bytes | None:
+            await gate.enter(request)
+            try:
+                return await (handler if request._deadline == math.inf else bounded)(request)
+            finally:
+                if gate.limiter is not None:
+                    gate.limiter.release_on_behalf_of(request)
+
+        return handle
+
+    def _to_its_end(self, handler: Handler) -> Handler:
         """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``ErrorReplies`` tells."""
-        clock_ns = self._context.clock_ns
+        clock_ns, observer = self._context.clock_ns, self._observer
+        no_contexts = nullcontext()
 
         async def handle(request: Request) -> None:
-            begun = clock_ns()
-            with observer.start(request):
+            request._begun = begun = clock_ns()  # what it had to pass before does not count
+            with no_contexts if observer is None else observer.start(request):
                 result = await handler(request)
             if request._has_ended:
                 return  # cut off while it shielded itself
@@ -309,9 +335,8 @@ class RequestQueue:
         counters = self._counters
         fast_path = self._context.fast_path
         answer_nowait = fast_path._answer_nowait
-        handler = self._handler
+        handler, handler_of_headers = self._handler, self._handler_of_headers
         clock_ns = self._context.clock_ns
-        timeout = self._timeout
         recent_replies = self._recent_replies
         error_replies = self._error_replies
         unyielded = 0
@@ -327,19 +352,20 @@ class RequestQueue:
                     unyielded = now = 0
                     continue
                 request = pending.popleft()
+                headers = request.headers
                 # Their `_wire_size`, which is known since the delivery.
-                self._pending_bytes -= len(request.data) + request.headers._size
+                self._pending_bytes -= len(request.data) + headers._size
                 request.endpoint = endpoint
                 reply = request.reply  # a handler may change the request's
                 worker.request = request
-                worker.begun = begun = now or clock_ns()
+                request._begun = begun = now or clock_ns()
                 now = 0
                 is_replying = False
                 try:
-                    if timeout is None:
+                    if headers is NO_HEADERS:
                         result = await handler(request)
                     else:
-                        result = await within(timeout, handler, request)
+                        result = await handler_of_headers(request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and reply and request._failure is None:
@@ -356,10 +382,10 @@ class RequestQueue:
                         request._has_responded = False
                         request._note_undelivered(error)
                     self._forget_detached(request)
-                    await error_replies.answer(request, error, clock_ns() - begun)
+                    await error_replies.answer(request, error, clock_ns() - request._begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
                     self._forget_detached(request)
-                    await error_replies.end_abruptly(request, error, clock_ns() - begun)  # noqa: ASYNC102
+                    await error_replies.end_abruptly(request, error, clock_ns() - request._begun)  # noqa: ASYNC102
                 else:
                     if not request._is_released:
                         now = clock_ns()
