@@ -116,7 +116,10 @@ def test_unknown_options_are_named() -> None:
     ("option", "hint"),
     [
         ("queue", "write queue_group="),
-        ("metadata", "it has concurrency, limiter, middlewares, pending_bytes, pending_messages, pending_seconds, queue_group, timeout"),
+        (
+            "metadata",
+            "it has concurrency, limiter, middlewares, pending_bytes, pending_messages, pending_seconds, queue_group, timeout",
+        ),
         ("subject", "the prefix is its name"),
     ],
 )

@@ -1,0 +1,334 @@
+"""Instruments hear of each request once that it started and once how it ended, or that it was refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+
+import anyio
+import pytest
+
+import natsery
+from natsery import FailureCause, Outcome
+from natsery.abc import Connection
+from natsery.testing import MemoryBroker
+
+from ..test_serve import add, bounded, config
+from ..virtual_time import IN_VIRTUAL_TIME
+
+pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]
+
+
+class Recorder(natsery.Instrument):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.started: list[bytes] = []
+        self.ended: list[tuple[bytes, Outcome]] = []
+        self.refused: list[tuple[str, bytes | None, Outcome]] = []
+
+    def request_started(self, request: natsery.Request) -> None:
+        self.started.append(request.data)
+
+    def request_ended(self, request: natsery.Request, outcome: Outcome) -> None:
+        self.ended.append((request.data, outcome))
+
+    def request_refused(self, endpoint: natsery.Endpoint, request: natsery.Request | None, outcome: Outcome) -> None:
+        self.refused.append((endpoint.name, None if request is None else request.data, outcome))
+
+
+ERROR = ValueError("no")
+
+
+async def good(request: natsery.Request) -> bytes:
+    await anyio.sleep(0.25)
+    return request.data
+
+
+async def responds(request: natsery.Request) -> None:
+    await request.respond(b"1")
+    await request.respond(b"2")
+
+
+async def silent(request: natsery.Request) -> None:
+    """Has nothing to say."""
+
+
+async def raises(request: natsery.Request) -> bytes:
+    raise ERROR
+
+
+async def refuses(request: natsery.Request) -> bytes:
+    raise natsery.ServiceError(404, "none")
+
+
+async def responds_error(request: natsery.Request) -> None:
+    await request.respond_error(409, "taken")
+
+
+async def streams(request: natsery.Request) -> AsyncIterator[bytes]:
+    yield b"1"
+    raise ERROR
+
+
+async def typed(body: int) -> int:
+    return body
+
+
+async def not_bytes(request: natsery.Request) -> bytes:
+    return 5  # type: ignore[return-value]
+
+
+@natsery.endpoint(timeout=0.5)
+async def slow(request: natsery.Request) -> None:
+    await anyio.sleep_forever()
+
+
+OUTCOMES: list[tuple[Callable[..., object], Outcome]] = [
+    (good, Outcome(200, duration=0.25)),
+    (responds, Outcome(200)),
+    (silent, Outcome(200)),
+    (raises, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error", error=ERROR)),
+    (refuses, Outcome(404, FailureCause.SERVICE_ERROR, "none")),
+    (responds_error, Outcome(409, FailureCause.SERVICE_ERROR, "taken")),
+    (streams, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error", error=ERROR)),
+    (typed, Outcome(400, FailureCause.INVALID_BODY, "Invalid Body: $: is not JSON: Expecting value at character 0")),
+    (not_bytes, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error")),
+    (slow, Outcome(504, FailureCause.TIMEOUT, "Deadline Exceeded", duration=0.5)),
+]
+
+
+@pytest.mark.parametrize(("handler", "expected"), OUTCOMES, ids=[each[0].__name__ for each in OUTCOMES])
+@pytest.mark.parametrize("headers", [None, {"A": "b"}], ids=["plain", "headers"])
+async def test_each_request_has_one_outcome(
+    nc: Connection, handler: natsery.EndpointHandler, expected: Outcome, headers: dict[str, str] | None
+) -> None:
+    recorder = Recorder()
+    clock = natsery.Clock(monotonic_ns=lambda: round(anyio.current_time() * 1e9))
+    async with (
+        bounded(),
+        natsery.serve(nc, config(handler, instruments=[recorder], clock=clock)) as service,
+        nc.subscribe("replies") as replies,
+    ):
+        (endpoint,) = service.endpoints
+        await nc.publish(endpoint.subject, b"x", reply="replies", headers=headers)
+        while not recorder.ended:
+            await anyio.sleep(0.01)
+        if handler is not silent:
+            # The outcome is final after the reply has left.
+            with anyio.fail_after(0.001):
+                await replies.receive()
+    ((data, outcome),) = recorder.ended
+    assert (recorder.started, data, recorder.refused) == ([b"x"], b"x", [])
+    assert outcome[:3] == expected[:3]
+    assert outcome.duration == pytest.approx(expected.duration)
+    assert outcome.waited == pytest.approx(0)
+    assert outcome.is_good is (expected.cause is None)
+    if expected.error is not None:
+        assert outcome.error is expected.error
+    (stats,) = service.stats().endpoints
+    assert (stats.num_requests, stats.num_errors) == (1, expected.cause is not None)
+
+
+async def test_the_wait_for_a_worker_is_not_in_the_duration(nc: Connection) -> None:
+    recorder = Recorder()
+    async with bounded(), natsery.serve(nc, config(good, instruments=[recorder])):
+        for _ in range(3):
+            await nc.publish("good", reply="r")
+        await nc.request("good")
+    assert [outcome.waited for _, outcome in recorder.ended] == pytest.approx([0, 0.25, 0.5, 0.75])
+
+
+async def test_what_no_handler_sees_is_refused(nc: Connection) -> None:
+    recorder = Recorder()
+    begun = anyio.Event()
+
+    @natsery.endpoint(pending_messages=1, pending_seconds=1)
+    async def stuck(request: natsery.Request) -> None:
+        begun.set()
+        await anyio.sleep(2)
+        if request.data == b"3":
+            await anyio.sleep_forever()
+
+    async with bounded(), natsery.serve(nc, config(stuck, instruments=[recorder]), grace=1):
+        await nc.publish("stuck", b"0", reply="$SYS.x")
+        await nc.publish("stuck", b"1", reply="r")
+        await begun.wait()
+        await nc.publish("stuck", b"expires", reply="r")
+        await nc.publish("stuck", b"2", reply="r")
+        await anyio.sleep(2.5)
+        await nc.publish("stuck", b"3", reply="r")
+        await anyio.sleep(0.1)
+        await nc.publish("stuck", b"4", reply="r")
+        await anyio.sleep(0.1)
+    assert recorder.started == [b"1", b"3"]
+    assert [(name, data, outcome[:3]) for name, data, outcome in recorder.refused] == [
+        ("stuck", b"0", (400, FailureCause.MALFORMED, "Bad Reply Subject")),
+        ("stuck", b"2", (503, FailureCause.OVERLOADED, "Service Overloaded")),
+        ("stuck", b"expires", (504, FailureCause.EXPIRED, "Deadline Exceeded")),
+        ("stuck", b"4", (503, FailureCause.STOPPING, "Service Stopping")),
+    ]
+    assert [(data, outcome[:3]) for data, outcome in recorder.ended] == [
+        (b"1", (200, None, "")),
+        (b"3", (503, FailureCause.STOPPING, "Service Stopping")),
+    ]
+
+
+@pytest.mark.parametrize("how", ["answered", "error", "cut off"])
+async def test_a_detached_request_ends_when_it_is_answered(nc: Connection, how: str) -> None:
+    recorder = Recorder()
+
+    async def later(request: natsery.Request) -> None:
+        tasks.start_soon(answer, request.detach())
+
+    async def answer(detached: natsery.DetachedRequest) -> None:
+        await anyio.sleep(1)
+        assert recorder.ended == []
+        if how == "cut off":
+            await anyio.sleep_forever()
+        async with detached as request:
+            if how == "error":
+                raise natsery.ServiceError(404, "none")
+            await request.respond(b"1")
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(later, instruments=[recorder]), grace=2):
+            await nc.publish("later", reply="r")
+            await anyio.sleep(0.5)
+        tasks.cancel_scope.cancel()
+    ((_, outcome),) = recorder.ended
+    assert outcome.code == {"answered": 200, "error": 404, "cut off": 503}[how]
+
+
+CURRENT: ContextVar[bytes] = ContextVar("current", default=b"none")
+
+
+class InContext(natsery.Instrument):
+    """Has a context variable set in handlers."""
+
+    @contextmanager
+    def request_started(self, request: natsery.Request) -> AbstractContextManager[None]:  # type: ignore[override,misc]
+        token = CURRENT.set(request.data)
+        try:
+            yield
+        finally:
+            CURRENT.reset(token)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_handler_runs_inside_of_what_is_returned(nc: Connection, concurrency: int) -> None:
+    @natsery.endpoint(concurrency=concurrency)
+    async def current(request: natsery.Request) -> bytes:
+        await anyio.sleep(float(request.data))
+        return await anyio.to_thread.run_sync(CURRENT.get) if request.data == b"0" else CURRENT.get()
+
+    async def check(data: bytes) -> None:
+        assert (await nc.request("current", data)).data == data
+
+    async with bounded(), natsery.serve(nc, config(current, instruments=[InContext()])):
+        async with anyio.create_task_group() as tasks:
+            for data in (b"0.3", b"0.2", b"0.1"):
+                tasks.start_soon(check, data)
+    assert CURRENT.get() == b"none"
+
+
+@pytest.mark.parametrize("method", ["request_started", "request_ended", "request_refused", "enter", "exit"])
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3)], ids=["error", "exit"])
+async def test_one_that_raises_is_told_nothing_more(
+    nc: Connection, method: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    class Broken(natsery.Instrument):
+        def __getattribute__(self, name: str) -> object:
+            if name != method:
+                return super().__getattribute__(name)
+
+            def fail(*_: object) -> None:
+                calls.append(name)
+                raise error
+
+            return fail
+
+    class BrokenContext(natsery.Instrument):
+        @contextmanager
+        def request_started(self, request: natsery.Request) -> AbstractContextManager[None]:  # type: ignore[override,misc]
+            calls.append(method)
+            if method == "enter":
+                raise error
+            yield
+            raise error
+
+    recorder = Recorder()
+    broken = BrokenContext() if method in ("enter", "exit") else Broken()
+    expected = pytest.raises(SystemExit) if isinstance(error, SystemExit) else anyio.CancelScope()
+    with expected:
+        async with bounded(), natsery.serve(nc, config(add, instruments=[broken, recorder])):
+            if method == "request_refused":
+                await nc.publish("add", b"1+2", reply="$SYS.x")
+                await nc.publish("add", b"1+2", reply="$SYS.x")
+            assert (await nc.request("add", b"1+2")).data == b"3"
+            await nc.request("add", b"1+2")
+            await anyio.sleep(1)
+    assert calls == [method]
+    if not isinstance(error, SystemExit):
+        assert recorder.started == [b"1+2", b"1+2"]
+        assert len(recorder.ended) == 2
+        assert f"the instrument {type(broken).__name__}, which is told nothing more, raised" in caplog.text
+    assert "broken" in caplog.text or isinstance(error, SystemExit)
+    caplog.clear()
+
+
+async def test_nothing_is_kept_of_requests_that_have_ended(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(add, raises, slow, instruments=[Recorder()]), grace=0) as service:
+        for subject in ("add", "raises", "slow"):
+            await nc.publish(subject, b"1+2", reply="$SYS.x")
+            await nc.request(subject, b"1+2")
+            await nc.publish(subject, b"1+2")
+    for endpoint in service.endpoints:
+        assert endpoint._queue._observer is not None
+        assert endpoint._queue._observer._waited == {}
+
+
+async def test_the_error_handler_gets_the_request(nc: Connection) -> None:
+    heard: list[tuple[type[Exception], str | None, bytes | None]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append((type(error), endpoint and endpoint.name, request and request.data))
+
+    @natsery.endpoint(pending_seconds=1, timeout=2)
+    async def slow(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    async with bounded(), natsery.serve(nc, config(slow, raises, error_handler=hear)):
+        await nc.publish("slow", b"1", reply="r")
+        await nc.publish("slow", b"2", reply="r")
+        await nc.request("raises", b"3")
+        await nc.publish("raises", b"4", reply="$SYS.x")
+        await anyio.sleep(3)
+    assert heard == [
+        (ValueError, "raises", b"3"),
+        (natsery.MalformedRequestError, "raises", b"4"),
+        (natsery.DeadlineExceededError, "slow", b"1"),
+        (natsery.DeadlineExceededError, "slow", b"2"),
+    ]
+
+
+async def test_log_records_say_what_they_concern(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    async with bounded(), natsery.serve(nc, config(natsery.group("a", [raises]))) as service:
+        await nc.request("a.raises")
+    (record,) = [each for each in caplog.records if "raised" in each.getMessage()]
+    assert (
+        record.__dict__ | {"service": "calc", "instance": service.id, "endpoint": "raises", "subject": "a.raises"}
+        == record.__dict__
+    )
+    caplog.clear()
+
+
+async def test_it_costs_nothing_where_there_is_none(broker: MemoryBroker, nc: Connection) -> None:
+    """The handler of an endpoint without options is the function itself."""
+    async with bounded(), natsery.serve(nc, config(add)) as service:
+        queue = service.endpoints[0]._queue
+        assert queue._handler is add
+        assert queue.intake == queue.deliver

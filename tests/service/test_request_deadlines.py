@@ -1,0 +1,265 @@
+"""Deadlines that travel: from the caller's scope to the handler, and on to what that calls. To the moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+import natsery
+from natsery._deadline_header import TIMEOUT_HEADER
+from natsery.abc import Connection
+from natsery.testing import MemoryBroker
+
+from ..test_serve import bounded, config
+from ..virtual_time import IN_VIRTUAL_TIME
+
+pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]
+
+
+async def stuck(request: natsery.Request) -> None:
+    await anyio.sleep_forever()
+
+
+async def left(request: natsery.Request) -> bytes:
+    """Answers with the seconds that it has."""
+    assert request.deadline == anyio.current_effective_deadline()
+    return f"{request.deadline - anyio.current_time():.3f}".encode()
+
+
+async def test_all_along_a_chain_are_free_at_the_first_caller_s_deadline(nc: Connection) -> None:
+    ended: list[tuple[str, float]] = []
+
+    async def first(request: natsery.Request) -> bytes:
+        try:
+            return (await natsery.ServiceClient(nc).request("second")).data
+        finally:
+            ended.append(("first", anyio.current_time() - begun))
+
+    async def second(request: natsery.Request) -> bytes:
+        try:
+            return (await natsery.ServiceClient(nc).request("third")).data
+        finally:
+            ended.append(("second", anyio.current_time() - begun))
+
+    async def third(request: natsery.Request) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(("third", anyio.current_time() - begun))
+
+    async with bounded(60), natsery.serve(nc, config(first, second, third)) as service:
+        begun = anyio.current_time()
+        with pytest.raises(TimeoutError), anyio.fail_after(1):
+            await natsery.ServiceClient(nc).request("first")
+        await anyio.sleep(0.001)
+        assert service.pending == 0
+        # Those who only have the header, whoever called them, are answered.
+        begun = anyio.current_time()
+        reply = await nc.request("first", headers={TIMEOUT_HEADER: "1000"})
+        assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
+        assert anyio.current_time() - begun == pytest.approx(1)
+    assert sorted(ended) == sorted([(name, pytest.approx(1, abs=0.01)) for name in ("first", "second", "third")] * 2)
+
+
+async def test_what_expired_in_the_queue_is_not_handled(nc: Connection) -> None:
+    handled: list[bytes] = []
+
+    @natsery.endpoint(concurrency=1)
+    async def work(request: natsery.Request) -> bytes:
+        handled.append(request.data)
+        await anyio.sleep(0.05)
+        return request.data
+
+    async def call(client: natsery.ServiceClient) -> None:
+        with anyio.move_on_after(1):
+            await client.request("work", b"old")
+
+    async with bounded(60), natsery.serve(nc, config(work)) as service:
+        client = natsery.ServiceClient(nc)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(call, client)
+        begun = anyio.current_time()
+        assert (await client.request("work", b"new")).data == b"new"
+        assert anyio.current_time() - begun <= 0.1 + 1e-6
+    assert handled.count(b"old") in (20, 21)
+    (stats,) = service.stats().endpoints
+    assert stats.failures["expired"] + stats.failures.get("timeout", 0) >= 179
+    assert stats.num_requests == 201
+
+
+@pytest.mark.parametrize(
+    ("timeout", "given", "expected"),
+    [(None, "1500", "1.500"), (2.0, "1500", "1.500"), (1.0, "1500", "1.000"), (math.inf, "9999999999", "9999999.999")],
+)
+async def test_the_shorter_one_counts(nc: Connection, timeout: float | None, given: str, expected: str) -> None:
+    endpoint = natsery.EndpointConfig("left", left, timeout=timeout)
+    async with bounded(60), natsery.serve(nc, config(endpoint)):
+        assert (await nc.request("left", headers={TIMEOUT_HEADER.lower(): given})).data == expected.encode()
+
+
+@pytest.mark.parametrize("given", ["", "x", "-1", "1.5", "99999999999", "1 2"])
+async def test_what_is_no_time_is_no_limit(nc: Connection, given: str) -> None:
+    async with bounded(60), natsery.serve(nc, config(left)):
+        assert (await nc.request("left", headers=natsery.Headers.from_wire([(TIMEOUT_HEADER, given)]))).data == b"inf"
+        assert (await nc.request("left")).data == b"inf"
+
+
+async def test_no_time_is_too_late(nc: Connection) -> None:
+    async with bounded(60), natsery.serve(nc, config(left)) as service:
+        reply = await nc.request("left", headers={TIMEOUT_HEADER: "0"})
+    assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
+    assert service.stats().endpoints[0].failures == {"expired": 1}
+
+
+async def test_the_time_out_may_count_from_arrival(nc: Connection) -> None:
+    arrivals: list[tuple[bytes, float, str]] = []
+
+    @natsery.endpoint(timeout=1, timeout_from_arrival=True)
+    async def work(request: natsery.Request) -> bytes:
+        await anyio.sleep(0.7)
+        return request.data
+
+    async def call(data: bytes) -> None:
+        begun = anyio.current_time()
+        reply = await nc.request("work", data)
+        error = natsery.ServiceError.from_message(reply)
+        arrivals.append((data, pytest.approx(anyio.current_time() - begun), "" if error is None else str(error.code)))
+
+    async with bounded(60), natsery.serve(nc, config(work)) as service, anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(call, b"%d" % number)
+            await anyio.sleep(0)
+    assert [(each[1], each[2]) for each in sorted(arrivals)] == [(0.7, ""), (1.0, "504"), (1.0, "504")]
+    assert service.stats().endpoints[0].failures == {"timeout": 1, "expired": 1}
+
+
+async def test_a_request_waits_for_so_long_at_most(nc: Connection) -> None:
+    @natsery.endpoint(concurrency=1)
+    async def work(request: natsery.Request) -> bytes:
+        await anyio.sleep(0.6)
+        return request.data
+
+    codes: list[int] = []
+
+    async def call() -> None:
+        error = natsery.ServiceError.from_message(await nc.request("work"))
+        codes.append(200 if error is None else error.code)
+
+    # Once accepted, it has the whole of its own time.
+    async with bounded(60), natsery.serve(nc, config(natsery.group("", [work]), pending_seconds=1)):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(call)
+    assert sorted(codes) == [200, 200, 504, 504]
+
+
+@pytest.mark.parametrize("how", ["request", "call", "by name", "typed"])
+async def test_a_client_says_how_much_time_is_left(nc: Connection, how: str) -> None:
+    async with bounded(60), natsery.serve(nc, config(left)):
+        client = natsery.ServiceClient(nc)
+
+        async def call() -> bytes:
+            match how:
+                case "request":
+                    return (await client.request("left")).data
+                case "call":
+                    return await client.call(left)
+                case "by name":
+                    return (await client.call("calc", "left")).data
+                case _:
+                    return str(await client.request("left", returns=float)).encode()
+
+        with anyio.move_on_after(2.5):
+            assert float(await call()) == 2.5
+        assert float(await call()) == pytest.approx(60, abs=0.1)
+
+
+async def test_a_header_of_the_caller_s_own_counts(nc: Connection) -> None:
+    async with bounded(60), natsery.serve(nc, config(left)):
+        client = natsery.ServiceClient(nc)
+        assert (await client.request("left", headers={"request-timeout-ms": "500"})).data == b"0.500"
+
+
+async def test_without_a_scope_there_is_no_header(broker: MemoryBroker, nc: Connection) -> None:
+    heard: list[natsery.Headers] = []
+
+    async def hear(request: natsery.Request) -> bytes:
+        heard.append(request.headers)
+        return b""
+
+    async with natsery.serve(nc, config(hear)):
+        await natsery.ServiceClient(nc).request("hear")
+        with anyio.fail_after(1):
+            await natsery.ServiceClient(nc).request("hear", headers={"A": "b"})
+            # It would be too large with it.
+            await natsery.ServiceClient(nc).request("hear", bytes(nc.max_payload))
+    assert [dict(each) for each in heard] == [{}, {"A": "b", TIMEOUT_HEADER: "1000"}, {}]
+
+
+async def test_a_stream_ends_with_504(nc: Connection) -> None:
+    async def numbers(request: natsery.Request) -> AsyncIterator[bytes]:
+        number = 0
+        while True:
+            yield b"%d" % number
+            await anyio.sleep(0.4)
+            number += 1
+
+    async with bounded(60), natsery.serve(nc, config(numbers)):
+        client = natsery.ServiceClient(nc)
+        got: list[bytes] = []
+        with pytest.raises(natsery.ServiceError, match="504"):
+            async with client.stream("numbers", headers={TIMEOUT_HEADER: "1000"}) as replies:
+                async for reply in replies:
+                    got.append(reply.data)  # noqa: PERF401  # the loop raises
+    assert got == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("place", ["service", "group", "endpoints"])
+async def test_endpoints_may_share_a_limit(nc: Connection, place: str) -> None:
+    limiter = anyio.CapacityLimiter(2)
+    running = most = 0
+
+    async def work(request: natsery.Request) -> bytes:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(1)
+        running -= 1
+        if request.data == b"bad":
+            raise ValueError
+        return request.data
+
+    own = {"limiter": limiter} if place == "endpoints" else {}
+    endpoints = [natsery.EndpointConfig(name, work, concurrency=5, **own) for name in ("a", "b")]
+    items = [natsery.group("g", endpoints, limiter=limiter)] if place == "group" else endpoints
+    options = {"limiter": limiter} if place == "service" else {}
+    clock = natsery.Clock(monotonic_ns=lambda: round(anyio.current_time() * 1e9))
+    async with bounded(60), natsery.serve(nc, config(*items, clock=clock, **options)) as service:
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for each in service.endpoints:
+                for data in (b"good", b"bad", b"good"):
+                    tasks.start_soon(nc.request, each.subject, data)
+        assert anyio.current_time() - begun == pytest.approx(3)
+    assert most == 2
+    assert limiter.borrowed_tokens == 0
+    # The wait is not in the processing time.
+    assert [each.processing_time for each in service.stats().endpoints] == [3_000_000_000] * 2
+    assert [each.num_errors for each in service.stats().endpoints] == [1, 1]
+
+
+async def test_a_deadline_passes_while_a_limiter_is_waited_for(nc: Connection) -> None:
+    limiter = anyio.CapacityLimiter(1)
+    async with bounded(60), natsery.serve(nc, config(left, limiter=limiter), grace=0) as service:
+        await limiter.acquire_on_behalf_of("another")
+        reply = await nc.request("left", headers={TIMEOUT_HEADER: "1000"})
+        assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
+        await nc.publish("left", reply="r")
+        await anyio.sleep(1)
+        assert service.pending == 1
+    assert service.stats().endpoints[0].failures == {"expired": 1, "stopping": 1}
+    assert limiter.statistics().borrowers == ("another",)
