@@ -20,6 +20,7 @@ PURE = (
     "_codecs",
     "_config",
     "_deadline_header",
+    "_error_map",
     "_errors",
     "_events",
     "_handlers",

@@ -16,6 +16,7 @@ The layers; each imports only what stands below it:
 """
 
 from . import abc as abc
+from ._access_log import AccessLog as AccessLog
 from ._adr32 import Verb as Verb
 from ._adr32 import control_subject as control_subject
 from ._client._collection import EndReason as EndReason
@@ -36,6 +37,8 @@ from ._config import ServiceConfig as ServiceConfig
 from ._config import StatsHandler as StatsHandler
 from ._config import endpoint as endpoint
 from ._config import group as group
+from ._error_map import ErrorMapping as ErrorMapping
+from ._error_map import map_errors as map_errors
 from ._errors import AuthorizationError as AuthorizationError
 from ._errors import BackendMismatchError as BackendMismatchError
 from ._errors import ConfigError as ConfigError
@@ -110,6 +113,7 @@ from ._version import __version__ as __version__
 
 __all__ = (
     "NO_QUEUE_GROUP",
+    "AccessLog",
     "AdaptedConnection",
     "AuthorizationError",
     "BackendMismatchError",
@@ -137,6 +141,7 @@ __all__ = (
     "EndpointSchema",
     "EndpointStats",
     "ErrorHandler",
+    "ErrorMapping",
     "EventKind",
     "Events",
     "FailureCause",
@@ -198,6 +203,7 @@ __all__ = (
     "endpoint",
     "error_headers",
     "group",
+    "map_errors",
     "serve",
     "serve_forever",
 )
