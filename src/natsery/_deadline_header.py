@@ -11,6 +11,8 @@ from ._message import Headers
 TIMEOUT_HEADER: Final = "Request-Timeout-Ms"
 """In a request: the milliseconds that its caller still waits when it is sent, as digits."""
 
+_LOWER_NAME: Final = TIMEOUT_HEADER.lower().encode()
+
 _LONGEST: Final = 9_999_999_999
 
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -21,7 +23,14 @@ def timeout_text(seconds: float) -> str:
     return str(min(max(1, math.ceil(seconds * 1000)), _LONGEST))
 
 
+def may_say_time(headers: Headers) -> bool:
+    """Whether headers may hold it, without taking them apart."""
+    return headers._may_have(_LOWER_NAME)
+
+
 def timeout_in(headers: Headers) -> float:
     """Return the seconds that headers name, ``math.inf`` if they name none that are digits."""
+    if not may_say_time(headers):
+        return math.inf
     text = headers.get(TIMEOUT_HEADER, "")
     return int(text) / 1000 if _NUMBER.fullmatch(text) else math.inf

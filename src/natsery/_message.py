@@ -108,6 +108,10 @@ class Headers(Mapping[str, str]):
             self._size = len(_VERSION_LINE) + len(text.encode(errors="surrogatepass")) + len(b"\r\n")
         return self._size
 
+    def _may_have(self, name: bytes) -> bool:
+        """Whether there may be a name, given in lower case: a block that was received is not taken apart for that."""
+        return not self._block or name in self._block.lower()
+
     def __getitem__(self, name: str) -> str:
         # `_first`, written out: a call less for each look-up.
         first = self._known_first

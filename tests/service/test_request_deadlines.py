@@ -263,3 +263,18 @@ async def test_a_deadline_passes_while_a_limiter_is_waited_for(nc: Connection) -
         assert service.pending == 1
     assert service.stats().endpoints[0].failures == {"expired": 1, "stopping": 1}
     assert limiter.statistics().borrowers == ("another",)
+
+
+async def test_nothing_is_kept_of_what_said_its_time(nc: Connection) -> None:
+    @natsery.endpoint(pending_messages=1)
+    async def slow(request: natsery.Request) -> None:
+        await anyio.sleep(0.5)
+
+    async with bounded(60), natsery.serve(nc, config(slow), grace=0) as service:
+        for _ in range(4):  # one is handled, one waits, two are refused
+            await nc.publish("slow", reply="r", headers={TIMEOUT_HEADER: "1000"})
+            await anyio.sleep(0.1)
+        queue = service.endpoints[0]._queue
+        assert len(queue._with_time) == 1
+    assert service.stats().endpoints[0].failures == {"overloaded": 2, "stopping": 2}
+    assert queue._with_time == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from contextvars import ContextVar
 
@@ -109,10 +110,10 @@ async def test_a_thread_is_waited_for_and_can_see_that_its_time_is_over(nc: Conn
 
 
 async def test_what_a_thread_returns_after_its_time_is_still_the_reply(nc: Connection) -> None:
-    @natsery.endpoint(in_thread=True, timeout=0.01)
+    @natsery.endpoint(in_thread=True, timeout=0.5)  # which a thread needs to start where many do
     def late(request: natsery.Request) -> bytes:
         while not is_over():
-            pass
+            time.sleep(0.001)
         return b"late"
 
     async with bounded(), natsery.serve(nc, config(late)):
@@ -173,7 +174,7 @@ async def test_a_service_is_not_stopped_from_a_thread_directly(nc: Connection, c
 
 
 async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
-    @natsery.endpoint(in_thread=True, timeout=0.05)
+    @natsery.endpoint(in_thread=True, timeout=0.5)
     def late(request: natsery.Request) -> None:
         with suppress(BaseException):
             while True:

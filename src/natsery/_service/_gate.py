@@ -11,6 +11,7 @@ import anyio
 from .._config import Limiter, Limits
 from .._deadline_header import timeout_in
 from .._errors import DeadlineExceededError
+from .._handlers import Handler
 from .._message import NO_HEADERS
 from ._request import Request
 
@@ -24,8 +25,7 @@ class Gate:
         now: the event loop's clock, in seconds.
 
     Attributes:
-        is_open: whether nothing of that concerns requests without headers.
-        is_timed: whether it matters when a request came.
+        is_timed: whether it matters when a request came that says no time itself.
         limiter: bounds the handlers, if there is one.
     """
 
@@ -36,27 +36,57 @@ class Gate:
         self._now = now
         self.limiter: Limiter | None = limits.limiter
         self.is_timed: bool = self._is_from_arrival or self._pending_seconds < math.inf
-        self.is_open: bool = self.limiter is None and not self.is_timed and self._timeout == math.inf
 
-    async def enter(self, request: Request) -> None:
-        """Set the request's deadline, and wait for the limiter; the caller gives that back.
+    def around_plain(self, handler: Handler) -> Handler:
+        """Return a handler behind what concerns requests that say no time themselves: the handler itself if that is nothing."""
+        if self.limiter is not None or self.is_timed:
+            return self.around(handler)
+        if self._timeout == math.inf:
+            return handler
+        now, timeout = self._now, self._timeout
 
-        Raises:
-            DeadlineExceededError: it has waited for too long.
-        """
-        last_moment = math.inf
+        async def call_within(request: Request) -> bytes | None:
+            # `_until`, written out: a call less for each request.
+            request._deadline = deadline = now() + timeout
+            with anyio.CancelScope(deadline=deadline):
+                return await handler(request)
+            raise _exceeded(request)
+
+        return call_within
+
+    def around(self, handler: Handler) -> Handler:
+        """Return a handler behind all of it."""
+        limiter = self.limiter
+
+        async def pass_gate(request: Request) -> bytes | None:
+            latest_start = last_moment = self._last_moment(request)
+            if self._pending_seconds < math.inf:
+                latest_start = min(latest_start, request._arrived + self._pending_seconds)
+            if latest_start <= self._now():
+                raise self._expired(request)
+            if limiter is None:
+                return await self._call(handler, request, last_moment)
+            await self._wait(limiter, request, latest_start)
+            try:
+                return await self._call(handler, request, last_moment)
+            finally:
+                limiter.release_on_behalf_of(request)
+
+        return pass_gate
+
+    def _last_moment(self, request: Request) -> float:
+        moment = math.inf
         if request.headers is not NO_HEADERS:
-            last_moment = request._arrived + timeout_in(request.headers)
+            seconds = timeout_in(request.headers)
+            if seconds < math.inf:
+                moment = request._arrived + seconds
         if self._is_from_arrival:
-            last_moment = min(last_moment, request._arrived + self._timeout)
-        latest_start = last_moment
-        if self._pending_seconds < math.inf:
-            latest_start = min(latest_start, request._arrived + self._pending_seconds)
-        if latest_start <= self._now():
-            raise self._expired(request)
-        if self.limiter is not None:
-            await self._wait(self.limiter, request, latest_start)
-        request._deadline = last_moment if self._is_from_arrival else min(last_moment, self._now() + self._timeout)
+            moment = min(moment, request._arrived + self._timeout)
+        return moment
+
+    async def _call(self, handler: Handler, request: Request, last_moment: float) -> bytes | None:
+        deadline = last_moment if self._is_from_arrival else min(last_moment, self._now() + self._timeout)
+        return await (handler(request) if deadline == math.inf else _until(deadline, handler, request))
 
     async def _wait(self, limiter: Limiter, request: Request, latest_start: float) -> None:
         with anyio.CancelScope(deadline=latest_start):
@@ -66,3 +96,16 @@ class Gate:
 
     def _expired(self, request: Request) -> DeadlineExceededError:
         return DeadlineExceededError(request.endpoint.name, self._now() - request._arrived, has_started=False)
+
+
+async def _until(deadline: float, handler: Handler, request: Request) -> bytes | None:
+    """Call a handler that is cut off at a moment."""
+    request._deadline = deadline
+    with anyio.CancelScope(deadline=deadline):
+        return await handler(request)
+    raise _exceeded(request)
+
+
+def _exceeded(request: Request) -> DeadlineExceededError:
+    elapsed_ns = request.endpoint._context.clock_ns() - request._begun
+    return DeadlineExceededError(request.endpoint.name, elapsed_ns / 1e9)

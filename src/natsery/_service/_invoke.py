@@ -10,18 +10,9 @@ import anyio
 from anyio import get_cancelled_exc_class
 
 from .._config import Middleware
-from .._errors import DeadlineExceededError
 from .._handlers import Handler
 from .._message import Message
 from ._request import Request
-
-
-async def until_deadline(handler: Handler, request: Request) -> bytes | None:
-    """Call a handler that is cut off at the request's deadline."""
-    begun = anyio.current_time()
-    with anyio.CancelScope(deadline=request.deadline):
-        return await handler(request)
-    raise DeadlineExceededError(request.endpoint.name, anyio.current_time() - begun)
 
 
 def compose(handler: Handler, middlewares: tuple[Middleware, ...]) -> Handler:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, final
 
 from anyio.abc import TaskGroup
@@ -15,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
+from .._deadline_header import may_say_time
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
 from .._handlers import Handler
 from .._loop_clock import loop_clock
@@ -26,7 +25,7 @@ from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._error_replies import ErrorReplies
 from ._gate import Gate
-from ._invoke import compose, reply_from, until_deadline
+from ._invoke import compose, reply_from
 from ._observer import MALFORMED, Observer
 from ._request import Request
 
@@ -79,6 +78,7 @@ class RequestQueue:
         self._suspicious = {".", *(prefix[0] for prefix in context.forbidden_replies)}
         self._pending: deque[Request] = deque()
         self._pending_bytes = 0
+        self._with_time: set[Request] = set()  # those among them that say how much time there is
         self._tasks: TaskGroup | None = None
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
@@ -109,13 +109,11 @@ class RequestQueue:
             self._observer = self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
         gate = Gate(self._limits, self._now)
         self._is_timed = gate.is_timed or self._observer is not None
-        plain = self._handler
-        if self._observer is not None:
-            self._handler = self._to_its_end(plain)
-        # Headers may say how much time is left for a request.
-        self._handler_of_headers = self._gated(plain, gate)
-        if not gate.is_open:
-            self._handler = self._handler_of_headers
+        handler = self._handler
+        if self._observer is not None or gate.limiter is not None:
+            handler = self._to_its_end(handler)
+        self._handler = gate.around_plain(handler)
+        self._handler_with_time = gate.around(handler)
 
     async def wait_drained(self) -> None:
         """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
@@ -132,6 +130,7 @@ class RequestQueue:
             self._error_replies.cut_off(request, self._context.clock_ns() - begun)
         while self._pending:
             self._error_replies.cut_off(self._pending.popleft())
+        self._with_time.clear()
         self._pending_bytes = 0
 
     def retire(self) -> None:
@@ -208,7 +207,9 @@ class RequestQueue:
         size = len(request.data)
         if request.headers is not NO_HEADERS:
             size += request.headers._wire_size
-            request._arrived = self._now()
+            if may_say_time(request.headers):
+                request._arrived = self._now()
+                self._with_time.add(request)
         # A worker that has been woken is about to take a request, so that one does not wait any more.
         waiting = len(pending) - self._waking
         if waiting >= self._max_messages or (
@@ -225,6 +226,7 @@ class RequestQueue:
             self._start_worker()
 
     def _overload(self, request: Request) -> None:
+        self._with_time.discard(request)
         if not self._is_congested:
             self._is_congested = True
             full = f"{len(self._pending) + len(self._detached)} requests of {self._pending_bytes} bytes are waiting"
@@ -283,22 +285,6 @@ class RequestQueue:
 
     # What is switched on
 
-    def _gated(self, handler: Handler, gate: Gate) -> Handler:
-        """Return a handler behind what a request has to pass before."""
-        bounded: Handler = partial(until_deadline, handler)
-        if self._observer is not None or gate.limiter is not None:
-            handler, bounded = self._to_its_end(handler), self._to_its_end(bounded)
-
-        async def handle(request: Request) -> bytes | None:
-            await gate.enter(request)
-            try:
-                return await (handler if request._deadline == math.inf else bounded)(request)
-            finally:
-                if gate.limiter is not None:
-                    gate.limiter.release_on_behalf_of(request)
-
-        return handle
-
     def _to_its_end(self, handler: Handler) -> Handler:
         """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``ErrorReplies`` tells."""
         clock_ns, observer = self._context.clock_ns, self._observer
@@ -335,7 +321,7 @@ class RequestQueue:
         counters = self._counters
         fast_path = self._context.fast_path
         answer_nowait = fast_path._answer_nowait
-        handler, handler_of_headers = self._handler, self._handler_of_headers
+        handler, handler_with_time, with_time = self._handler, self._handler_with_time, self._with_time
         clock_ns = self._context.clock_ns
         recent_replies = self._recent_replies
         error_replies = self._error_replies
@@ -362,10 +348,11 @@ class RequestQueue:
                 now = 0
                 is_replying = False
                 try:
-                    if headers is NO_HEADERS:
+                    if headers is NO_HEADERS or request not in with_time:
                         result = await handler(request)
                     else:
-                        result = await handler_of_headers(request)
+                        with_time.remove(request)
+                        result = await handler_with_time(request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and reply and request._failure is None:
