@@ -69,6 +69,11 @@ class Endpoint:
         """Requests that it has accepted and not finished yet: those that wait, and those that are being handled."""
         return self._queue.pending
 
+    @property
+    def in_flight(self) -> int:
+        """Those of ``pending`` that do not wait: requests that its handlers have in hand, detached ones included."""
+        return self._queue.in_flight
+
     def stats(self) -> EndpointStats:
         """Return a frozen copy of what this endpoint has counted, without the stats handler's data."""
         return self._counters.snapshot(self.name, self.subject, self.queue_group)
