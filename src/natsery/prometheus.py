@@ -95,6 +95,10 @@ class Metrics(Instrument):
         self._services: set[Service] = set()
         registry.register(_Gauges(self._services))
 
+    def request_started(self, request: Request) -> None:
+        """Take note of its service, whose endpoints are read at the scrape."""
+        self._metrics_of(request.endpoint)
+
     def request_ended(self, request: Request, outcome: Outcome) -> None:
         """Count a request, and the times that it took."""
         endpoint = self._metrics_of(request.endpoint)

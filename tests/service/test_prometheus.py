@@ -225,21 +225,6 @@ async def test_buckets_can_be_chosen(nc: Connection, registry: CollectorRegistry
     assert list(BUCKETS) == sorted(BUCKETS)
 
 
-async def test_the_names_are_those_of_the_documents(registry: CollectorRegistry) -> None:
-    Metrics(registry)
-    names = {family.name for family in registry.collect()}
-    assert names == {
-        "natsery_requests",
-        "natsery_requests_refused",
-        "natsery_request_duration_seconds",
-        "natsery_request_wait_seconds",
-        "natsery_requests_in_flight",
-        "natsery_requests_pending",
-        "natsery_calls",
-        "natsery_call_duration_seconds",
-    }
-
-
 async def test_a_registry_takes_them_once(registry: CollectorRegistry) -> None:
     Metrics(registry)
     with pytest.raises(ValueError, match="natsery_requests"):
