@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
@@ -23,6 +23,9 @@ from ._request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from ._context import ServiceContext
+
+DETAILS_KEY: Final = "natsery"
+"""Where details stand in the data of STATS."""
 
 
 @final
@@ -108,7 +111,23 @@ class Endpoint:
         return EndpointInfo(name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata)
 
     def _stats_with(self, data: Any) -> EndpointStats:
+        if self._context.config.stats_details:
+            data = self._with_details(data)
         return self._counters.snapshot(self.name, self.subject, self.queue_group, data)
+
+    def _with_details(self, data: Any) -> Any:
+        """Return the stats handler's data with what ADR-32 has no field for, where there is room for it."""
+        if data is None:
+            data = {}
+        if not isinstance(data, dict) or DETAILS_KEY in data:
+            return data
+        details = {
+            "failures": {str(cause): count for cause, count in self._counters.failures.items()},
+            "malformed": self._counters.malformed,
+            "pending": self.pending,
+            "in_flight": self.in_flight,
+        }
+        return {**data, DETAILS_KEY: details}
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)
