@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
     from prometheus_client.metrics_core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
 except ImportError:
     raise ImportError(
         "natsery.prometheus needs prometheus-client; run: pip install 'natsery[prometheus]'", name="prometheus_client"
@@ -186,7 +187,7 @@ class _Children(dict[object, Counter]):
 
 
 @final
-class _Gauges:
+class _Gauges(Collector):
     """Reads from the endpoints of running services, at each scrape, what need not be counted."""
 
     def __init__(self, services: set[Service]) -> None:
