@@ -125,6 +125,9 @@ async def test_details_travel_in_stats(nc: Connection) -> None:
         assert service.stats().endpoints[1].data == {
             "natsery": {"failures": {"overloaded": 2}, "malformed": 0, "pending": 5, "in_flight": 2}
         }
+        (seen,) = await natsery.ServiceClient(nc).stats("calc", count=1)
+        assert [each.failures for each in seen.endpoints] == [{"service_error": 1}, {"overloaded": 2}]
+        assert [each.malformed for each in seen.endpoints] == [1, 0]
         let_go.set()
         for _ in range(5):
             await replies.receive()

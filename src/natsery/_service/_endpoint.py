@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
@@ -14,7 +14,7 @@ from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, Subsc
 from .._fast_path import FastSubscription, Interest, settle
 from .._home import Home
 from .._message import Deliver
-from .._responses import EndpointInfo, EndpointStats
+from .._responses import DETAILS_KEY, EndpointInfo, EndpointStats
 from .._schemas import DIGEST_KEY, EndpointSchema
 from .._statistics import Counters, Failure, FailureCause
 from .._turns import Turns
@@ -23,9 +23,6 @@ from ._request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from ._context import ServiceContext
-
-DETAILS_KEY: Final = "natsery"
-"""Where details stand in the data of STATS."""
 
 
 @final
