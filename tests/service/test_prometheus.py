@@ -68,16 +68,13 @@ async def test_requests_are_counted_by_code_and_timed(nc: Connection, registry: 
 
 
 async def test_refused_requests_are_counted_by_their_cause(nc: Connection, registry: CollectorRegistry) -> None:
-    metrics = Metrics(registry)
-    async with (
-        bounded(),
-        natsery.serve(nc, config(slow, instruments=[metrics], clock=virtual_clock()), grace=0) as service,
-    ):
+    served = natsery.serve(nc, config(slow, instruments=[Metrics(registry)], clock=virtual_clock()), grace=0)
+    async with bounded(), nc.subscribe("replies") as replies, served as service:
         await nc.publish("slow", reply="$SRV.PING")
         for _ in range(4):
             await nc.publish("slow", reply="replies")
-        while service.stats().endpoints[0].num_requests < 2:
-            await anyio.sleep(0.01)
+        for _ in range(2):
+            await replies.receive()
     samples = scrape(registry)
     assert samples["natsery_requests_refused_total"] == {
         ("malformed", "slow", "calc"): 1,
@@ -151,10 +148,11 @@ async def test_requests_in_hand_and_waiting_are_read_at_the_scrape(nc: Connectio
 async def test_instances_of_one_service_count_together(nc: Connection, registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
     one = config(add, instruments=[metrics], queue_group=natsery.NO_QUEUE_GROUP)
-    async with bounded(), natsery.serve(nc, one) as first, natsery.serve(nc, one) as second:
+    async with bounded(), nc.subscribe("replies") as replies, natsery.serve(nc, one), natsery.serve(nc, one):
         await nc.publish("add", b"1+2", reply="replies")
-        while not (first.stats().endpoints[0].num_requests and second.stats().endpoints[0].num_requests):
-            await anyio.sleep(0.01)
+        for _ in range(2):
+            await replies.receive()
+        await anyio.sleep(1)  # until both have ended, and not only answered
         samples = scrape(registry)
         assert samples["natsery_requests_total"] == {("200", "add", "calc"): 2}
         assert samples["natsery_requests_pending"] == {("add", "calc"): 0}
