@@ -186,9 +186,18 @@ def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
     assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers
 
 
-@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "pydantic"])
+@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "prometheus_client", "pydantic"])
 def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module):
     """nats-py took two thirds of the time; who does not use it does not wait for it."""
     program = f"import sys, natsery; natsery.adapt, natsery.bridge, natsery.BridgedConnection; print({module!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_without_prometheus_client_the_import_says_what_to_install() -> None:
+    program = "import sys; sys.modules['prometheus_client'] = None; import natsery; import natsery.prometheus"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (
+        "ImportError: natsery.prometheus needs prometheus-client; run: pip install 'natsery[prometheus]'" in done.stderr
+    )
+    assert done.returncode == 1

@@ -105,7 +105,7 @@ def test_data_is_written_only_if_there_is_some():
     assert EndpointStats(name="a", subject="a", data=0).to_dict()["data"] == 0
 
 
-def test_failures_and_malformed_messages_do_not_travel():
+def test_failures_and_malformed_messages_have_no_fields_of_their_own():
     fields = EndpointStats(name="a", subject="a", failures={"timeout": 1}, malformed=2).to_dict()
     assert not {"failures", "malformed"} & set(fields)
 
@@ -233,6 +233,23 @@ def test_counters_may_be_written_as_floats():
 
 def test_data_may_be_any_json():
     assert endpoint_with(data={"a": [1, None]}).data == {"a": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("data", "failures", "malformed"),
+    [
+        ({"natsery": {"failures": {"timeout": 3, "a": 1.0}, "malformed": 1, "pending": 5}}, {"timeout": 3, "a": 1}, 1),
+        ({"natsery": {"failures": {"timeout": "3", "b": True, "c": None}, "malformed": []}}, {}, 0),
+        ({"natsery": {"failures": [1]}}, {}, 0),
+        ({"natsery": "mine"}, {}, 0),
+        ({"other": {"failures": {"timeout": 3}}}, {}, 0),
+        (["natsery"], {}, 0),
+        (None, {}, 0),
+    ],
+)
+def test_details_are_read_from_the_data(data, failures, malformed):
+    stats = endpoint_with(data=data)
+    assert (stats.failures, stats.malformed, stats.data) == (failures, malformed, data)
 
 
 @pytest.mark.parametrize(

@@ -528,6 +528,9 @@ class ServiceConfig:
         schemas: whether it serves the JSON Schemas of its typed endpoints, for `ServiceClient.schema` and ``natsery schema``:
             on an endpoint of its own, ``_schema``, with the subject ``_SCHEMA.<name>.<id>``. ``docs/schemas.md`` has the rest.
         instruments: what is told of each request; without any, nothing is measured for them.
+        stats_details: whether STATS tells what ADR-32 has no field for: each endpoint's ``data`` gets the key ``"natsery"``, with
+            ``failures`` (their number by `FailureCause`), ``malformed``, ``pending`` and ``in_flight``. Data of the stats handler
+            that is no JSON object, or has that key, stays as it is.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -556,6 +559,7 @@ class ServiceConfig:
     codec: Codec = field(default_factory=JSONCodec)
     schemas: bool = False
     instruments: Sequence[Instrument] = ()
+    stats_details: bool = False
 
     def __post_init__(self) -> None:
         where = "ServiceConfig"
@@ -594,6 +598,7 @@ class ServiceConfig:
                 raise ConfigError(f"{where}.lifespan", self.lifespan, reason)
         check_config(f"{where}.codec", self.codec, codec_rule)
         check_config(f"{where}.schemas", self.schemas, flag_rule)
+        check_config(f"{where}.stats_details", self.stats_details, flag_rule)
         object.__setattr__(self, "instruments", check_instruments(f"{where}.instruments", self.instruments))
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()

@@ -15,6 +15,9 @@ from typing import Any, ClassVar, Self, final
 from ._adr32 import INFO_RESPONSE_TYPE, PING_RESPONSE_TYPE, STATS_RESPONSE_TYPE
 from ._errors import MalformedReplyError
 
+DETAILS_KEY = "natsery"
+"""Where a service of natsery puts details into the data of STATS."""
+
 
 def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
@@ -156,8 +159,8 @@ class EndpointStats:
         processing_time: time spent in handlers, in nanoseconds.
         average_processing_time: ``processing_time // num_requests``, in nanoseconds, 0 for none.
         data: what the stats handler returned; ``None`` if there is none.
-        failures: ``num_errors`` by cause; known in the service's own process only, it does not travel.
-        malformed: messages that were no requests and are not in ``num_requests``; it does not travel either.
+        failures: ``num_errors`` by cause; elsewhere than in the service's own process, only if it has ``stats_details``.
+        malformed: messages that were no requests and are not in ``num_requests``; known where ``failures`` are.
     """
 
     name: str
@@ -224,6 +227,9 @@ class ServiceStats(ServicePing):
 def _endpoint_stats(reader: Reader) -> EndpointStats:
     requests = reader.integer("num_requests") or 0
     total, mean = _times(reader, requests)
+    data = writable_json(reader.value.get("data"), MAX_DEPTH)
+    details = _details(data)
+    failures = Reader(_object(details.value.get("failures")), "failures")
     return EndpointStats(
         name=reader.required_text("name"),
         subject=reader.required_text("subject"),
@@ -233,8 +239,19 @@ def _endpoint_stats(reader: Reader) -> EndpointStats:
         last_error=reader.text("last_error", ""),
         processing_time=total,
         average_processing_time=mean,
-        data=writable_json(reader.value.get("data"), MAX_DEPTH),
+        data=data,
+        failures=MappingProxyType({cause: count for cause in failures.value if (count := failures.integer(cause))}),
+        malformed=details.integer("malformed") or 0,
     )
+
+
+def _details(data: Any) -> Reader:
+    """Return what a service of natsery says in the data of STATS, beside the data of its author."""
+    return Reader(_object(_object(data).get(DETAILS_KEY)), "details")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _times(reader: Reader, requests: int) -> tuple[int, int]:

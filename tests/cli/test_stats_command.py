@@ -24,7 +24,9 @@ Run = Callable[..., Result]
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def stats_of(instance: str, requests: int, errors: int, time: int, last_error: str, **started: float) -> ServiceStats:
+def stats_of(
+    instance: str, requests: int, errors: int, time: int, last_error: str, *, data: object = None, **started: float
+) -> ServiceStats:
     add = EndpointStats(
         name="add",
         subject="math.add",
@@ -34,6 +36,7 @@ def stats_of(instance: str, requests: int, errors: int, time: int, last_error: s
         processing_time=time,
         average_processing_time=time // requests if requests else 0,
         last_error=last_error,
+        data=data,
     )
     idle = EndpointStats(name="idle", subject="idle", queue_group="q")
     return ServiceStats(
@@ -41,9 +44,11 @@ def stats_of(instance: str, requests: int, errors: int, time: int, last_error: s
     )
 
 
+DETAILS = {"natsery": {"failures": {"requester_gone": 2, "exception": 6, "timeout": 0, "\x1b[31m": 1}, "malformed": 1}}
+
 REPLIES = [
     stats_of("one", 36_000, 3, 36_000 * 2_000, "400:expected 'a+b'", hours=1),
-    stats_of("two", 12_000, 9, 12_000 * 6_000, "500:Internal Server Error", minutes=1, seconds=40),
+    stats_of("two", 12_000, 9, 12_000 * 6_000, "500:Internal Server Error", data=DETAILS, minutes=1, seconds=40),
     ServiceStats(name="empty", id="three", version="2.0.0", started=NOW - timedelta(days=2, hours=3)),
 ]
 
@@ -82,7 +87,7 @@ def test_services_are_summed_over_their_instances(run: Run, canned: str) -> None
         "\n"
         "calc 1.0.0\n"
         "  2 instances, up 1h0m\n"
-        "  48,000 requests, 12 errors, 130/s, 3 µs on average\n"
+        "  48,000 requests, 12 errors (6 exception, 2 requester gone), 130/s, 3 µs on average\n"
         "  Endpoint  Subject   Requests  Errors   Rate  Average  Last error\n"
         "  add       math.add    48,000      12  130/s     3 µs  500:Internal Server Error\n"
         "  idle      idle             0       0    0/s\n"
@@ -99,7 +104,7 @@ def test_each_instance_by_itself(run: Run, canned: str) -> None:
     assert (result.status, result.err) == (0, "")
     assert re.findall("^  instance .*\n.*$", result.out, re.MULTILINE) == [
         "  instance one, up 1h0m\n  36,000 requests, 3 errors, 10/s, 2 µs on average",
-        "  instance two, up 1m40s\n  12,000 requests, 9 errors, 120/s, 6 µs on average",
+        "  instance two, up 1m40s\n  12,000 requests, 9 errors (6 exception, 2 requester gone), 120/s, 6 µs on average",
     ]
     assert run("stats", "calc", "two", "--prefix", "$CAN", url=canned).out.count("instance two") == 1
 

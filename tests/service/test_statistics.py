@@ -88,3 +88,76 @@ async def test_the_log_says_that_the_stats_handler_raised(nc: Connection, caplog
         await natsery.ServiceClient(nc).stats("calc", count=1)
     assert "service calc, endpoint add: the stats handler raised" in caplog.messages
     assert not any("the handler raised" in each for each in caplog.messages)
+
+
+async def details_of(nc: Connection) -> list[object]:
+    """The data of each endpoint in STATS."""
+    reply = json.loads((await nc.request("$SRV.STATS.calc")).data)
+    return [endpoint.get("data", "none") for endpoint in reply["endpoints"]]
+
+
+NOTHING = {"failures": {}, "malformed": 0, "pending": 0, "in_flight": 0}
+
+
+async def test_details_travel_in_stats(nc: Connection) -> None:
+    let_go = anyio.Event()
+
+    @natsery.endpoint(concurrency=2, pending_messages=3)
+    async def waits(request: natsery.Request) -> bytes:
+        await let_go.wait()
+        return b""
+
+    async with (
+        bounded(),
+        nc.subscribe("replies") as replies,
+        natsery.serve(nc, config(add, waits, stats_details=True)) as service,
+    ):
+        await nc.request("add", b"x")
+        await nc.publish("add", b"1+2", reply="$SRV.PING")
+        for _ in range(7):
+            await nc.publish("waits", reply="replies")
+        for _ in range(2):
+            await replies.receive()
+        assert await details_of(nc) == [
+            {"natsery": {"failures": {"service_error": 1}, "malformed": 1, "pending": 0, "in_flight": 0}},
+            {"natsery": {"failures": {"overloaded": 2}, "malformed": 0, "pending": 5, "in_flight": 2}},
+        ]
+        assert service.stats().endpoints[1].data == {
+            "natsery": {"failures": {"overloaded": 2}, "malformed": 0, "pending": 5, "in_flight": 2}
+        }
+        (seen,) = await natsery.ServiceClient(nc).stats("calc", count=1)
+        assert [each.failures for each in seen.endpoints] == [{"service_error": 1}, {"overloaded": 2}]
+        assert [each.malformed for each in seen.endpoints] == [1, 0]
+        let_go.set()
+        for _ in range(5):
+            await replies.receive()
+        service.reset()
+        assert await details_of(nc) == [{"natsery": NOTHING}, {"natsery": NOTHING}]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, {"natsery": NOTHING}),
+        ({}, {"natsery": NOTHING}),
+        ({"stock": 3}, {"stock": 3, "natsery": NOTHING}),
+        ({"natsery": "mine"}, {"natsery": "mine"}),
+        ([1], [1]),
+        ("text", "text"),
+        (0, 0),
+    ],
+)
+async def test_details_leave_the_data_of_the_stats_handler_as_it_is(
+    nc: Connection, data: object, expected: object
+) -> None:
+    async with bounded(), natsery.serve(nc, config(add, stats_details=True, stats_handler=lambda _: data)):
+        before = repr(data)
+        assert await details_of(nc) == [expected]
+        assert repr(data) == before
+
+
+async def test_without_the_option_there_are_no_details(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(add)):
+        assert await details_of(nc) == ["none"]
+    with pytest.raises(natsery.ConfigError, match=r"ServiceConfig\.stats_details: must be True or False; got 1"):
+        config(add, stats_details=1)

@@ -14,7 +14,7 @@ from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, Subsc
 from .._fast_path import FastSubscription, Interest, settle
 from .._home import Home
 from .._message import Deliver
-from .._responses import EndpointInfo, EndpointStats
+from .._responses import DETAILS_KEY, EndpointInfo, EndpointStats
 from .._schemas import DIGEST_KEY, EndpointSchema
 from .._statistics import Counters, Failure, FailureCause
 from .._turns import Turns
@@ -69,6 +69,11 @@ class Endpoint:
         """Requests that it has accepted and not finished yet: those that wait, and those that are being handled."""
         return self._queue.pending
 
+    @property
+    def in_flight(self) -> int:
+        """Those of ``pending`` that do not wait: requests that its handlers have in hand, detached ones included."""
+        return self._queue.in_flight
+
     def stats(self) -> EndpointStats:
         """Return a frozen copy of what this endpoint has counted, without the stats handler's data."""
         return self._counters.snapshot(self.name, self.subject, self.queue_group)
@@ -103,7 +108,23 @@ class Endpoint:
         return EndpointInfo(name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata)
 
     def _stats_with(self, data: Any) -> EndpointStats:
+        if self._context.config.stats_details:
+            data = self._with_details(data)
         return self._counters.snapshot(self.name, self.subject, self.queue_group, data)
+
+    def _with_details(self, data: Any) -> Any:
+        """Return the stats handler's data with what ADR-32 has no field for, where there is room for it."""
+        if data is None:
+            data = {}
+        if not isinstance(data, dict) or DETAILS_KEY in data:
+            return data
+        details = {
+            "failures": {str(cause): count for cause, count in self._counters.failures.items()},
+            "malformed": self._counters.malformed,
+            "pending": self.pending,
+            "in_flight": self.in_flight,
+        }
+        return {**data, DETAILS_KEY: details}
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)

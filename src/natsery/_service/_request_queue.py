@@ -95,8 +95,13 @@ class RequestQueue:
     @property
     def pending(self) -> int:
         """Requests that are waiting, being handled or detached."""
-        in_hand = [worker.request for worker in self._workers if worker.request is not None]
-        return len(self._pending) + sum(not request._is_released for request in in_hand) + len(self._detached)
+        return len(self._pending) + self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being handled or detached. May be read in another thread, where it is an estimate."""
+        in_hand = [request for worker in tuple(self._workers) if (request := worker.request) is not None]
+        return sum(not request._is_released for request in in_hand) + len(self._detached)
 
     def open(self, tasks: TaskGroup) -> None:
         """Run workers in this task group from now on."""

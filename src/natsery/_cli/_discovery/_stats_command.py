@@ -100,7 +100,7 @@ def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
     instance_text = f"instance {instances[0].id}" if len(instances) == 1 else pluralize(len(instances), "instance")
     print_line(f"{totals.name} {', '.join(totals.versions)}")
     print_line(f"  {instance_text}, up {format_age(totals.started, moment)}")
-    done = [pluralize(totals.num_requests, "request"), pluralize(totals.num_errors, "error")]
+    done = [pluralize(totals.num_requests, "request"), pluralize(totals.num_errors, "error") + _causes(instances)]
     if totals.num_requests:
         average = format_duration(totals.average_processing_time)
         done += [_total_rate(instances, rates), f"{average} on average"]
@@ -121,6 +121,17 @@ def _show(instances: Sequence[natsery.ServiceStats], moment: datetime) -> None:
                 for each in totals.endpoints
             ],
         )
+
+
+def _causes(instances: Sequence[natsery.ServiceStats]) -> str:
+    """Return how many errors have which cause, as far as services tell: those that have ``stats_details``."""
+    counts = {
+        cause: sum(clamp_count(each.failures.get(cause, 0)) for instance in instances for each in instance.endpoints)
+        for cause in map(str, natsery.FailureCause)
+    }
+    known = sorted(((count, cause) for cause, count in counts.items() if count), reverse=True)
+    parts = [f"{format_count(count)} {cause.replace('_', ' ')}" for count, cause in known]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _rates(instances: Sequence[natsery.ServiceStats], moment: datetime) -> dict[EndpointKey, float]:

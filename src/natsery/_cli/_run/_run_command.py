@@ -23,6 +23,7 @@ from .._output import print_status
 from .._runner import run_async
 from ._channel import channel_on_stdin
 from ._loading import load, user_error
+from ._metrics import Address, check_metrics, read_address, serve_metrics, with_metrics
 from ._reloading import check_installed
 from ._supervisor import Supervisor
 from ._worker import ProgramError, Worker, show_log
@@ -47,6 +48,12 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
     metavar="SECONDS",
     help="How long accepted requests may take at the end.",
 )
+@click.option(
+    "--metrics",
+    type=read_address,
+    metavar="[HOST:]PORT",
+    help="Answer Prometheus at http://HOST:PORT/metrics; each further worker at the next port. HOST is 127.0.0.1 if left out.",
+)
 @click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
 @click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options
@@ -56,6 +63,7 @@ def run(
     backend: str | None,
     workers: int | None,
     grace: float,
+    metrics: Address | None,
     worker: int | None,
     *,
     uvloop: bool,
@@ -82,11 +90,13 @@ def run(
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
         check_installed()
+    if metrics is not None:
+        check_metrics(metrics, workers or 1)
     if worker is None and (workers is not None or reload):
         if sys.platform == "win32":
             raise CommandError("--workers and --reload need signals and sessions, which Windows lacks")
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
-        command += ["--uvloop"] * uvloop + ["--worker"]
+        command += ["--uvloop"] * uvloop + ([] if metrics is None else ["--metrics", str(metrics)]) + ["--worker"]
 
         async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
@@ -99,11 +109,13 @@ def run(
         @asynccontextmanager
         async def open_configs(nc: natsery.abc.Connection) -> AsyncIterator[list[natsery.ServiceConfig]]:
             async with loaded.open(nc) as configs:
-                yield [_override(config, settings, worker) for config in configs]
+                overridden = [_override(config, settings, worker) for config in configs]
+                yield overridden if metrics is None else with_metrics(overridden)
 
         label = f"worker {worker}: " if worker else ""
         show_log(label)
         loop = "asyncio with uvloop" if uvloop else chosen
+        address = None if metrics is None else metrics.of_worker(worker or 0)
         is_described = worker in (None, 0, 1)
 
         async def work(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
@@ -116,7 +128,8 @@ def run(
                 channel=channel,
                 is_described=is_described,
             )
-            return await worker.run(settings, signals)
+            async with nullcontext() if address is None else serve_metrics(address, label):
+                return await worker.run(settings, signals)
 
         try:
             return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
