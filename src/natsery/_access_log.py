@@ -61,10 +61,10 @@ class AccessLog(Instrument):
         level = logging.WARNING if outcome.code >= _LEAST_SERVER_ERROR else logging.INFO
         if not self._logger.isEnabledFor(level):
             return
-        service = endpoint._context.config.name
+        service = endpoint.service
         extra: dict[str, Any] = {
-            "service": service,
-            "instance": endpoint._context.instance,
+            "service": service.name,
+            "instance": service.id,
             "endpoint": endpoint.name,
             "subject": endpoint.subject if request is None else printable(request.subject),
             "code": outcome.code,
@@ -76,4 +76,6 @@ class AccessLog(Instrument):
         text = "%s/%s %d %.1f ms, waited %.1f ms%s"
         description = f": {printable(outcome.description)}" if outcome.description else ""
         milliseconds = outcome.duration * 1000, outcome.waited * 1000
-        self._logger.log(level, text, service, endpoint.name, outcome.code, *milliseconds, description, extra=extra)
+        self._logger.log(
+            level, text, service.name, endpoint.name, outcome.code, *milliseconds, description, extra=extra
+        )

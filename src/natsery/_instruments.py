@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from . import abc
     from ._service._endpoint import Endpoint
     from ._service._request import Request
+    from ._service._service import Service
     from ._statistics import FailureCause
 
 GOOD = 200
@@ -69,6 +70,12 @@ class Instrument:
     The methods are called in the event loop, between the steps of the request: they must be quick and must not wait. One that
     raises an ``Exception`` is logged, and that instrument is told nothing more by this service or client.
     """
+
+    def service_started(self, service: Service) -> None:
+        """A service takes requests from now on, or has taken the first already."""
+
+    def service_ended(self, service: Service) -> None:
+        """A service that was started has ended: once for each, after its last request."""
 
     def request_started(self, request: Request) -> AbstractContextManager[object] | None:
         """A handler is about to be called. What is returned is entered around it, in its task: for context variables."""

@@ -332,3 +332,31 @@ async def test_it_costs_nothing_where_there_is_none(broker: MemoryBroker, nc: Co
         queue = service.endpoints[0]._queue
         assert queue._handler is add
         assert queue.intake == queue.deliver
+
+
+async def test_the_life_of_a_service_is_told(nc: Connection) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Lives(natsery.Instrument):
+        def service_started(self, service: natsery.Service) -> None:
+            told.append((service.name, len(service.endpoints)))
+
+        def service_ended(self, service: natsery.Service) -> None:
+            assert service.pending == 0
+            told.append((service.name, -1))
+
+    lives = Lives()
+    async with bounded(), natsery.serve(nc, config(add, instruments=[lives])) as service:
+        assert service.endpoints[0].service is service
+        assert told == [("calc", 1)]
+    assert told == [("calc", 1), ("calc", -1)]
+
+    @natsery.endpoint
+    async def never(request: natsery.Request) -> None:
+        """Not called."""
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with natsery.serve(nc, config(never, instruments=[lives])):
+            raise AssertionError
+    assert len(told) == 2

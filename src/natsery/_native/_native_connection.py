@@ -84,6 +84,11 @@ class NativeConnection(ConnectionBase):
         return self._info
 
     @property
+    def connected_url(self) -> str:
+        """The server that it is connected to, as a URL without secrets; ``""`` while it is away."""
+        return "" if self._session is None else str(self._session.link.address)
+
+    @property
     def servers(self) -> tuple[str, ...]:
         """All known servers, given and discovered, as URLs without secrets."""
         return tuple(map(str, self._pool.addresses))

@@ -57,7 +57,6 @@ class ServiceContext:
         self.config = config
         self.stop = stop
         self.state = state
-        self.instance = instance
         self.service: Service | None = None
         self.fast_path: FastPath = fast_path(connection)
         self.errors: ErrorReporter = ErrorReporter(config, instance, stop)

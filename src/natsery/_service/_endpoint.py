@@ -23,6 +23,7 @@ from ._request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from ._context import ServiceContext
+    from ._service import Service
 
 
 @final
@@ -43,6 +44,18 @@ class Endpoint:
         self._denied: NatseryError | None = None
         self._is_live = False
         self._dropped = 0
+
+    @property
+    def service(self) -> Service:
+        """The service that it belongs to.
+
+        Raises:
+            RuntimeError: it was made for a test, without a service.
+        """
+        service = self._context.service
+        if service is None:
+            raise RuntimeError("the endpoint of a request that was made for a test has no service")
+        return service
 
     @property
     def name(self) -> str:

@@ -101,10 +101,7 @@ class Request(Message, Generic[StateT]):
         Raises:
             RuntimeError: the request was made for a test, without a service.
         """
-        service = self.endpoint._context.service
-        if service is None:
-            raise RuntimeError("a request that was made for a test has no service")
-        return service
+        return self.endpoint.service
 
     @property
     def deadline(self) -> float:

@@ -88,6 +88,7 @@ async def serve(
                         start_task(tasks, service._host, name=f"natsery service {service.name}")
                         await service._hosted.wait()
                         await service._open()
+                        service._tell("service_started")
                         with service._body:
                             yield service
                     except get_cancelled_exc_class():
@@ -101,6 +102,7 @@ async def serve(
                     raise
             finally:
                 service._stopped.set()
+                service._tell("service_ended")
             _raise_what_happened(body_error, service._error)
 
 

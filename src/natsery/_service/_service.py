@@ -81,6 +81,7 @@ class Service:
         self._draining = anyio.CancelScope()
         self._is_drained = False
         self._is_ended_by_drain = False
+        self._is_announced = False
         self._error: BaseException | None = None
         self._connection_loss: Exception | None = None
 
@@ -194,6 +195,12 @@ class Service:
         return Group(self, "", self.config._limits).add_group(name, **options)
 
     # Within the scope
+
+    def _tell(self, method: str) -> None:
+        """Tell instruments that this service has started, or ended if it had."""
+        self._is_announced = method == "service_started" or self._is_announced
+        if self._context.instruments is not None and self._is_announced:
+            self._context.instruments.tell(method, self)
 
     def _stats(self, data: dict[int, Any]) -> ServiceStats:
         config = self.config
