@@ -186,7 +186,7 @@ def test_an_event_loop_is_imported_only_in_its_own_layers(module, layers):
     assert {layer_of(path) for path in MODULES if module in tops_of(path)} == layers
 
 
-@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "prometheus_client", "pydantic"])
+@pytest.mark.parametrize("module", ["nats", "asyncio", "msgspec", "opentelemetry", "prometheus_client", "pydantic"])
 def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module):
     """nats-py took two thirds of the time; who does not use it does not wait for it."""
     program = f"import sys, natsery; natsery.adapt, natsery.bridge, natsery.BridgedConnection; print({module!r} in sys.modules)"
@@ -194,10 +194,13 @@ def test_importing_natsery_imports_no_client_and_no_event_loop_of_others(module)
     assert done.stdout == "False\n"
 
 
-def test_without_prometheus_client_the_import_says_what_to_install() -> None:
-    program = "import sys; sys.modules['prometheus_client'] = None; import natsery; import natsery.prometheus"
+@pytest.mark.parametrize(
+    ("module", "missing", "package"),
+    [("prometheus", "prometheus_client", "prometheus-client"), ("otel", "opentelemetry", "opentelemetry-api")],
+)
+def test_without_an_extra_the_import_says_what_to_install(module: str, missing: str, package: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; import natsery; import natsery.{module}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (
-        "ImportError: natsery.prometheus needs prometheus-client; run: pip install 'natsery[prometheus]'" in done.stderr
-    )
+    expected = f"ImportError: natsery.{module} needs {package}; run: pip install 'natsery[{module}]'"
+    assert expected in done.stderr
     assert done.returncode == 1

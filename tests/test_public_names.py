@@ -9,10 +9,11 @@ import pytest
 
 import natsery
 import natsery.abc
+import natsery.otel
 import natsery.prometheus
 import natsery.testing
 
-MODULES = [natsery, natsery.abc, natsery.prometheus, natsery.testing]
+MODULES = [natsery, natsery.abc, natsery.otel, natsery.prometheus, natsery.testing]
 
 MADE_TO_BE_SUBCLASSED = {
     "Codec",
@@ -44,8 +45,8 @@ def test_all_is_what_the_module_exports(module):
         if words[:1] == ["from"] and words[-2:-1] == ["as"]:
             assert words[-3] == words[-1], "an export keeps its name"
             exported.add(words[-1])
-        elif words[:1] == ["class"] and not words[1].startswith("_"):
-            exported.add(words[1].split("(")[0])
+        elif node.startswith(("class ", "def ")) and not words[1].startswith("_"):
+            exported.add(words[1].partition("(")[0].removesuffix(":"))
     assert exported == set(module.__all__)
 
 

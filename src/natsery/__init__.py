@@ -3,7 +3,7 @@
 The layers; each imports only what stands below it:
 
 - ``_cli``: the ``natsery`` command, on the public API alone; ``testing``: a broker in memory and a real server for tests.
-- ``prometheus``: an instrument for Prometheus, which is imported by whoever uses it.
+- ``otel``, ``prometheus``: instruments for OpenTelemetry and Prometheus, which are imported by whoever uses them.
 - ``_service``: from `serve` to a handler and its reply; ``_client``: `ServiceClient`. Both know connections through the seam.
 - ``abc``, ``_fast_path``: the seam, as users see it and as the service layer uses it; ``_connection_base``: what is common.
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
