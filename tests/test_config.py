@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from unittest.mock import AsyncMock
 
 import pytest
@@ -225,6 +226,36 @@ def test_endpoints_may_not_lie_in_the_control_plane(subject):
 def test_groups_may_not_lead_into_the_control_plane():
     with pytest.raises(ConfigError, match="control plane"):
         placed(group("my", [group("srv", [add])]), prefix="my.srv")
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "reason"),
+    [
+        ("$JS.ACK", "must be a sequence of subjects, such as ['$JS.ACK']"),
+        (5, "must be a sequence of subjects"),
+        (["$JS.ACK.>"], "must not contain a wildcard; write '$JS.ACK', which stands for all subjects below it"),
+        (["$JS.*.x"], "must not contain a wildcard"),
+        (["$JS."], "empty token"),
+        ([""], "must not be empty"),
+        ([5], "must be a str"),
+    ],
+)
+def test_reply_prefixes_are_literal_subjects(prefixes, reason):
+    with pytest.raises(ConfigError, match=rf"EndpointConfig\('x'\).reply_prefixes: .*{re.escape(reason)}"):
+        EndpointConfig("x", add, reply_prefixes=prefixes)
+
+
+def test_reply_prefixes_are_copied():
+    source = ["$JS.ACK"]
+    config = EndpointConfig("x", add, reply_prefixes=source)
+    source.append("$KV")
+    assert config.reply_prefixes == ("$JS.ACK",)
+
+
+@pytest.mark.parametrize("prefix", ["$SRV", "$SRV.PING", "my.srv", "my.srv.x", "my"])
+def test_reply_prefixes_do_not_open_the_control_plane(prefix):
+    with pytest.raises(ConfigError, match="must not hold control subjects"):
+        placed(EndpointConfig("x", add, reply_prefixes=[prefix]), prefix="my.srv")
 
 
 def test_the_bare_decorator_leaves_the_function_plain():

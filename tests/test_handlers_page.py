@@ -19,7 +19,7 @@ import pytest
 
 import natsery
 from natsery._cli._run._loading import load
-from natsery.testing import MemoryBroker
+from natsery.testing import MemoryBroker, open_server
 
 from .processes import running
 from .test_serve import bounded, error_of
@@ -34,6 +34,7 @@ NAMES = {
     "async def echo": "forms",
     "class Shop": "methods",
     "async def find": "silence",
+    "async def take_order": "reply_prefixes",
     "async def items": "streams",
     "async def follow": "sharing_state",
     "async def test_price": "test_shop",
@@ -118,6 +119,30 @@ async def test_silence() -> None:
         assert await ask(nc, "find", '{"item": "tea"}') == {"item": "tea", "count": 1, "cents": 350}
         stats = service.endpoints[0].stats()
         assert (stats.num_requests, stats.num_errors) == (2, 0)
+
+
+async def test_replies_that_acknowledge_to_jetstream() -> None:
+    module = importlib.import_module("reply_prefixes")
+    stream = {"name": "ORDERS", "subjects": ["orders.*"], "storage": "memory"}
+    consumer = {
+        "durable_name": "take",
+        "deliver_subject": "deliver.orders",
+        "deliver_group": "q",
+        "ack_policy": "explicit",
+    }
+    async with bounded(60), open_server(jetstream=True) as server, natsery.connect(server.url) as nc:
+
+        async def ask_jetstream(verb: str, body: dict[str, Any] | None = None) -> Any:
+            return json.loads((await nc.request(f"$JS.API.{verb}", json.dumps(body or {}).encode())).data)
+
+        async with natsery.serve(nc, module.config) as service:
+            await ask_jetstream("STREAM.CREATE.ORDERS", stream)
+            await ask_jetstream("CONSUMER.DURABLE.CREATE.ORDERS.take", {"stream_name": "ORDERS", "config": consumer})
+            await nc.request("orders.1", b"tea")
+            while not (info := await ask_jetstream("CONSUMER.INFO.ORDERS.take"))["ack_floor"]["stream_seq"]:
+                assert "error" not in info
+            assert (info["delivered"]["stream_seq"], info["num_ack_pending"]) == (1, 0)
+        assert service.stats().endpoints[0].num_requests == 1
 
 
 async def test_streams() -> None:

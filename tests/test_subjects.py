@@ -6,6 +6,7 @@ import pytest
 
 from natsery._checks import WrongType
 from natsery._subjects import (
+    SERVER_INBOXES,
     forbidden_reply_prefixes,
     is_answerable,
     literal_subject_rule,
@@ -86,7 +87,7 @@ FORBIDDEN = forbidden_reply_prefixes("my.srv")
 
 
 @pytest.mark.parametrize(
-    "reply", ["a", "_INBOX.x.1", "$SRV", "$SRVX.a", "my.srvx", "$KV.a", "my.other", "x" * 4056, "é" * 2028]
+    "reply", ["a", "_INBOX.x.1", "$SRV", "$SRVX.a", "my.srvx", "$KVX.a", "my.other", "x" * 4056, "é" * 2028]
 )
 def test_plain_subjects_are_answerable(reply):
     assert is_answerable(reply, FORBIDDEN, 4056)
@@ -98,7 +99,11 @@ def test_plain_subjects_are_answerable(reply):
         "$SRV.PING",
         "$SRV.",
         "$SYS.REQ",
+        "$SYS._INBOX.x",
         "$JS.API.x",
+        "$KV.users.admin",
+        "$O.files.M.x",
+        "$MQTT.sess.x",
         "my.srv.PING",
         "*",
         ">",
@@ -113,8 +118,24 @@ def test_plain_subjects_are_answerable(reply):
         "é" * 2029,
     ],
 )
-def test_control_subjects_and_broken_subjects_are_not_answerable(reply):
+def test_reserved_subjects_and_broken_subjects_are_not_answerable(reply):
     assert not is_answerable(reply, FORBIDDEN, 4056)
+
+
+def test_exceptions_are_answerable_unless_they_are_broken():
+    excepted = (SERVER_INBOXES, "$JS.ACK.")
+    for reply in ("$SYS._INBOX.x.1", "$JS.ACK.orders.1"):
+        assert is_answerable(reply, FORBIDDEN, 4056, excepted)
+    for reply in (
+        "$SYS._INBOXES.x",
+        "$SYS.REQ.x",
+        "$JS.ACK",
+        "$JS.ACKS.x",
+        "$JS.ACK.*",
+        "$JS.ACK.",
+        "$JS.ACK." + "x" * 4056,
+    ):
+        assert not is_answerable(reply, FORBIDDEN, 4056, excepted)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,12 @@ def limiter_rule(value: object) -> str | None:
     return WrongType("must be a limiter; write anyio.CapacityLimiter(10)")
 
 
+def _check_reply_prefixes(where: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(where, value, "must be a sequence of subjects, such as ['$JS.ACK']")
+    return tuple(check_config(where, prefix, _subjects.reply_prefix_rule) for prefix in value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How requests are handled, where it is said: by an endpoint, or by a group for those inside that do not say."""
@@ -201,6 +207,10 @@ class EndpointConfig(Limits):
             ``concurrency`` says. A thread cannot be cancelled: when the handler's time is over, or the service stops, it is
             waited for; the function can look with ``anyio.from_thread.check_cancelled``.
         codec: how bodies of other types than ``bytes`` are written; the service's if left out.
+        reply_prefixes: how further reply subjects begin that it answers. Requesters choose the reply subject, and replies
+            below ``$SYS``, ``$JS``, ``$KV``, ``$O`` and ``$MQTT`` are not sent unless they are declared, as in
+            ``reply_prefixes=["$JS.ACK"]``. Those below ``$SYS._INBOX``, where servers wait for answers, always are; those
+            below ``$SRV`` and the service's prefix never are.
 
     Raises:
         ConfigError: a value breaks a rule; it names the field and the value.
@@ -213,6 +223,7 @@ class EndpointConfig(Limits):
     metadata: Mapping[str, str] = field(default_factory=dict)
     in_thread: bool = False
     codec: Codec | None = None
+    reply_prefixes: Sequence[str] = ()
     _signature: Signature | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -227,6 +238,9 @@ class EndpointConfig(Limits):
         object.__setattr__(self, "metadata", _adr32.check_metadata(f"{where}.metadata", self.metadata))
         if self.codec is not None:
             check_config(f"{where}.codec", self.codec, codec_rule)
+        object.__setattr__(
+            self, "reply_prefixes", _check_reply_prefixes(f"{where}.reply_prefixes", self.reply_prefixes)
+        )
         # In a class's body the function is declared before there is an instance; `as_config` sees what is served.
         if not is_in_class_body(self.handler):
             self._read_signature()
@@ -273,6 +287,7 @@ class EndpointOptions(GroupOptions, total=False):
     subject: str | None
     metadata: Mapping[str, str] | None
     codec: Codec | None
+    reply_prefixes: Sequence[str]
 
 
 EndpointLike: TypeAlias = "EndpointConfig | GroupConfig | EndpointHandler"
@@ -316,6 +331,7 @@ _ENDPOINT_HINTS: Final = {
     "name": "write the name first, without name=, as in @endpoint('add')",
     "handler": "write @endpoint above the function, or EndpointConfig(name, handler) in the list of endpoints",
     "queue": "write queue_group=...",
+    "reply_prefix": "write reply_prefixes=[...]",
 }
 
 _GROUP_HINTS: Final = {
@@ -470,6 +486,10 @@ def place(
                 subject,
                 f"must not lie in the control plane {control_prefix!r}",
             )
+        for each in item.reply_prefixes:
+            if _subjects.overlaps_control_plane(each, control_prefix):
+                field_name = f"EndpointConfig({item.name!r}).reply_prefixes"
+                raise ConfigError(field_name, each, "must not hold control subjects, which services never reply to")
         queue = limits.queue_group
         final_queue = _adr32.DEFAULT_QUEUE_GROUP if queue is None else "" if queue is NO_QUEUE_GROUP else queue
         yield PlacedEndpoint(item, subject, final_queue, limits)

@@ -55,6 +55,13 @@ def prefix_rule(value: object) -> str | None:
     return subject_rule(value)
 
 
+def reply_prefix_rule(value: object) -> str | None:
+    """What subjects begin with, in whole tokens and without wildcards."""
+    if isinstance(value, str) and value.endswith(".>"):
+        return f"must not contain a wildcard; write {value[:-2]!r}, which stands for all subjects below it"
+    return literal_subject_rule(value)
+
+
 def queue_group_rule(value: object) -> str | None:
     """A queue group's name."""
     wrong = text_rule(value)
@@ -120,12 +127,24 @@ def tokens_of_wildcards(pattern: str, subject: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-_NEVER_ANSWERED: Final = ("$SRV.", "$SYS.", "$JS.")
+_RESERVED: Final = ("$SRV.", "$SYS.", "$JS.", "$KV.", "$O.", "$MQTT.")
+"""What services and servers listen to, and what streams store: values, objects, sessions. Nobody has an inbox there."""
+
+SERVER_INBOXES: Final = "$SYS._INBOX."
+"""Where servers wait for the answers to their own requests, such as those to an auth callout."""
 
 
 def forbidden_reply_prefixes(control_prefix: str) -> tuple[str, ...]:
-    """Return how the subjects begin to which a service with this control prefix never replies."""
-    return (*_NEVER_ANSWERED, f"{control_prefix}.")
+    """Return how the subjects begin to which a service with this control prefix does not reply, but for exceptions."""
+    return (*_RESERVED, f"{control_prefix}.")
+
+
+def overlaps_control_plane(prefix: str, control_prefix: str) -> bool:
+    """Whether subjects below ``prefix`` are control subjects, of this control prefix or the default one."""
+    return any(
+        f"{prefix}.".startswith(f"{plane}.") or f"{plane}.".startswith(f"{prefix}.")
+        for plane in ("$SRV", control_prefix)
+    )
 
 
 LINE_OVERHEAD: Final = 40
@@ -138,15 +157,17 @@ LONG_SUBJECT: Final = 500
 """Characters of a subject from which on its length in bytes is compared with what a control line can hold."""
 
 
-def is_answerable(reply: str, forbidden: tuple[str, ...], max_bytes: int) -> bool:
-    """Whether a reply may be sent there: a literal subject outside of the control planes, of at most so many bytes.
+def is_answerable(reply: str, forbidden: tuple[str, ...], max_bytes: int, excepted: tuple[str, ...] = ()) -> bool:
+    """Whether a reply may be sent there: a literal subject of at most so many bytes that begins with nothing forbidden.
+
+    What begins with something ``excepted`` is not forbidden.
 
     A requester chooses the reply subject and the service publishes to it with its own permissions, so one message with
-    a reply of ``$SRV.PING`` would make services answer one another. A server closes connections that send it a longer line
-    than it takes.
+    a reply of ``$SRV.PING`` would make services answer one another, and one of ``$KV.prices.tea`` would store the answer.
+    A server closes connections that send it a longer line than it takes.
     """
     return not (
-        reply.startswith(forbidden)
+        (reply.startswith(forbidden) and not reply.startswith(excepted))
         or "*" in reply
         or ">" in reply
         or ".." in reply

@@ -12,7 +12,9 @@ from ..test_serve import add, bounded, config
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("reply", ["$SRV.PING", "$SYS.x", "$JS.x", "a.*", "a.>", "a..b", ".a", "a."])
+@pytest.mark.parametrize(
+    "reply", ["$SRV.PING", "$SYS.x", "$JS.x", "$KV.a.b", "$O.a.M.b", "$MQTT.x", "a.*", "a.>", "a..b", ".a", "a."]
+)
 async def test_replies_that_aim_are_not_answered(nc: Connection, reply: str) -> None:
     called = False
     heard: list[tuple[type[Exception], str | None]] = []
@@ -60,3 +62,33 @@ async def test_nor_after_a_cut_off(nc: Connection) -> None:
         await nc.flush()
     assert [subject for subject in seen if subject != "add"] == ["answers"]
     assert (endpoint.stats().malformed, endpoint.stats().failures) == (1, {"stopping": 1})
+
+
+async def test_servers_are_answered_in_their_inboxes(nc: Connection) -> None:
+    """A server waits there for its auth callout, and was never answered."""
+    answers: list[bytes] = []
+    asked = natsery.EndpointConfig("authorize", add, subject="$SYS.REQ.USER.AUTH")
+    async with bounded(), natsery.serve(nc, config(asked)) as service:
+        await nc.add_subscription("$SYS._INBOX.server.1", lambda message: answers.append(message.data))
+        await nc._send("$SYS.REQ.USER.AUTH", b"1+1", reply="$SYS._INBOX.server.1")
+        await nc.request("$SYS.REQ.USER.AUTH", b"1+1")
+    assert answers == [b"2"]
+    assert service.stats().endpoints[0].malformed == 0
+
+
+async def test_declared_prefixes_are_answered_by_their_endpoint_alone(nc: Connection) -> None:
+    seen: list[str] = []
+
+    @natsery.endpoint(reply_prefixes=["$JS.ACK", "$KV.sums"])
+    async def store(request: natsery.Request) -> bytes:
+        return b"+ACK"
+
+    async with bounded(), natsery.serve(nc, config(store, add)) as service:
+        await nc.add_subscription("$JS.>", lambda message: seen.append(message.subject))
+        await nc.add_subscription("$KV.>", lambda message: seen.append(message.subject))
+        for subject in ("store", "add"):
+            for reply in ("$JS.ACK.orders.1", "$KV.sums.two", "$KV.users.admin", "$JS.ACK", "$JS.ACKS.x", "$JS.ACK.*"):
+                await nc._send(subject, b"1+1", reply=reply)
+            await nc.request(subject, b"1+1")
+    assert seen == ["$JS.ACK.orders.1", "$KV.sums.two"]
+    assert [each.malformed for each in service.stats().endpoints] == [4, 6]

@@ -11,6 +11,7 @@ from ._demo_command import demo
 from ._discovery._list_commands import info, ls, ping
 from ._discovery._request_command import request
 from ._discovery._stats_command import stats
+from ._export._export_command import export
 from ._run._run_command import run
 from ._schema._schema_command import schema
 from ._server_command import server
@@ -28,5 +29,5 @@ def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""
 
 
-for command in (ls, ping, info, stats, top, request, schema, run, server, demo, completion):
+for command in (ls, ping, info, stats, top, export, request, schema, run, server, demo, completion):
     cli.add_command(command)

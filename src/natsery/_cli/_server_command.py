@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -10,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import click
 
 from natsery.testing import NatsServer, ServerProcessError, open_server
@@ -18,14 +16,10 @@ from natsery.testing import NatsServer, ServerProcessError, open_server
 from ._exit_codes import CommandError
 from ._output import print_error, print_line
 from ._runner import run_async
+from ._stop_signals import until_signal
 
 DEFAULT_PORT = 4222
 """The port that clients use unless told otherwise, so that programs find the server without any setting."""
-
-STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
-)
-"""The signals that end the command with status 0. SIGHUP is one of them: the server must not outlive its terminal."""
 
 
 @click.command
@@ -48,21 +42,15 @@ def server(port: int | None, config: Path | None, *, jetstream: bool, show_log: 
     Prints its URL first. It is for trying things out: it listens on 127.0.0.1 only, and its data is deleted at the end.
     Needs natsery[server].
     """
-    run_async(_serve, port, config, jetstream, show_log)
-
-
-async def _serve(port: int | None, config: Path | None, jetstream: bool, show_log: bool) -> None:
-    # Signals that are ignored, as SIGHUP is under nohup, stay ignored. The receiver comes before the server, so that a signal
-    # ends a server that is still starting, too.
-    signals_to_handle = [each for each in STOP_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-    with anyio.open_signal_receiver(*signals_to_handle) as signals:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_at_signal, signals, tasks.cancel_scope)
-            options: dict[str, Any] = {"config": config, "jetstream": jetstream, "show_log": show_log}
-            async with _open(port, options) as server:
-                print_line(server.url)
-                raise CommandError(f"nats-server ended by itself: {await server.wait_exit()}")
+    # The signals are handled before the server is started, so that one ends a server that is still starting, too.
+    run_async(until_signal, _serve, port, {"config": config, "jetstream": jetstream, "show_log": show_log})
     print_error("nats-server stopped")
+
+
+async def _serve(port: int | None, options: dict[str, Any]) -> None:
+    async with _open(port, options) as server:
+        print_line(server.url)
+        raise CommandError(f"nats-server ended by itself: {await server.wait_exit()}")
 
 
 @asynccontextmanager
@@ -92,8 +80,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-async def _stop_at_signal(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-    async for number in signals:
-        scope.cancel(f"received {number.name}")

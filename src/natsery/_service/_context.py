@@ -10,7 +10,7 @@ from .._config import ServiceConfig
 from .._errors import NatseryError
 from .._fast_path import FastPath, fast_path
 from .._instruments import Instrument
-from .._subjects import forbidden_reply_prefixes, is_answerable
+from .._subjects import SERVER_INBOXES, forbidden_reply_prefixes, is_answerable
 from .._telling import Instruments
 from .._turns import Turns
 from ._error_replies import Refusals
@@ -38,7 +38,7 @@ class ServiceContext:
         fast_path: what replies and subscriptions go through.
         errors: where errors are reported.
         refusals: what answers requests that no handler will see.
-        forbidden_replies: how the reply subjects begin that are not answered.
+        forbidden_replies: how the reply subjects begin that are not answered, but for exceptions.
         clock_ns: the clock for processing times, in nanoseconds.
         turns: the checkpoint rule for what handlers send.
         streams: the replies of handlers that stream.
@@ -69,9 +69,9 @@ class ServiceContext:
             Instruments(config.instruments, self._report_instrument) if config.instruments else None
         )
 
-    def may_answer(self, reply: str) -> bool:
-        """Whether a reply may be sent to a subject that a requester chose."""
-        return is_answerable(reply, self.forbidden_replies, self.fast_path._max_subjects)
+    def may_answer(self, reply: str, declared: tuple[str, ...] = ()) -> bool:
+        """Whether a reply may be sent to a subject that a requester chose, or that begins as an endpoint has declared."""
+        return is_answerable(reply, self.forbidden_replies, self.fast_path._max_subjects, (SERVER_INBOXES, *declared))
 
     def _report_instrument(self, instrument: Instrument, error: BaseException) -> None:
         if isinstance(error, Exception):

@@ -75,6 +75,7 @@ class RequestQueue:
         self._concurrency = limits.concurrency or 1
         self._max_messages = limits.pending_messages or service_config.pending_messages
         self._max_bytes = limits.pending_bytes or service_config.pending_bytes
+        self._reply_prefixes = tuple(f"{prefix}." for prefix in placed.config.reply_prefixes)
         self._suspicious = {".", *(prefix[0] for prefix in context.forbidden_replies)}
         self._pending: deque[Request] = deque()
         self._pending_bytes = 0
@@ -197,7 +198,7 @@ class RequestQueue:
                 or ".." in reply
                 or len(reply) > LONG_SUBJECT
             )
-            and not self._context.may_answer(reply)
+            and not self._context.may_answer(reply, self._reply_prefixes)
         ):
             self._counters.malformed += 1
             reason = f"its reply subject {reply!r:.200} may not be answered"
