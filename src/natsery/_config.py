@@ -548,6 +548,8 @@ class ServiceConfig:
         schemas: whether it serves the JSON Schemas of its typed endpoints, for `ServiceClient.schema` and ``natsery schema``:
             on an endpoint of its own, ``_schema``, with the subject ``_SCHEMA.<name>.<id>``. ``docs/schemas.md`` has the rest.
         instruments: what is told of each request; without any, nothing is measured for them.
+        backend: the event loop that its handlers need, ``"trio"`` or ``"asyncio"``, for ``natsery run`` to choose and ``serve``
+            to check; any if left out.
         stats_details: whether STATS tells what ADR-32 has no field for: each endpoint's ``data`` gets the key ``"natsery"``, with
             ``failures`` (their number by `FailureCause`), ``malformed``, ``pending`` and ``in_flight``. Data of the stats handler
             that is no JSON object, or has that key, stays as it is.
@@ -579,6 +581,7 @@ class ServiceConfig:
     codec: Codec = field(default_factory=JSONCodec)
     schemas: bool = False
     instruments: Sequence[Instrument] = ()
+    backend: Literal["trio", "asyncio"] | None = None
     stats_details: bool = False
 
     def __post_init__(self) -> None:
@@ -619,6 +622,8 @@ class ServiceConfig:
         check_config(f"{where}.codec", self.codec, codec_rule)
         check_config(f"{where}.schemas", self.schemas, flag_rule)
         check_config(f"{where}.stats_details", self.stats_details, flag_rule)
+        if self.backend not in (None, "trio", "asyncio"):
+            raise ConfigError(f"{where}.backend", self.backend, "must be 'trio' or 'asyncio'")
         object.__setattr__(self, "instruments", check_instruments(f"{where}.instruments", self.instruments))
         object.__setattr__(self, "endpoints", _as_configs(where, self.endpoints))
         self.placed_endpoints()

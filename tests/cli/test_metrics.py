@@ -12,8 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from natsery._cli._exit_codes import Exit
+from natsery._cli._listening import Address, read_address
 from natsery._cli._run import _metrics
-from natsery._cli._run._metrics import Address, read_address
+from natsery._cli._run._metrics import of_worker
 
 from ..processes import SECONDS, Program
 from ..server import NatsServer
@@ -132,7 +133,7 @@ def test_a_port_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path) ->
         ("0.0.0.0:9090", Address("0.0.0.0", 9090)),
         ("metrics.example:0", Address("metrics.example", 0)),
         ("[::1]:9090", Address("::1", 9090)),
-        ("::1:9090", Address("::1", 9090)),
+        (":9090", Address("", 9090)),
     ],
 )
 def test_addresses(text: str, address: Address) -> None:
@@ -142,15 +143,15 @@ def test_addresses(text: str, address: Address) -> None:
 
 def test_workers_have_ports_in_a_row() -> None:
     address = Address("127.0.0.1", 9090)
-    assert [address.of_worker(number).port for number in (0, 1, 2, 3)] == [9090, 9090, 9091, 9092]
-    assert Address("127.0.0.1", 0).of_worker(3).port == 0
+    assert [of_worker(address, number).port for number in (0, 1, 2, 3)] == [9090, 9090, 9091, 9092]
+    assert of_worker(Address("127.0.0.1", 0), 3).port == 0
 
 
-@pytest.mark.parametrize("text", ["", "x", ":9090", "host:", "65536", "-1", "9090:x", "٣"])
+@pytest.mark.parametrize("text", ["", "x", "::1:9090", "host:", "65536", "-1", "9090:x", "٣"])
 def test_what_is_no_address_is_refused(run: Run, text: str) -> None:
     result = run("run", "service", "--metrics", text)
     assert result.status == Exit.USAGE
-    assert f"Invalid value for '--metrics': {text!r} is not PORT or HOST:PORT, such as 9090" in result.err
+    assert f"Invalid value for '--metrics': {text!r} is not [HOST:]PORT, such as 9100" in result.err
 
 
 def test_options_that_cannot_be_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,17 +37,27 @@ from .conftest import Result
 Run = Callable[..., Result]
 
 SECRET = "my-secret"
-CONNECTING = sorted(
-    name for name, command in cli.commands.items() if any(each.name == "servers" for each in command.params)
-)
-ARGUMENTS = {"request": ("subject", "data"), "schema": ("calc",), "run": (f"{__package__}.conftest:CALC",)}
+CONTEXT = click.Context(cli)
+COMMANDS = {name: cli.get_command(CONTEXT, name) for name in cli.list_commands(CONTEXT)}
+CONNECTING = [
+    name
+    for name, command in COMMANDS.items()
+    if command is not None and any(each.name == "servers" for each in command.params)
+]
+ARGUMENTS = {
+    "request": ("subject", "data"),
+    "schema": ("calc",),
+    "run": (f"{__package__}.conftest:CALC",),
+    "probe": ("calc",),
+    "export": ("--once",),
+}
 
 
 @click.command(cls=ConnectingCommand)
 @click.option("--own", is_flag=True, help="An option of the command.")
 @click.argument("name", default="")
 @connection_options
-def probe(settings: Settings, name: str, *, own: bool) -> None:
+def remember(settings: Settings, name: str, *, own: bool) -> None:
     """Remember the settings."""
     seen.append(settings)
 
@@ -72,7 +82,7 @@ seen: list[Settings] = []
 @pytest.fixture(autouse=True)
 def _test_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     seen.clear()
-    monkeypatch.setitem(cli.commands, "probe", probe)
+    monkeypatch.setitem(cli.commands, "remember", remember)
     monkeypatch.setitem(cli.commands, "reach", reach)
 
 
@@ -88,7 +98,7 @@ def settings(run: Run) -> Callable[..., Settings]:
     """The settings that options give."""
 
     def settings(*options: str) -> Settings:
-        result = run("probe", *options)
+        result = run("remember", *options)
         assert result == Result(0, "", "")
         return seen[-1]
 
@@ -301,7 +311,7 @@ def test_what_breaks_a_rule_is_named_as_it_was_given(
 
 
 def test_the_connection_is_apart_in_the_help(run: Run) -> None:
-    text = run("probe", "--help").out
+    text = run("remember", "--help").out
     assert text.index("Options:") < text.index("--own") < text.index("--help") < text.index("Connection:")
     assert text.index("Connection:") < text.index("-s, --server URL") < text.index("--tls-ca, --tlsca FILE")
     assert "  [NAME]\n" not in text
@@ -313,7 +323,7 @@ def test_the_connection_is_apart_in_the_help(run: Run) -> None:
 
 @pytest.mark.parametrize("name", CONNECTING)
 def test_every_command_has_it_apart(run: Run, name: str) -> None:
-    assert isinstance(cli.commands[name], ConnectingCommand)
+    assert isinstance(COMMANDS[name], ConnectingCommand)
     assert "\nConnection:\n" in run(name, "--help").out
 
 
@@ -539,5 +549,5 @@ def test_tls(run: Run, certificates: Certificates, tmp_path: Path) -> None:
 
 def test_the_settings_of_a_process_are_not_changed_by_it(run: Run) -> None:
     before = dict(os.environ)
-    run("probe", "--token", SECRET)
+    run("remember", "--token", SECRET)
     assert dict(os.environ) == before

@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -54,8 +56,31 @@ def print_error(text: str) -> None:
     Console(stderr=True, highlight=False).print(Text(printable(text)), soft_wrap=True)
 
 
+_status_writer: ContextVar[Callable[[str], None] | None] = ContextVar("_status_writer", default=None)
+
+
+@contextmanager
+def status_written_by(write: Callable[[str], None]) -> Iterator[None]:
+    """Have lines about progress handed to a function, such as one that logs them, for the length of a block."""
+    token = _status_writer.set(write)
+    try:
+        yield
+    finally:
+        _status_writer.reset(token)
+
+
+def is_status_rewritable() -> bool:
+    """Whether a line about progress can be written over."""
+    console = Console(stderr=True)
+    return _status_writer.get() is None and console.is_terminal and not console.is_dumb_terminal
+
+
 def print_status(text: str, *, end: str = "\n") -> None:
     """Print a line about progress to stderr, and ignore that stderr is closed."""
+    write = _status_writer.get()
+    if write is not None:
+        write(printable(text))
+        return
     try:
         sys.stderr.write(f"{printable(text)}{end}")
         sys.stderr.flush()

@@ -16,8 +16,8 @@ from .._config import PlacedEndpoint
 from .._deadline_header import may_say_time
 from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
 from .._handlers import Handler
-from .._loop_clock import loop_clock
 from .._message import NO_HEADERS
+from .._running_loop import loop_clock
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class

@@ -14,8 +14,9 @@ from anyio.abc import TaskStatus
 from .. import abc
 from .._checks import GRACE_RULE, check_argument
 from .._config import ServiceConfig
-from .._errors import ConfigError, ConnectionClosedError, shorten
+from .._errors import BackendMismatchError, ConfigError, ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
+from .._running_loop import loop_name
 from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue
@@ -73,6 +74,11 @@ async def serve(
     if not isinstance(config, ServiceConfig):
         raise TypeError(f"config: must be a natsery.ServiceConfig; got {shorten(config)}")
     check_argument("grace", grace, GRACE_RULE)
+    if config.backend not in (None, loop_name()):
+        raise BackendMismatchError(
+            f"the service {config.name!r} is for {config.backend}, and {loop_name()} is running; "
+            f"write anyio.run(main, backend={config.backend!r}), or natsery run --backend {config.backend}"
+        )
     protect_from_interrupt(Service._host, RequestQueue._work, WorkQueue.run)
     async with as_connection(nc) as connection:
         if connection.is_closed:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from typing import Final
 
-import anyio
 import click
 
 import natsery
@@ -16,7 +14,7 @@ from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import Settings, connection_options
 from .._discovery._query import Query, finish, query_options
 from .._exit_codes import CommandError, Exit
-from .._http import serve_http
+from .._listening import Address, listening, read_address
 from .._output import print_line
 from .._runner import run_async
 from .._stop_signals import until_signal
@@ -25,26 +23,13 @@ MAX_SERIES: Final = 30_000
 """Time series of services, unless told otherwise: some ten thousand endpoints."""
 
 
-def _read_address(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[str | None, int] | None:
-    """Return the host, ``None`` for all addresses, and the port."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(?:\[(?P<address>[^]]+)\]|(?P<name>[^:\s]*)):(?P<port>[0-9]{1,5})", value)
-    if match is None or int(match["port"]) > 65535:
-        text = f"{value!r} is not HOST:PORT, such as 127.0.0.1:9100, [::1]:9100 or :9100."
-        raise click.BadParameter(text, context, parameter)
-    return match["address"] or match["name"] or None, int(match["port"])
-
-
 @click.command(cls=ConnectingCommand, short_help="Give statistics of services to Prometheus.")
 @query_options
 @click.option(
     "--listen",
-    callback=_read_address,
-    metavar="HOST:PORT",
-    help="Serve http://HOST:PORT/metrics; all addresses without a HOST, a free port with 0.",
+    type=read_address,
+    metavar="[HOST:]PORT",
+    help="Serve http://HOST:PORT/metrics. HOST is 127.0.0.1 if left out; all addresses with :PORT, a free port with 0.",
 )
 @click.option("--once", is_flag=True, help="Print the metrics to stdout.")
 @click.option(
@@ -56,9 +41,7 @@ def _read_address(
     help="How many time series of services there are at most.",
 )
 @connection_options
-def export(
-    settings: Settings, query: Query, *, listen: tuple[str | None, int] | None, once: bool, max_series: int
-) -> Exit:
+def export(settings: Settings, query: Query, *, listen: Address | None, once: bool, max_series: int) -> Exit:
     """Give the statistics of services to Prometheus.
 
     Asks all services, those with a NAME, or the instance of it with an ID, each time that somebody reads the metrics, but not
@@ -69,12 +52,12 @@ def export(
       natsery export --once
     """  # noqa: D301  # click needs the character that \\b stands for
     if once == (listen is not None):
-        raise click.UsageError("say either --listen HOST:PORT or --once.")
+        raise click.UsageError("say either --listen [HOST:]PORT or --once.")
     if importlib.util.find_spec("prometheus_client") is None:
         raise CommandError("natsery export needs prometheus-client; run: pip install 'natsery[prometheus]'")
     if listen is None:
         return run_async(_print, settings, query, max_series)
-    run_async(until_signal, _serve, settings, query, max_series, *listen)
+    run_async(until_signal, _serve, settings, query, max_series, listen)
     return Exit.OK
 
 
@@ -89,21 +72,12 @@ async def _print(settings: Settings, query: Query, max_series: int) -> Exit:
     return finish(replies, len(replies), query)
 
 
-async def _serve(settings: Settings, query: Query, max_series: int, host: str | None, port: int) -> None:
+async def _serve(settings: Settings, query: Query, max_series: int, address: Address) -> None:
     from ._exporter import PATH, Exporter
 
-    async with settings.connect("natsery export") as nc, anyio.create_task_group() as tasks:
+    async with settings.connect("natsery export") as nc:
         exporter = Exporter(nc, query, prefix=settings.prefix, max_series=max_series)
-        try:
-            port = await tasks.start(serve_http, host, port, exporter.respond)
-        except OSError as error:
-            raise CommandError(f"--listen: {error.strerror or error}") from error
-        print_line(f"http://{_shown(host)}:{port}{PATH}")
-        await nc.wait_closed()
-        raise natsery.ConnectionClosedError("the connection is closed")
-
-
-def _shown(host: str | None) -> str:
-    if host is None:
-        return "*"
-    return f"[{host}]" if ":" in host else host
+        async with listening("--listen", address, exporter.respond) as there:
+            print_line(there.url(PATH))
+            await nc.wait_closed()
+            raise natsery.ConnectionClosedError("the connection is closed")

@@ -49,9 +49,12 @@ class Target:
     @property
     def client_name(self) -> str:
         """The name of the connection, for the server's operators: those of the services if they are known already."""
-        if self._is_function or _has_to_be_opened(self._value):
-            return self.name
-        return ", ".join(dict.fromkeys(config.name for config in self._check(self._value)))
+        return ", ".join(dict.fromkeys(config.name for config in self.known_configs)) or self.name
+
+    @property
+    def known_configs(self) -> tuple[natsery.ServiceConfig, ...]:
+        """The configurations, if there are some before there is a connection."""
+        return () if self._is_function or _has_to_be_opened(self._value) else self._check(self._value)
 
     @asynccontextmanager
     async def open(self, nc: natsery.abc.Connection) -> AsyncIterator[tuple[natsery.ServiceConfig, ...]]:

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, final
-
-import anyio
-import anyio.to_thread
-import click
+from http import HTTPStatus
+from typing import Final
 
 import natsery
 
 from .._exit_codes import CommandError, Exit
-from .._output import print_status
+from .._http import Response
+from .._listening import LAST_PORT, Address
 
-DEFAULT_HOST = "127.0.0.1"
-"""Where it listens unless the command line says."""
-
-LAST_PORT = 65_535
-
-STOP_SECONDS = 2.0
-"""How long a scrape under way may hold the end up."""
+PATH: Final = "/metrics"
+"""Where the metrics are."""
 
 
-@final
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def of_worker(self, number: int) -> Address:
-        """Return the address of a worker: this is the first one's, and the others' ports follow. Port 0 is a free one."""
-        return self._replace(port=self.port + number - 1) if self.port and number else self
-
-
-def read_address(text: str) -> Address:
-    """Read ``PORT`` or ``HOST:PORT``; the type of an option."""
-    host, colon, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= LAST_PORT) or (colon and not host):
-        raise click.BadParameter(f"{text!r} is not PORT or HOST:PORT, such as 9090 or 0.0.0.0:9090.")
-    return Address(host.removeprefix("[").removesuffix("]") or DEFAULT_HOST, int(port))
+def of_worker(address: Address, number: int) -> Address:
+    """Return where a worker listens: this is the first one's port, and the others' follow. Port 0 is a free one."""
+    return address._replace(port=address.port + number - 1) if address.port and number else address
 
 
 def check_metrics(address: Address, workers: int) -> None:
@@ -55,7 +29,7 @@ def check_metrics(address: Address, workers: int) -> None:
     Raises:
         CommandError: there is not.
     """
-    if address.of_worker(workers).port > LAST_PORT:
+    if of_worker(address, workers).port > LAST_PORT:
         raise CommandError(
             f"--metrics: {workers} workers need as many ports, from {address.port} on; there is none beyond {LAST_PORT}",
             Exit.USAGE,
@@ -86,24 +60,12 @@ def with_metrics(configs: Sequence[natsery.ServiceConfig]) -> list[natsery.Servi
     return [replace(config, instruments=(*config.instruments, metrics)) for config in configs]
 
 
-@asynccontextmanager
-async def serve_metrics(address: Address, label: str) -> AsyncIterator[None]:
-    """Answer scrapes of the default registry for the length of a block, in a thread of prometheus_client's server.
+async def respond_to_scrapes(path: str) -> Response:
+    """Answer a scrape of the default registry."""
+    from prometheus_client import REGISTRY
+    from prometheus_client.exposition import choose_encoder
 
-    Raises:
-        CommandError: it cannot listen there.
-    """
-    from prometheus_client import start_http_server
-
-    try:
-        server, _ = start_http_server(address.port, address.host)
-    except OSError as error:
-        raise CommandError(f"--metrics: cannot listen at {address}: {error.strerror or error}") from error
-    try:
-        print_status(f"{label}metrics at http://{address._replace(port=server.server_port)}/metrics")
-        yield
-    finally:
-        # Protects the end of the thread, within a bound; it looks twice a second whether it is to end.
-        with anyio.move_on_after(STOP_SECONDS, shield=True):
-            await anyio.to_thread.run_sync(server.shutdown, abandon_on_cancel=True)
-        server.server_close()
+    if path != PATH:
+        return Response.of_text(HTTPStatus.NOT_FOUND, f"the metrics are at {PATH}")
+    encode, content_type = choose_encoder("")
+    return Response(HTTPStatus.OK, content_type, encode(REGISTRY))

@@ -35,6 +35,7 @@ class _WorkerProcess:
         self.process = process
         self.location = ""
         self.ready_at = math.inf
+        self.is_connected = True
         self.pending: int | None = None
         self.summary = ""
         self._channel = channel
@@ -109,6 +110,16 @@ class WorkerProcesses:
             tasks.cancel_scope.cancel("every worker has ended")
         if self._progress is not None:
             self._progress.end_line()
+
+    def why_not_ready(self) -> str:
+        """Say why no requests should come, ``""`` if they may: all workers are ready and connected."""
+        ready = self._ready()
+        if self._stopping.is_set():
+            return "draining"
+        if len(ready) < self._size:
+            return f"{len(ready)} of {pluralize(self._size, 'worker')} ready" if self._is_numbered else "starting"
+        away = [self._name(worker.number) for worker in ready if not worker.is_connected]
+        return f"disconnected from the server: {', '.join(away)}" if away else ""
 
     def stop(self) -> None:
         """Tell every worker to drain and end, and start no more. Later calls do nothing."""
@@ -193,6 +204,8 @@ class WorkerProcesses:
         match message:
             case {"ready": str(location)}:
                 self._mark_ready(worker, location)
+            case {"connected": bool(is_connected)}:
+                worker.is_connected = is_connected
             case {"pending": int(pending)}:
                 worker.pending = pending
                 if self._progress is not None and not self._progress.has_been_shown:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import final
 
 import anyio
-from rich.console import Console
 
 from .._format import pluralize
-from .._output import print_status
+from .._output import is_status_rewritable, print_status
 
 UPDATE_SECONDS = 0.5
 """How often the count is looked at."""
@@ -29,8 +28,7 @@ class Progress:
         self._pending = pending
         self._deadline = deadline
         self._shown: int | None = None
-        console = Console(stderr=True)
-        self._is_rewriting = console.is_terminal and not console.is_dumb_terminal
+        self._is_rewriting = is_status_rewritable()
         self._is_line_open = False
 
     async def run(self) -> None:

@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import anyio
 import click
@@ -19,14 +19,17 @@ from natsery.testing import open_server
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import DEFAULT_PREFIX, Settings, connection_options
 from .._exit_codes import CommandError, Exit
+from .._listening import Address, listening, read_address
 from .._output import print_status
 from .._runner import run_async
 from ._channel import channel_on_stdin
-from ._loading import load, user_error
-from ._metrics import Address, check_metrics, read_address, serve_metrics, with_metrics
+from ._health import READY, respond_to_probes
+from ._loading import Target, load, user_error
+from ._logs import LEVELS, LogOptions
+from ._metrics import PATH, check_metrics, of_worker, respond_to_scrapes, with_metrics
 from ._reloading import check_installed
 from ._supervisor import Supervisor
-from ._worker import ProgramError, Worker, show_log
+from ._worker import ProgramError, Worker
 
 Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[Exit]]
 """The function that runs in the event loop, with the connection settings and the signals that arrive."""
@@ -34,7 +37,11 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
 
 @click.command(cls=ConnectingCommand)
 @click.argument("target", metavar="MODULE[:CONFIG]")
-@click.option("--backend", type=click.Choice(["trio", "asyncio"]), help="The event loop. [default: trio]")
+@click.option(
+    "--backend",
+    type=click.Choice(["trio", "asyncio"]),
+    help="The event loop. [default: that which the ServiceConfig names, or trio]",
+)
 @click.option("--uvloop", is_flag=True, help="Run on asyncio with uvloop.")
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Serve in N processes, and replace those that crash."
@@ -54,6 +61,16 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
     metavar="[HOST:]PORT",
     help="Answer Prometheus at http://HOST:PORT/metrics; each further worker at the next port. HOST is 127.0.0.1 if left out.",
 )
+@click.option(
+    "--health",
+    type=read_address,
+    metavar="[HOST:]PORT",
+    help="Answer probes at http://HOST:PORT/live and /ready. HOST is 127.0.0.1 if left out; all addresses with :PORT.",
+)
+@click.option("--wait-for-server", "waits", is_flag=True, help="Wait for a server that is not up yet.")
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="What is logged. [default: info]")
+@click.option("--log-config", metavar="FILE", help="Configure logging by this file: JSON, TOML or INI.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Write each line as a JSON object.")
 @click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
 @click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options
@@ -64,8 +81,13 @@ def run(
     workers: int | None,
     grace: float,
     metrics: Address | None,
+    health: Address | None,
+    log_level: str | None,
+    log_config: str | None,
+    log_format: str | None,
     worker: int | None,
     *,
+    waits: bool,
     uvloop: bool,
     reload: bool,
     embedded_server: bool,
@@ -86,70 +108,161 @@ def run(
     """  # noqa: D301  # click needs the character that \\b stands for
     if not grace >= 0:  # nor is NaN
         raise natsery.ConfigError("--grace", grace, "must be a number of seconds, 0 or more")
-    chosen, options = _event_loop(backend, uvloop=uvloop)
+    options = RunOptions(
+        target,
+        backend=backend,
+        uvloop=uvloop,
+        grace=grace,
+        metrics=metrics,
+        health=health,
+        waits=waits,
+        logs=LogOptions(log_level, log_config, as_json=log_format == "json"),
+    )
+    if uvloop:
+        _check_uvloop(backend)
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
         check_installed()
     if metrics is not None:
         check_metrics(metrics, workers or 1)
-    if worker is None and (workers is not None or reload):
-        if sys.platform == "win32":
-            raise CommandError("--workers and --reload need signals and sessions, which Windows lacks")
-        command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
-        command += ["--uvloop"] * uvloop + ([] if metrics is None else ["--metrics", str(metrics)]) + ["--worker"]
+    is_supervisor = worker is None and (workers is not None or reload)
+    label = f"worker {worker}: " if worker else ""
+    with options.logs.applied(label):
+        if is_supervisor:
+            return _supervise(settings, options, workers, reload=reload, embedded_server=embedded_server)
+        return _serve(settings, options, worker, label, embedded_server=embedded_server)
 
-        async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
-            return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
 
-        return run_async(_main, settings, supervise, embedded_server)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the command line says, but for what concerns a supervisor alone."""
+
+    target: str = field(kw_only=False)
+    backend: str | None
+    uvloop: bool
+    grace: float
+    metrics: Address | None
+    health: Address | None
+    waits: bool
+    logs: LogOptions
+
+    def worker_command(self) -> list[str]:
+        """Return the command of a supervisor's worker, which the worker's number follows."""
+        return [
+            *(sys.executable, "-m", "natsery", "run", self.target, "--grace", str(self.grace)),
+            *(["--backend", self.backend] if self.backend else []),
+            *(["--uvloop"] if self.uvloop else []),
+            *(["--metrics", str(self.metrics)] if self.metrics is not None else []),
+            *(["--wait-for-server"] if self.waits else []),
+            *self.logs.arguments(),
+            "--worker",
+        ]
+
+
+def _supervise(
+    settings: Settings, options: RunOptions, workers: int | None, *, reload: bool, embedded_server: bool
+) -> Exit:
+    """Run workers in processes of their own."""
+    if sys.platform == "win32":
+        raise CommandError("--workers and --reload need signals and sessions, which Windows lacks")
+    supervisor = Supervisor(options.worker_command(), workers=workers, grace=options.grace, reload=reload)
+
+    async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
+        async with _answering_probes(options.health, supervisor.why_not_ready):
+            return await supervisor.run(settings, signals)
+
+    return run_async(_main, settings, supervise, embedded_server)
+
+
+def _serve(settings: Settings, options: RunOptions, number: int | None, label: str, *, embedded_server: bool) -> Exit:
+    """Serve in this process, which is a supervisor's worker if it has a number."""
     # Before the module is loaded: processes that it starts must not inherit the channel to the supervisor as their stdin.
-    with nullcontext() if worker is None else channel_on_stdin() as channel:
-        loaded = load(target)
+    with nullcontext() if number is None else channel_on_stdin() as channel:
+        loaded = load(options.target)
+        options.logs.show(label)
+        backend = _choose_backend(options, loaded)
 
         @asynccontextmanager
         async def open_configs(nc: natsery.abc.Connection) -> AsyncIterator[list[natsery.ServiceConfig]]:
             async with loaded.open(nc) as configs:
-                overridden = [_override(config, settings, worker) for config in configs]
-                yield overridden if metrics is None else with_metrics(overridden)
+                overridden = [_override(config, settings, number) for config in configs]
+                yield overridden if options.metrics is None else with_metrics(overridden)
 
-        label = f"worker {worker}: " if worker else ""
-        show_log(label)
-        loop = "asyncio with uvloop" if uvloop else chosen
-        address = None if metrics is None else metrics.of_worker(worker or 0)
-        is_described = worker in (None, 0, 1)
-
-        async def work(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
+        async def serve(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
             worker = Worker(
                 open_configs,
                 name=loaded.client_name,
-                grace=grace,
-                loop=loop,
+                grace=options.grace,
+                loop="asyncio with uvloop" if options.uvloop else backend,
                 label=label,
                 channel=channel,
-                is_described=is_described,
+                is_described=number in (None, 0, 1),
+                waits=options.waits,
             )
-            async with nullcontext() if address is None else serve_metrics(address, label):
+            async with (
+                _answering_scrapes(options.metrics, number or 0, label),
+                _answering_probes(options.health, worker.why_not_ready),
+            ):
                 return await worker.run(settings, signals)
 
         try:
-            return run_async(_main, settings, work, embedded_server, backend=chosen, backend_options=options)
+            return run_async(
+                _main,
+                settings,
+                serve,
+                embedded_server,
+                backend=backend,
+                backend_options={"use_uvloop": True} if options.uvloop else {},
+            )
         except click.ClickException:
             raise
         except ProgramError as error:
-            raise user_error(target, error.__cause__ or error, Exit.FAILED) from error
+            raise user_error(options.target, error.__cause__ or error, Exit.FAILED) from error
         # From a handler, for example. The status of a SystemExit would have another meaning here.
         except (Exception, SystemExit, BaseExceptionGroup) as error:
-            raise user_error(target, error, Exit.FAILED) from error
+            raise user_error(options.target, error, Exit.FAILED) from error
 
 
-def _event_loop(backend: str | None, *, uvloop: bool) -> tuple[str, dict[str, Any]]:
-    if not uvloop:
-        return backend or "trio", {}
+@asynccontextmanager
+async def _answering_probes(address: Address | None, why_not_ready: Callable[[], str]) -> AsyncIterator[None]:
+    if address is None:
+        yield
+        return
+    async with listening("--health", address, respond_to_probes(why_not_ready)) as there:
+        print_status(f"health at {there.url(READY)}")
+        yield
+
+
+@asynccontextmanager
+async def _answering_scrapes(address: Address | None, number: int, label: str) -> AsyncIterator[None]:
+    if address is None:
+        yield
+        return
+    async with listening("--metrics", of_worker(address, number), respond_to_scrapes) as there:
+        print_status(f"{label}metrics at {there.url(PATH)}")
+        yield
+
+
+def _check_uvloop(backend: str | None) -> None:
     if backend == "trio":
         raise click.UsageError("--uvloop is for asyncio; leave out --backend trio.")
     if importlib.util.find_spec("uvloop") is None:
         raise CommandError("--uvloop needs uvloop; run: pip install 'natsery[uvloop]'")
-    return "asyncio", {"use_uvloop": True}
+
+
+def _choose_backend(options: RunOptions, loaded: Target) -> str:
+    """Return the event loop: that of the command line, or that which the configurations name."""
+    given = "asyncio" if options.uvloop else options.backend
+    for config in loaded.known_configs:
+        if config.backend is None or config.backend == given:
+            continue
+        if given is not None:
+            raise CommandError(
+                f"the service {config.name!r} is for {config.backend}, as its ServiceConfig says, and not for {given}",
+                Exit.USAGE,
+            )
+        given = config.backend
+    return given or "trio"
 
 
 def _override(config: natsery.ServiceConfig, settings: Settings, worker: int | None) -> natsery.ServiceConfig:

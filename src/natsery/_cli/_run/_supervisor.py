@@ -41,6 +41,12 @@ class Supervisor:
         self._is_clean = True
         self._has_given_up = False
 
+    def why_not_ready(self) -> str:
+        """Say why no requests should come, ``""`` if they may."""
+        if self._signals:
+            return "draining"
+        return "starting" if self._current is None else self._current.why_not_ready()
+
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
         environment = {**os.environ, **settings.as_environment()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias, final
@@ -16,10 +14,11 @@ import natsery
 
 from .._connection_options._settings import Settings
 from .._exit_codes import Exit, status_after
-from .._format import pluralize, printable
+from .._format import pluralize
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
+from ._waiting import connect_when_there
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
@@ -40,6 +39,7 @@ class Worker:
         label: the beginning of each line that it prints.
         channel: the channel to the supervisor, which then reports readiness and progress in its place.
         is_described: whether to print the services and their endpoints.
+        waits: whether to wait for a server that is not up yet.
     """
 
     def __init__(
@@ -52,7 +52,10 @@ class Worker:
         label: str = "",
         channel: Channel | None = None,
         is_described: bool = True,
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
+        self._nc: natsery.NativeConnection | None = None
         self._open_configs = open_configs
         self._name = name
         self._grace = grace
@@ -94,7 +97,11 @@ class Worker:
         return self._report_end()
 
     async def _serve(self, settings: Settings) -> None:
-        async with settings.connect(self._name) as nc:
+        connecting = (
+            connect_when_there(settings, self._name, self._print) if self._waits else settings.connect(self._name)
+        )
+        async with connecting as nc:
+            self._nc = nc
             try:
                 await self._serve_on(nc)
             except OSError as error:
@@ -106,8 +113,17 @@ class Worker:
                 self._services.append(await stack.enter_async_context(natsery.serve(nc, config, grace=self._grace)))
             self._is_ready = True
             self._report_ready(nc)
+            stack.callback(nc.add_listener(lambda _: self._report_connection(nc)))
             # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
             await self._services[-1].wait_stopped()
+
+    def why_not_ready(self) -> str:
+        """Say why no requests should come, ``""`` if they may."""
+        if self._stopping.is_set():
+            return "draining"
+        if not self._is_ready or self._nc is None:
+            return "starting"
+        return "" if self._nc.is_connected else "disconnected from the server"
 
     # Stopping
 
@@ -189,6 +205,10 @@ class Worker:
         else:
             self._channel.send(ready=location)
 
+    def _report_connection(self, nc: natsery.NativeConnection) -> None:
+        if self._channel is not None:
+            self._channel.send(connected=nc.is_connected)
+
     def _report_end(self) -> Exit:
         ended, cut_off = self._counts()
         parts = [f"{ended:,} in all"]
@@ -221,25 +241,6 @@ def description(service: natsery.Service) -> Iterator[str]:
     for row in rows if len(rows) > 1 else []:
         cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
         yield f"  {'  '.join(cells)}".rstrip()
-
-
-def show_log(label: str) -> None:
-    """Show natsery's log on stderr, reconnects included, unless the program configures logging itself."""
-    logger = logging.getLogger("natsery")
-    if logger.hasHandlers():
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_PrintableFormatter(f"{label}%(message)s"))
-    logger.addHandler(handler)
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
-
-
-class _PrintableFormatter(logging.Formatter):
-    """Shows control characters: an exception may hold what a requester has sent."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t")
 
 
 _CUT_OFF = str(natsery.FailureCause.STOPPING)
