@@ -18,6 +18,7 @@ import natsery
 from natsery._cli._connection_options import _server_check
 from natsery._cli._discovery import _list_commands, _query, _request_command
 from natsery._cli._exit_codes import Exit
+from natsery._cli._export import _exporter
 from natsery._native import _native_connection
 
 from ..processes import running
@@ -31,8 +32,11 @@ ASKING = {
     "ping": ("ping", "--wait", "0.1"),
     "info": ("info", "--wait", "0.1"),
     "stats": ("stats", "--wait", "0.1"),
+    "export": ("export", "--once", "--wait", "0.1"),
     "request": ("request", "math.add", "1+2", "--timeout", "0.1"),
 }
+
+ADDRESSES = "such as 127.0.0.1:9100, [::1]:9100 or :9100"
 
 COMMANDS = {
     **ASKING,
@@ -114,7 +118,7 @@ def test_a_server_that_fails_while_it_is_asked(
             await anyio.sleep(0.01)
         await _server_check.check_server(nc)
 
-    for module in (_query, _list_commands, _request_command):
+    for module in (_query, _list_commands, _request_command, _exporter):
         monkeypatch.setattr(module, "check_server", check_when_it_has_failed)
 
     async def fail_when_asked(*, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -156,6 +160,17 @@ def test_a_server_that_fails_while_it_is_asked(
         (
             ("request", "a", "b", "-f", __file__),
             "DATA and --file cannot be given together. (see 'natsery request --help')",
+        ),
+        *(
+            (
+                ("export", "--listen", address),
+                f"Invalid value for '--listen': {address!r} is not HOST:PORT, {ADDRESSES}. (see 'natsery export --help')",
+            )
+            for address in ("", "9100", "localhost", "::1:9100", "localhost:", "localhost:65536", "a b:1", ":9100x")
+        ),
+        *(
+            (("export", *arguments), "Give either --listen HOST:PORT or --once. (see 'natsery export --help')")
+            for arguments in ((), ("--once", "--listen", ":9100"))
         ),
         (
             ("run", "calc", "--uvloop", "--backend", "trio"),

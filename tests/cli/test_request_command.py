@@ -284,7 +284,7 @@ def test_completion(run: Run, shell: str) -> None:
     assert f"_NATSERY_COMPLETE={shell}_complete" in result.out
 
 
-@pytest.mark.parametrize("command", ["request", "run", "completion"])
+@pytest.mark.parametrize("command", ["request", "run", "export", "completion"])
 def test_help_keeps_examples_line_by_line(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert "\\b" not in result.out

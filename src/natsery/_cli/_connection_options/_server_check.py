@@ -12,7 +12,7 @@ SERVER_SECONDS = 1.0
 """How long the server may take to answer a PING."""
 
 
-async def check_server(nc: natsery.NativeConnection) -> None:
+async def check_server(nc: natsery.abc.Connection) -> None:
     """Check that the server is connected and answers.
 
     Raises:

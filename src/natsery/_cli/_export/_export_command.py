@@ -52,7 +52,7 @@ def export(settings: Settings, query: Query, *, listen: Address | None, once: bo
       natsery export --once
     """  # noqa: D301  # click needs the character that \\b stands for
     if once == (listen is not None):
-        raise click.UsageError("say either --listen [HOST:]PORT or --once.")
+        raise click.UsageError("Give either --listen [HOST:]PORT or --once.")
     if importlib.util.find_spec("prometheus_client") is None:
         raise CommandError("natsery export needs prometheus-client; run: pip install 'natsery[prometheus]'")
     if listen is None:

@@ -35,7 +35,7 @@ class Exporter:
         max_series: how many time series of services there are at most.
     """
 
-    def __init__(self, nc: natsery.NativeConnection, query: Query, *, prefix: str, max_series: int) -> None:
+    def __init__(self, nc: natsery.abc.Connection, query: Query, *, prefix: str, max_series: int) -> None:
         self._nc = nc
         self._query = query
         self._client = natsery.ServiceClient(nc, prefix=prefix)

@@ -94,6 +94,15 @@ class Instance:
             totals[key] = totals.get(key, Figures()) + each.total
         return totals
 
+    def _note_start(self, started: datetime) -> None:
+        """Begin its counters anew if it was started or reset since the last time, as far as that is known."""
+        if started.year <= 1 or started == self.started:
+            return
+        if self.started.year > 1:
+            for endpoint in self._endpoints.values():
+                endpoint.last = Figures()
+        self.started = started
+
 
 @final
 class Ledger:
@@ -128,10 +137,7 @@ class Ledger:
             instance = self._instance_of(stats, now)
             if instance is None:
                 continue
-            if stats.started != instance.started:
-                instance.started = stats.started
-                for endpoint in instance._endpoints.values():
-                    endpoint.last = Figures()
+            instance._note_start(stats.started)
             numbers: Counter[EndpointKey] = Counter()
             for each in stats.endpoints:
                 key = endpoint_key(each)
