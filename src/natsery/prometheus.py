@@ -96,9 +96,15 @@ class Metrics(Instrument):
         self._services: set[Service] = set()
         registry.register(_Gauges(self._services))
 
-    def request_started(self, request: Request) -> None:
-        """Take note of its service, whose endpoints are read at the scrape."""
-        self._metrics_of(request.endpoint)
+    def service_started(self, service: Service) -> None:
+        """Read the endpoints of this service at each scrape, and let their counters begin at 0."""
+        self._services.add(service)
+        for endpoint in service.endpoints:
+            self._metrics_of(endpoint)
+
+    def service_ended(self, service: Service) -> None:
+        """Read its endpoints no more."""
+        self._services.discard(service)
 
     def request_ended(self, request: Request, outcome: Outcome) -> None:
         """Count a request, and the times that it took."""
@@ -126,10 +132,7 @@ class Metrics(Instrument):
         metrics.durations.observe(outcome.duration)
 
     def _metrics_of(self, endpoint: Endpoint) -> _EndpointMetrics:
-        context = endpoint._context
-        if context.service is not None:
-            self._services.add(context.service)
-        key = (context.config.name, endpoint.name)
+        key = (endpoint.service.name, endpoint.name)
         metrics = self._endpoints.get(key)
         if metrics is None:
             metrics = self._endpoints[key] = _EndpointMetrics(self, *key)
@@ -206,9 +209,6 @@ class _Gauges(Collector):
         """Give the metrics as they are now. Called in a thread of whoever serves them."""
         figures: dict[tuple[str, str], tuple[int, int]] = {}
         for service in tuple(self._services):
-            if service._stopped.is_set():
-                self._services.discard(service)
-                continue
             for endpoint in service.endpoints:
                 key = (service.name, endpoint.name)
                 in_flight, pending = figures.get(key, (0, 0))

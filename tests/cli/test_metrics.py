@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -66,6 +69,7 @@ def test_prometheus_reads_what_it_serves(server: NatsServer, tmp_path: Path, bac
     ):
         url = url_of(program)
         program.wait_for("ready")
+        assert scrape(url)["natsery_requests_total", "200", "echo", "calc"] == 0
         assert asker.ask("math.echo", b"hello") == "hello"
         held = asker.begin("math.hold")
         program.wait_for("holding")
@@ -116,6 +120,54 @@ def test_metrics_that_miss_a_service_are_an_error(server: NatsServer, tmp_path: 
         "Error: --metrics: the program has made natsery.prometheus.Metrics itself; give it to the service 'more' as well: "
         "ServiceConfig(instruments=[metrics])"
     )
+
+
+def test_a_collector_of_the_program_that_raises_costs_no_more_than_the_scrape(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    text = f"""{MODULE}
+import prometheus_client
+
+class Broken:
+    def describe(self):
+        return []
+
+    def collect(self):
+        raise LookupError("no figures")
+
+prometheus_client.REGISTRY.register(Broken())
+"""
+    with serving(tmp_path, "--metrics", "0", url=server.url, text=text) as program, asking(server.url) as asker:
+        url = url_of(program)
+        program.wait_for("ready")
+        for wanted, status in ((url, 500), (f"{url}/other", 404)):
+            with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(wanted, timeout=SECONDS):
+                pass
+            with caught.value as error:
+                assert error.code == status
+        program.wait_for("a collector of metrics raised")
+        program.wait_for("LookupError: no figures")
+        assert asker.ask("math.echo", b"hello") == "hello"
+        program.terminate()
+        assert program.wait() == 0, program.output
+
+
+def test_a_collector_of_the_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_metrics, "SCRAPE_SECONDS", 0.01)
+    let_go = threading.Event()
+    monkeypatch.setattr(_metrics, "_write", let_go.wait)
+
+    async def main() -> None:
+        respond = _metrics.respond_to_scrapes()
+        try:
+            for _ in range(2):
+                response = await respond("/metrics")
+                assert response.status == 503
+                assert response.body == b"the metrics were not collected within 0.01 s\n"
+        finally:
+            let_go.set()
+
+    anyio.run(main, backend="trio")
 
 
 def test_a_port_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path) -> None:

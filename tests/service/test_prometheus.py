@@ -44,6 +44,16 @@ async def slow(request: natsery.Request) -> bytes:
     return b""
 
 
+async def test_the_series_of_an_endpoint_begin_before_its_first_request(
+    nc: Connection, registry: CollectorRegistry
+) -> None:
+    async with bounded(), natsery.serve(nc, config(add, instruments=[Metrics(registry)])):
+        samples = scrape(registry)
+    assert samples["natsery_requests_total"] == {("200", "add", "calc"): 0}
+    assert samples["natsery_request_duration_seconds_count"] == {("add", "calc"): 0}
+    assert samples["natsery_requests_pending"] == {("add", "calc"): 0}
+
+
 async def test_requests_are_counted_by_code_and_timed(nc: Connection, registry: CollectorRegistry) -> None:
     instruments = [Metrics(registry)]
     async with bounded(), natsery.serve(nc, config(add, slow, instruments=instruments, clock=virtual_clock())):

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
+import anyio
+import anyio.to_thread
+
 import natsery
 
 from .._exit_codes import CommandError, Exit
-from .._http import Response
+from .._http import Respond, Response
 from .._listening import LAST_PORT, Address
 
 PATH: Final = "/metrics"
 """Where the metrics are."""
+
+SCRAPE_SECONDS: Final = 10.0
+"""How long collecting them may take, collectors of the program included."""
+
+logger = logging.getLogger("natsery")
 
 
 def of_worker(address: Address, number: int) -> Address:
@@ -60,12 +69,31 @@ def with_metrics(configs: Sequence[natsery.ServiceConfig]) -> list[natsery.Servi
     return [replace(config, instruments=(*config.instruments, metrics)) for config in configs]
 
 
-async def respond_to_scrapes(path: str) -> Response:
-    """Answer a scrape of the default registry."""
+def respond_to_scrapes() -> Respond:
+    """Return what answers scrapes of the default registry."""
+    limiter = anyio.CapacityLimiter(1)  # a collector that hangs keeps one thread, not one for each scrape
+
+    async def respond(path: str) -> Response:
+        if path != PATH:
+            return Response.of_text(HTTPStatus.NOT_FOUND, f"the metrics are at {PATH}")
+        try:
+            with anyio.fail_after(SCRAPE_SECONDS):
+                # In a thread, for there may be many, and collectors of the program may do anything.
+                written = await anyio.to_thread.run_sync(_write, abandon_on_cancel=True, limiter=limiter)
+        except TimeoutError:
+            text = f"the metrics were not collected within {SCRAPE_SECONDS:g} s"
+            return Response.of_text(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        except Exception:
+            logger.exception("a collector of metrics raised")
+            return Response.of_text(HTTPStatus.INTERNAL_SERVER_ERROR, "a collector raised; the log has the traceback")
+        return Response(HTTPStatus.OK, *written)
+
+    return respond
+
+
+def _write() -> tuple[str, bytes]:
     from prometheus_client import REGISTRY
     from prometheus_client.exposition import choose_encoder
 
-    if path != PATH:
-        return Response.of_text(HTTPStatus.NOT_FOUND, f"the metrics are at {PATH}")
     encode, content_type = choose_encoder("")
-    return Response(HTTPStatus.OK, content_type, encode(REGISTRY))
+    return content_type, encode(REGISTRY)

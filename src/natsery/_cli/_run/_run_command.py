@@ -238,7 +238,7 @@ async def _answering_scrapes(address: Address | None, number: int, label: str) -
     if address is None:
         yield
         return
-    async with listening("--metrics", of_worker(address, number), respond_to_scrapes) as there:
+    async with listening("--metrics", of_worker(address, number), respond_to_scrapes()) as there:
         print_status(f"{label}metrics at {there.url(PATH)}")
         yield
 
