@@ -111,7 +111,9 @@ def _configure(path: str) -> None:
     try:
         if path.endswith((".json", ".toml")):
             text = Path(path).read_text(encoding="utf-8")
-            logging.config.dictConfig(json.loads(text) if path.endswith(".json") else tomllib.loads(text))
+            config = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+            # Unless the file says otherwise: natsery's loggers are there already.
+            logging.config.dictConfig({"disable_existing_loggers": False, **config})
         else:
             logging.config.fileConfig(path, disable_existing_loggers=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
