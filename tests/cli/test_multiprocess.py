@@ -15,6 +15,7 @@ import pytest
 from natsery._cli._run import _multiprocess, _restarts
 from natsery._cli._run._channel import Channel
 from natsery._cli._run._multiprocess import WorkerProcesses
+from natsery._cli._run._systemd import Notifier
 
 from ..test_serve import bounded
 
@@ -65,7 +66,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def crew(program: str, *, size: int = 1, is_numbered: bool = True, grace: float = 60) -> WorkerProcesses:
     return WorkerProcesses(
-        [sys.executable, "-S", "-c", program], dict(os.environ), size=size, is_numbered=is_numbered, grace=grace
+        [sys.executable, "-S", "-c", program],
+        dict(os.environ),
+        size=size,
+        is_numbered=is_numbered,
+        grace=grace,
+        notifier=Notifier(),
     )
 
 
@@ -199,7 +205,7 @@ async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: lis
     async with bounded(60), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
-        pid = workers._workers[1].process.pid
+        pid = workers._workers[0].process.pid
         tasks.cancel_scope.cancel()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -44,7 +44,12 @@ Respond: TypeAlias = Callable[[str], Awaitable[Response]]
 
 
 async def serve_http(
-    host: str | None, port: int, respond: Respond, *, task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED
+    host: str | None,
+    port: int,
+    respond: Respond,
+    reuse_port: bool = False,  # `TaskGroup.start` takes no names
+    *,
+    task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; ``started`` gets the port. Without a host, it listens on all addresses.
 
@@ -65,7 +70,7 @@ async def serve_http(
         finally:
             connections -= 1
 
-    async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
+    async with await anyio.create_tcp_listener(local_host=host, local_port=port, reuse_port=reuse_port) as listener:
         task_status.started(listener.extra(SocketAttribute.local_port))  # noqa: S610  # it is not Django's
         await listener.serve(handle)
 

@@ -52,15 +52,19 @@ def read_address(text: str) -> Address:
 
 
 @asynccontextmanager
-async def listening(option: str, address: Address, respond: Respond) -> AsyncIterator[Address]:
+async def listening(
+    option: str, address: Address, respond: Respond, *, reuse_port: bool = False
+) -> AsyncIterator[Address]:
     """Answer HTTP for the length of a block, which gets the address with the port that was free.
+
+    With ``reuse_port``, another process that says so too may listen there meanwhile.
 
     Raises:
         CommandError: it cannot listen there; it names the option.
     """
     async with anyio.create_task_group() as tasks:
         try:
-            port = await tasks.start(serve_http, address.host or None, address.port, respond)
+            port = await tasks.start(serve_http, address.host or None, address.port, respond, reuse_port)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise CommandError(f"{option}: cannot listen at {address}: {reason}") from error

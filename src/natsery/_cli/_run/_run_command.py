@@ -68,6 +68,25 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
     help="Answer probes at http://HOST:PORT/live and /ready. HOST is 127.0.0.1 if left out; all addresses with :PORT.",
 )
 @click.option("--wait-for-server", "waits", is_flag=True, help="Wait for a server that is not up yet.")
+@click.option(
+    "--watchdog",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End a process whose event loop stands still for so long; a worker is started again.",
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exchange a worker that has handled N requests, without losing any.",
+)
+@click.option(
+    "--max-requests-jitter",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="A random number of requests, up to N, that each worker handles more.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="What is logged. [default: info]")
 @click.option("--log-config", metavar="FILE", help="Configure logging by this file: JSON, TOML or INI.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Write each line as a JSON object.")
@@ -82,6 +101,9 @@ def run(
     grace: float,
     metrics: Address | None,
     health: Address | None,
+    watchdog: float | None,
+    max_requests: int | None,
+    max_requests_jitter: int,
     log_level: str | None,
     log_config: str | None,
     log_format: str | None,
@@ -116,10 +138,16 @@ def run(
         metrics=metrics,
         health=health,
         waits=waits,
+        watchdog=watchdog,
+        max_requests=None if max_requests is None else (max_requests, max_requests_jitter),
         logs=LogOptions(log_level, log_config, as_json=log_format == "json"),
     )
     if uvloop:
         _check_uvloop(backend)
+    if max_requests is not None and workers is None and worker is None:
+        raise click.UsageError("--max-requests is for workers, which replace each other; add --workers N.")
+    if max_requests_jitter and max_requests is None:
+        raise click.UsageError("--max-requests-jitter is for --max-requests N.")
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
         check_installed()
@@ -144,6 +172,8 @@ class RunOptions:
     metrics: Address | None
     health: Address | None
     waits: bool
+    watchdog: float | None
+    max_requests: tuple[int, int] | None
     logs: LogOptions
 
     def worker_command(self) -> list[str]:
@@ -154,9 +184,17 @@ class RunOptions:
             *(["--uvloop"] if self.uvloop else []),
             *(["--metrics", str(self.metrics)] if self.metrics is not None else []),
             *(["--wait-for-server"] if self.waits else []),
+            *(["--watchdog", str(self.watchdog)] if self.watchdog else []),
+            *self._max_requests_arguments(),
             *self.logs.arguments(),
             "--worker",
         ]
+
+    def _max_requests_arguments(self) -> list[str]:
+        if self.max_requests is None:
+            return []
+        limit, jitter = self.max_requests
+        return ["--max-requests", str(limit), "--max-requests-jitter", str(jitter)]
 
 
 def _supervise(
@@ -198,9 +236,11 @@ def _serve(settings: Settings, options: RunOptions, number: int | None, label: s
                 channel=channel,
                 is_described=number in (None, 0, 1),
                 waits=options.waits,
+                watchdog=options.watchdog,
+                max_requests=options.max_requests,
             )
             async with (
-                _answering_scrapes(options.metrics, number or 0, label),
+                _answering_scrapes(options.metrics, number, label),
                 _answering_probes(options.health, worker.why_not_ready),
             ):
                 return await worker.run(settings, signals)
@@ -234,11 +274,13 @@ async def _answering_probes(address: Address | None, why_not_ready: Callable[[],
 
 
 @asynccontextmanager
-async def _answering_scrapes(address: Address | None, number: int, label: str) -> AsyncIterator[None]:
+async def _answering_scrapes(address: Address | None, number: int | None, label: str) -> AsyncIterator[None]:
     if address is None:
         yield
         return
-    async with listening("--metrics", of_worker(address, number), respond_to_scrapes()) as there:
+    # A worker and the one that takes its place share a port for a while.
+    there = of_worker(address, number or 0)
+    async with listening("--metrics", there, respond_to_scrapes(), reuse_port=number is not None) as there:
         print_status(f"{label}metrics at {there.url(PATH)}")
         yield
 

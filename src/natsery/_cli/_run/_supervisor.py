@@ -16,6 +16,8 @@ from .._exit_codes import Exit, status_after
 from .._output import print_status
 from ._multiprocess import WorkerProcesses
 from ._reloading import watch
+from ._systemd import Notifier, notifier
+from ._terminal import Terminal
 
 
 @final
@@ -40,6 +42,8 @@ class Supervisor:
         self._wakeup = anyio.Event()
         self._is_clean = True
         self._has_given_up = False
+        self._terminal = Terminal()
+        self._notifier = Notifier()
 
     def why_not_ready(self) -> str:
         """Say why no requests should come, ``""`` if they may."""
@@ -49,10 +53,12 @@ class Supervisor:
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
+        self._notifier = notifier()
         environment = {**os.environ, **settings.as_environment()}
         stop_watching = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
+            tasks.start_soon(self._notifier.beat, name="natsery run systemd")
             if self._reload:
                 tasks.start_soon(watch, Path.cwd(), self._on_change, stop_watching, name="natsery run files")
                 await checkpoint()  # lets the task begin to watch, so that no change is missed
@@ -78,6 +84,7 @@ class Supervisor:
             size=self._workers or 1,
             is_numbered=self._workers is not None,
             grace=self._grace,
+            notifier=self._notifier,
         )
         if self._signals:
             workers.stop()
@@ -90,7 +97,12 @@ class Supervisor:
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for each in signals:
+            if each.name == "SIGHUP" and not self._terminal.is_gone and not self._signals:
+                if self._current is not None:
+                    self._current.exchange()
+                continue
             self._signals.append(each)
+            self._notifier.stopping("draining")
             self._wakeup.set()
             if self._current is None:
                 continue
@@ -104,6 +116,7 @@ class Supervisor:
             return
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print_status(f"{names[0]}{more} changed: reloading")
+        self._notifier.reloading("reloading")
         self._has_changed = True
         self._wakeup.set()
         if self._current is not None:

@@ -18,7 +18,10 @@ from .._format import pluralize
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
+from ._request_limit import wait_until_spent
+from ._systemd import Notifier, notifier
 from ._waiting import connect_when_there
+from ._watchdog import watching
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
@@ -40,6 +43,8 @@ class Worker:
         channel: the channel to the supervisor, which then reports readiness and progress in its place.
         is_described: whether to print the services and their endpoints.
         waits: whether to wait for a server that is not up yet.
+        watchdog: seconds for which the event loop may stand still.
+        max_requests: the number of requests after which the supervisor is asked for another worker, and how many more it may be.
     """
 
     def __init__(
@@ -53,8 +58,13 @@ class Worker:
         channel: Channel | None = None,
         is_described: bool = True,
         waits: bool = False,
+        watchdog: float | None = None,
+        max_requests: tuple[int, int] | None = None,
     ) -> None:
         self._waits = waits
+        self._watchdog = watchdog
+        self._max_requests = max_requests
+        self._notifier = Notifier()
         self._nc: natsery.NativeConnection | None = None
         self._open_configs = open_configs
         self._name = name
@@ -79,8 +89,11 @@ class Worker:
             ProgramError: the program raised an ``OSError``.
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
+        if self._channel is None:
+            self._notifier = notifier()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
+            tasks.start_soon(self._notifier.beat, name="natsery run systemd")
             tasks.start_soon(self._show_progress, name="natsery run progress")
             if self._channel is not None:
                 tasks.start_soon(self._follow_supervisor, self._channel, name="natsery run supervisor")
@@ -114,8 +127,11 @@ class Worker:
             self._is_ready = True
             self._report_ready(nc)
             stack.callback(nc.add_listener(lambda _: self._report_connection(nc)))
-            # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
-            await self._services[-1].wait_stopped()
+            async with watching(self._watchdog, self._label), anyio.create_task_group() as tasks:
+                if self._max_requests is not None:
+                    tasks.start_soon(self._count_requests, *self._max_requests, name="natsery run request limit")
+                # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
+                await self._services[-1].wait_stopped()
 
     def why_not_ready(self) -> str:
         """Say why no requests should come, ``""`` if they may."""
@@ -124,6 +140,11 @@ class Worker:
         if not self._is_ready or self._nc is None:
             return "starting"
         return "" if self._nc.is_connected else "disconnected from the server"
+
+    async def _count_requests(self, limit: int, jitter: int) -> None:
+        await wait_until_spent(lambda: self._counts()[0], limit, jitter)
+        if self._channel is not None:
+            self._channel.send(spent=True)
 
     # Stopping
 
@@ -161,6 +182,7 @@ class Worker:
         self._requests_before_stop, _ = self._counts()
         self._progress = Progress(self._pending, anyio.current_time() + self._grace)
         self._stopping.set()
+        self._notifier.stopping("draining")
         for service in self._services:
             service.stop()
 
@@ -202,6 +224,8 @@ class Worker:
                     self._print(line)
         if self._channel is None:
             self._print(f"ready {location}")
+            names = ", ".join(service.name for service in self._services)
+            self._notifier.ready(f"{names} ready {location}")
         else:
             self._channel.send(ready=location)
 
