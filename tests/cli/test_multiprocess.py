@@ -112,7 +112,7 @@ async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         del said[:]
-        os.kill(workers._workers[2].process.pid, signal.SIGKILL)
+        os.kill(workers._workers[1].process.pid, signal.SIGKILL)
         await until(said, "worker 2 ready, process N")
         assert said == [
             "worker 2 was ended by SIGKILL; it starts again in 0.1 s",

@@ -165,10 +165,12 @@ class WorkerProcesses:
     # One worker
 
     async def _keep_running(
-        self, number: int, *, task_status: TaskStatus[_WorkerProcess] = anyio.TASK_STATUS_IGNORED
+        self, number: int, *, task_status: TaskStatus[_WorkerProcess | None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Start a worker, and start it again when it crashes; end when another one has taken its place."""
         restarts = Restarts()
+        if self._stopping.is_set():
+            task_status.started(None)
         is_first = True
         while not self._stopping.is_set():
             worker, status, served = await self._run_one(number, task_status if is_first else anyio.TASK_STATUS_IGNORED)
@@ -196,29 +198,33 @@ class WorkerProcesses:
         while True:
             await self._exchange.wait()
             self._exchange = anyio.Event()
-            count = len(self._wanted)
             self._notifier.reloading("exchanging workers")
+            count = 0
             while self._wanted and not self._stopping.is_set():
                 number = next(iter(self._wanted))
                 del self._wanted[number]
-                await self._exchange_one(number)
+                count += await self._exchange_one(number)
             if not self._stopping.is_set():
-                print_status(
-                    f"{pluralize(count, 'worker')} exchanged" if self._is_numbered else "the worker is exchanged"
-                )
+                if count:
+                    what = f"{pluralize(count, 'worker')} exchanged"
+                    print_status(what if self._is_numbered else "the worker is exchanged")
                 self._notifier.ready(self._status())
 
-    async def _exchange_one(self, number: int) -> None:
+    async def _exchange_one(self, number: int) -> bool:
         """Start a new worker, and have the old one drain once it is ready; the old one stays if it does not become that."""
         old = next((worker for worker in self._workers if worker.number == number and worker.location), None)
         if old is None or self._tasks is None:
-            return  # it is being started anyway
-        new: _WorkerProcess = await self._tasks.start(self._keep_running, number)
+            return False  # it is being started anyway
+        new: _WorkerProcess | None = await self._tasks.start(self._keep_running, number)
+        if new is None:
+            return False
         old.successor = new
         await new.settled.wait()
         if not new.location:
-            print_status(f"the new {self._name(number, article='')} did not come up; process {old.process.pid} goes on")
-            return
+            if not self._stopping.is_set():
+                name = self._name(number, article="")
+                print_status(f"the new {name} did not come up; process {old.process.pid} goes on")
+            return False
         if not old.ended.is_set() and not self._stopping.is_set():
             old.is_replaced = True
             old.stop()
@@ -228,6 +234,7 @@ class WorkerProcesses:
                 print_status(f"process {old.process.pid} of {self._name(number)} does not end; it is killed")
                 old.kill()
                 await old.ended.wait()
+        return True
 
     async def _has_successor(self, worker: _WorkerProcess) -> bool:
         """Whether another process has taken the place of a worker that has crashed while it was to be exchanged."""
@@ -242,7 +249,9 @@ class WorkerProcesses:
 
     # Processes
 
-    async def _run_one(self, number: int, task_status: TaskStatus[_WorkerProcess]) -> tuple[_WorkerProcess, int, float]:
+    async def _run_one(
+        self, number: int, task_status: TaskStatus[_WorkerProcess | None]
+    ) -> tuple[_WorkerProcess, int, float]:
         """Run a worker's process; return it, its exit status, and the seconds for which it was ready."""
         end, other_end = socket.socketpair()
         with Channel(end) as channel:
