@@ -40,7 +40,12 @@ SECRET = "my-secret"
 CONNECTING = sorted(
     name for name, command in cli.commands.items() if any(each.name == "servers" for each in command.params)
 )
-ARGUMENTS = {"request": ("subject", "data"), "schema": ("calc",), "run": (f"{__package__}.conftest:CALC",)}
+ARGUMENTS = {
+    "export": ["--once"],
+    "request": ("subject", "data"),
+    "schema": ("calc",),
+    "run": (f"{__package__}.conftest:CALC",),
+}
 
 
 @click.command(cls=ConnectingCommand)
