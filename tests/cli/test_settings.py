@@ -41,7 +41,7 @@ CONNECTING = sorted(
     name for name, command in cli.commands.items() if any(each.name == "servers" for each in command.params)
 )
 ARGUMENTS = {
-    "export": ["--once"],
+    "export": ("--once",),
     "request": ("subject", "data"),
     "schema": ("calc",),
     "run": (f"{__package__}.conftest:CALC",),
