@@ -168,6 +168,10 @@ def test_a_server_that_fails_while_it_is_asked(
             )
             for address in ("", "9100", "localhost", "::1:9100", "localhost:", "localhost:65536", "a b:1", ":9100x")
         ),
+        (
+            ("export", "--once", "--wait", "inf"),
+            "Invalid value for --wait: must be a number of seconds (see 'natsery export --help')",
+        ),
         *(
             (("export", *arguments), "Give either --listen HOST:PORT or --once. (see 'natsery export --help')")
             for arguments in ((), ("--once", "--listen", ":9100"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from typing import Final
 
@@ -53,6 +54,8 @@ def export(settings: Settings, query: Query, *, listen: Address | None, once: bo
     """  # noqa: D301  # click needs the character that \\b stands for
     if once == (listen is not None):
         raise click.UsageError("Give either --listen [HOST:]PORT or --once.")
+    if not math.isfinite(query.wait):  # everybody would wait for one silent server
+        raise click.BadParameter("must be a number of seconds", param_hint="--wait")
     if importlib.util.find_spec("prometheus_client") is None:
         raise CommandError("natsery export needs prometheus-client; run: pip install 'natsery[prometheus]'")
     if listen is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Final, final
 
@@ -44,7 +45,7 @@ class Exporter:
         self._dropped = 0
         self._lock = anyio.Lock()
         self._written: tuple[str, bytes] = "", b""
-        self._time = -FRESH_SECONDS
+        self._time = -math.inf
 
     @property
     def text(self) -> str:
