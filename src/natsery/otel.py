@@ -86,7 +86,7 @@ class Tracing(Instrument):
         parent = context_of(request)
         span = self._start_server_span(request.endpoint, parent, anyio.current_time() - request._arrived)
         self._spans[request] = span
-        return _attached(trace.set_span_in_context(span, parent))
+        return _attached(_context_with(span, parent))
 
     def request_ended(self, request: Request, outcome: Outcome) -> None:
         """End the span of a request."""
@@ -105,7 +105,7 @@ class Tracing(Instrument):
         if not call.name:
             attributes["rpc.method_original"] = call.subject
         span = self._tracer.start_span(call.name or SYSTEM, kind=SpanKind.CLIENT, attributes=attributes)
-        with_span = trace.set_span_in_context(span)
+        with_span = _context_with(span, context.get_current())
         propagate.inject(call.headers, with_span, _PAIRS)
         # The last step, for a call whose beginning fails has no end.
         self._spans[call] = span
@@ -225,6 +225,11 @@ class _Pairs(Setter[list[tuple[str, str]]]):
 
 _RECEIVED: Final = _Received()
 _PAIRS: Final = _Pairs()
+
+
+def _context_with(span: Span, parent: context.Context) -> context.Context:
+    # Without an SDK, older versions of the API give a span of no trace, which must not end the caller's.
+    return trace.set_span_in_context(span, parent) if span.get_span_context().is_valid else parent
 
 
 @contextmanager

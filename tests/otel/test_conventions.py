@@ -25,6 +25,7 @@ from .conftest import Traces
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.skipif(not hasattr(Schemas, "V1_44_0"), reason="the installed conventions are older")
 def test_the_names_are_those_of_version_1_44() -> None:
     assert Schemas.V1_44_0.value == otel.SCHEMA
     assert otel.STATUS_CODE == rpc_attributes.RPC_RESPONSE_STATUS_CODE
