@@ -15,6 +15,7 @@ ROOT = Path(natsery.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 PURE = (
     "_adr32",
+    "_bounded_values",
     "_canonical_json",
     "_checks",
     "_codecs",

@@ -47,15 +47,20 @@ class Call:
 
     Attributes:
         subject: where it goes.
-        method: ``"service/endpoint"``, where the service's or the endpoint's name is known; otherwise the subject.
+        name: ``"service/endpoint"``, or the endpoint's name alone where the service's is not known; ``""`` if neither is.
         headers: the headers that it is sent with, as pairs; instruments may append some.
         connection: what it is sent over.
     """
 
     subject: str
-    method: str
+    name: str
     headers: list[tuple[str, str]]
     connection: abc.Connection
+
+    @property
+    def method(self) -> str:
+        """The name, or the subject if there is none."""
+        return self.name or self.subject
 
 
 class Instrument:

@@ -14,6 +14,7 @@ except ImportError:
         "natsery.prometheus needs prometheus-client; run: pip install 'natsery[prometheus]'", name="prometheus_client"
     ) from None
 
+from ._bounded_values import OTHER, BoundedValues
 from ._errors import shorten
 from ._instruments import GOOD, Call, Instrument, Outcome
 from ._statistics import FailureCause
@@ -33,9 +34,6 @@ MAX_CODES: Final = 50
 
 MAX_METHODS: Final = 100
 """Methods of calls that have time series of their own, for a method may be a subject with an id in it; more share theirs."""
-
-OTHER: Final = "_OTHER"
-"""The value of a label for all values beyond those."""
 
 _ENDPOINT_LABELS: Final = ("service", "endpoint")
 _REFUSED_AFTER_WAITING: Final = (FailureCause.EXPIRED, FailureCause.STOPPING)
@@ -91,7 +89,7 @@ class Metrics(Instrument):
             "natsery_call_duration_seconds", "Time from a call to its reply, or to its last one.", "method"
         )
         self._endpoints: dict[tuple[str, str], _EndpointMetrics] = {}
-        self._methods = _Bounded(MAX_METHODS)
+        self._methods = BoundedValues(MAX_METHODS)
         self._calls_of: dict[str, _CallMetrics] = {}
         self._services: set[Service] = set()
         registry.register(_Gauges(self._services))
@@ -158,20 +156,6 @@ class _CallMetrics:
     def __init__(self, metrics: Metrics, method: str) -> None:
         self.calls = _Children(metrics._calls, method)
         self.durations = metrics._call_durations.labels(method)
-
-
-class _Bounded(dict[object, str]):
-    """Values of a label: the first ones as they are, and ``_OTHER`` for those beyond a limit."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def __missing__(self, value: object) -> str:
-        if len(self) >= self._limit:
-            return OTHER
-        self[value] = str(value)
-        return self[value]
 
 
 class _Children(dict[object, Counter]):

@@ -176,6 +176,19 @@ async def test_a_name_that_several_endpoints_have(nc: Connection) -> None:
         assert (await client.call("calc", "a.plain")).data == b"!"
 
 
+async def test_a_call_that_is_sent_again_has_its_headers_again(nc: Connection) -> None:
+    """They may be given as an iterator, which the first attempt has used up."""
+
+    @natsery.endpoint
+    async def echo(request: natsery.Request) -> bytes:
+        return request.headers.get("a", "").encode()
+
+    client = ServiceClient(nc)
+    for place in ("old", "new"):
+        async with bounded(), natsery.serve(nc, config(group(place, [echo]))):
+            assert (await client.call("calc", "echo", headers=iter([("A", "b")]))).data == b"b"
+
+
 async def test_the_subject_is_asked_once_and_again_when_nobody_responds(nc: Connection) -> None:
     client = ServiceClient(nc)
     async with bounded(), nc.subscribe("$SRV.INFO.calc") as questions:

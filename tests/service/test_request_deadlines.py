@@ -197,7 +197,8 @@ async def test_without_a_scope_there_is_no_header(broker: MemoryBroker, nc: Conn
             await natsery.ServiceClient(nc).request("hear", headers={"A": "b"})
             # It would be too large with it.
             await natsery.ServiceClient(nc).request("hear", bytes(nc.max_payload))
-    assert [dict(each) for each in heard] == [{}, {"A": "b", TIMEOUT_HEADER: "1000"}, {}]
+            await natsery.ServiceClient(nc).request("hear", bytes(nc.max_payload - 30), headers=iter([("A", "b")]))
+    assert [dict(each) for each in heard] == [{}, {"A": "b", TIMEOUT_HEADER: "1000"}, {}, {"A": "b"}]
 
 
 async def test_a_stream_ends_with_504(nc: Connection) -> None:

@@ -45,9 +45,9 @@ class Caller:
         self._instruments = Instruments(instruments, report) if instruments else None
 
     async def call(
-        self, subject: str, method: str, data: Any, headers: HeadersInput | None, read: Callable[[Message], Any]
+        self, subject: str, name: str, data: Any, headers: HeadersInput | None, read: Callable[[Message], Any]
     ) -> Any:
-        """Send a request and return its reply as ``read`` gives it.
+        """Send a request and return its reply as ``read`` gives it; ``name`` is that of its `Call`.
 
         Raises:
             ServiceError: the service answered with an error.
@@ -58,17 +58,21 @@ class Caller:
             headers = self._with_timeout(headers, deadline - anyio.current_time(), len(data))
         if self._instruments is None:
             return await self._send(subject, data, headers, read)
-        with self._told(self._instruments, Call(subject, method, [*Headers(headers).multi_items()], self._nc)) as call:
-            return await self._send(subject, data, call.headers or None, read)
+        given = Headers(headers)
+        with self._told(self._instruments, Call(subject, name, given.multi_items(), self._nc)) as call:
+            return await self._send(subject, data, self._with_appended(call, given, len(data)), read)
 
     @contextmanager
-    def stream(self, subject: str, method: str, headers: HeadersInput | None) -> Iterator[HeadersInput | None]:
+    def stream(
+        self, subject: str, name: str, headers: HeadersInput | None, data_size: int
+    ) -> Iterator[HeadersInput | None]:
         """Give the headers for a request whose replies are read in the block, which is one call."""
         if self._instruments is None:
             yield headers
             return
-        with self._told(self._instruments, Call(subject, method, [*Headers(headers).multi_items()], self._nc)) as call:
-            yield call.headers or None
+        given = Headers(headers)
+        with self._told(self._instruments, Call(subject, name, given.multi_items(), self._nc)) as call:
+            yield self._with_appended(call, given, data_size)
 
     @contextmanager
     def _told(self, instruments: Instruments, call: Call) -> Iterator[Call]:
@@ -78,8 +82,11 @@ class Caller:
         try:
             with contexts:
                 yield call
+        except GeneratorExit:
+            raise  # a generator around a stream was closed, which leaves the block as `break` does
         except BaseException as error:
-            outcome = _outcome_of(error, is_late=anyio.current_time() >= deadline)
+            # In a scope that was cancelled before, the deadline is minus infinity.
+            outcome = _outcome_of(error, is_late=-math.inf < deadline <= anyio.current_time())
             raise
         finally:
             instruments.tell("call_ended", call, outcome._replace(duration=anyio.current_time() - begun))
@@ -91,13 +98,20 @@ class Caller:
             raise error
         return read(reply)
 
+    def _with_appended(self, call: Call, given: Headers, data_size: int) -> Headers | None:
+        """Return the headers of a call with those that instruments have appended, unless these cannot travel."""
+        appended = Headers(call.headers)
+        if not self._fast_path._takes_headers or appended._wire_size + data_size > self._nc.max_payload:
+            return given or None
+        return appended or None
+
     def _with_timeout(self, headers: HeadersInput | None, seconds: float, data_size: int) -> HeadersInput | None:
         """Return headers that say how much time is left, unless they do already, or cannot travel."""
         given = Headers(headers)
         if seconds <= 0 or TIMEOUT_HEADER in given or not self._fast_path._takes_headers:
-            return headers
+            return given or None
         more = Headers((*given.multi_items(), (TIMEOUT_HEADER, timeout_text(seconds))))
-        return more if more._wire_size + data_size <= self._nc.max_payload else headers
+        return more if more._wire_size + data_size <= self._nc.max_payload else given or None
 
 
 def _outcome_of(error: BaseException, *, is_late: bool) -> Outcome:
@@ -109,4 +123,11 @@ def _outcome_of(error: BaseException, *, is_late: bool) -> Outcome:
         code, description = DEADLINE_EXCEEDED if is_late else (CANCELLED, "Cancelled")
         return Outcome(code, description=description, error=error)
     code, description = INTERNAL_ERROR
-    return Outcome(code, description=str(error) or description, error=error)
+    return Outcome(code, description=_text_of(error) or description, error=error)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a broken `__str__` must not hide the error itself
+        return ""

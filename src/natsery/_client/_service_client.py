@@ -18,7 +18,7 @@ from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersErr
 from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
 from .._instruments import Instrument
-from .._message import HeadersInput, Message
+from .._message import Headers, HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._schemas import ServiceSchema
 from .._service_error import ServiceError
@@ -168,7 +168,7 @@ class ServiceClient:
             data = self._bodies.write(data)
         elif type(data) is not bytes:
             data = _check_bytes("data", data)
-        return await self._caller.call(subject, subject, data, headers, read)
+        return await self._caller.call(subject, "", data, headers, read)
 
     @overload
     async def call(
@@ -273,9 +273,10 @@ class ServiceClient:
         check_argument("endpoint", endpoint, text_rule)
         read: Callable[[Message], Any] = _as_it_is if returns is Message else self._bodies.reader(returns)
         data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
+        kept = _kept(headers)
 
         async def send(subject: str) -> Any:
-            return await self._caller.call(subject, f"{service}/{endpoint}", data, headers, read)
+            return await self._caller.call(subject, f"{service}/{endpoint}", data, kept, read)
 
         return await self._directory.call(service, endpoint, send)
 
@@ -294,12 +295,14 @@ class ServiceClient:
             raise TypeError(f"handler: {endpoint.name!r} is an async generator function; write client.stream(...)")
         data, read = self._as_declared(endpoint, body)
         if service is None:
-            method = endpoint.name
+            name = endpoint.name
         else:
-            method = f"{service if isinstance(service, str) else service.name}/{endpoint.name}"
+            name = f"{service if isinstance(service, str) else service.name}/{endpoint.name}"
+
+        kept = _kept(headers)
 
         async def send(subject: str) -> Any:
-            return await self._caller.call(subject, method, data, headers, read)
+            return await self._caller.call(subject, name, data, kept, read)
 
         if isinstance(service, str):
             check_argument("service", service, name_rule)
@@ -522,8 +525,7 @@ class ServiceClient:
         if isinstance(target, str):
             if service is not None:
                 raise TypeError("service: must be left out where the subject is given")
-            subject = method = target
-            hint = None
+            subject, name, hint = target, "", None
             read: Callable[[Message], Any] = _as_it_is if returns is Message else self._bodies.reader(returns)
             data = self._bodies.write(body) if returns is not Message else _check_bytes("body", body)
         else:
@@ -531,14 +533,14 @@ class ServiceClient:
             if not endpoint._read_signature().is_stream:
                 raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
             subject = endpoint.subject or endpoint.name if service is None else subject_in(service, endpoint)
-            method = endpoint.name if service is None else f"{service.name}/{endpoint.name}"
+            name = endpoint.name if service is None else f"{service.name}/{endpoint.name}"
             data, read = self._as_declared(endpoint, body)
             hint = _OWN_SUBJECT if service is None else None
         return _open_stream(
             self._nc,
             subject,
             data,
-            self._caller.stream(subject, method, headers),
+            self._caller.stream(subject, name, headers, len(data)),
             decode=read,
             window=window,
             wait=wait,
@@ -700,6 +702,11 @@ def _report_instrument(instrument: Instrument, error: BaseException) -> None:
 
 def _as_it_is(message: Message) -> Message:
     return message
+
+
+def _kept(headers: HeadersInput | None) -> HeadersInput | None:
+    """Return headers that can be read twice, for a call by name that is sent again where an endpoint has moved to."""
+    return None if headers is None else Headers(headers)
 
 
 def _check_bytes(name: str, value: Any) -> Any:
