@@ -34,7 +34,7 @@ def server() -> Iterator[NatsServer]:
 
 
 def pids_of(program: Program) -> list[str]:
-    return re.findall(r"^worker \d ready, process (\d+)$", program.output, re.MULTILINE)
+    return re.findall(r"^worker \d ready, process (\d+) on ", program.output, re.MULTILINE)
 
 
 def test_sighup_exchanges_the_workers_under_load(server: NatsServer, tmp_path: Path) -> None:

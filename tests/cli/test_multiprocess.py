@@ -59,7 +59,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in ("_multiprocess", "_progress"):
         monkeypatch.setattr(
             f"natsery._cli._run.{module}.print_status",
-            lambda text: lines.append(re.sub(r"process \d+", "process N", text)),
+            lambda text: lines.append(re.sub(r"process \d+ on \S+", "process N", text)),
         )
     return lines
 

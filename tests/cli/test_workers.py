@@ -48,7 +48,7 @@ def results(requester: Program) -> dict[str, int]:
 def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "4", url=server.url) as program:
         program.wait_for(f"4 workers ready at {server.url} on trio")
-        pids = dict(re.findall(r"^worker (\d) ready, process (\d+)$", program.output, re.MULTILINE))
+        pids = dict(re.findall(r"^worker (\d) ready, process (\d+) on \S+: calc me-\1$", program.output, re.MULTILINE))
         assert sorted(pids) == ["1", "2", "3", "4"], program.output
         with loading(server) as before, asking(server.url) as asker:
             answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
@@ -108,7 +108,7 @@ def test_a_second_signal_reaches_the_workers(server: NatsServer, tmp_path: Path)
 def test_a_signal_to_all_processes_at_once_counts_once(server: NatsServer, tmp_path: Path) -> None:
     """systemd's default sends SIGTERM to supervisor and workers, which must not amount to a second signal."""
     with serving(tmp_path, "--workers", "1", url=server.url) as program, asking(server.url) as asker:
-        worker = int(program.wait_for("worker 1 ready, process").split()[-1])
+        worker = int(program.wait_for("worker 1 ready, process").split()[4])
         held = asker.begin("math.hold")
         program.wait_for("holding")
         program.terminate()

@@ -296,7 +296,7 @@ class WorkerProcesses:
     def _handle_message(self, worker: _WorkerProcess, message: dict[str, Any]) -> None:
         match message:
             case {"ready": str(location)}:
-                self._mark_ready(worker, location)
+                self._mark_ready(worker, location, message.get("instances"))
             case {"spent": True}:
                 self.exchange([worker.number])
             case {"connected": bool(is_connected)}:
@@ -308,12 +308,14 @@ class WorkerProcesses:
             case {"stopped": str(summary)}:
                 worker.summary = summary
 
-    def _mark_ready(self, worker: _WorkerProcess, location: str) -> None:
+    def _mark_ready(self, worker: _WorkerProcess, location: str, instances: object) -> None:
         worker.ready_at = anyio.current_time()
         worker.location = location
         worker.settled.set()
         if self._is_numbered:
-            print_status(f"{self._name(worker.number)} ready, process {worker.process.pid}")
+            served = f": {instances}" if isinstance(instances, str) else ""
+            where = f"process {worker.process.pid} on {socket.gethostname()}"
+            print_status(f"{self._name(worker.number)} ready, {where}{served}")
         if not self._has_served:
             self._has_served = True
             assert self._tasks is not None

@@ -227,7 +227,8 @@ class Worker:
             names = ", ".join(service.name for service in self._services)
             self._notifier.ready(f"{names} ready {location}")
         else:
-            self._channel.send(ready=location)
+            instances = ", ".join(f"{service.name} {service.id}" for service in self._services)
+            self._channel.send(ready=location, instances=instances)
 
     def _report_connection(self, nc: natsery.NativeConnection) -> None:
         if self._channel is not None:
