@@ -36,7 +36,7 @@ ASKING = {
     "request": ("request", "math.add", "1+2", "--timeout", "0.1"),
 }
 
-ADDRESSES = "such as 127.0.0.1:9100, [::1]:9100 or :9100"
+ADDRESSES = "such as 9100, 127.0.0.1:9100, [::1]:9100 or :9100"
 
 COMMANDS = {
     **ASKING,
@@ -164,16 +164,16 @@ def test_a_server_that_fails_while_it_is_asked(
         *(
             (
                 ("export", "--listen", address),
-                f"Invalid value for '--listen': {address!r} is not HOST:PORT, {ADDRESSES}. (see 'natsery export --help')",
+                f"Invalid value for '--listen': {address!r} is not [HOST:]PORT, {ADDRESSES}. (see 'natsery export --help')",
             )
-            for address in ("", "9100", "localhost", "::1:9100", "localhost:", "localhost:65536", "a b:1", ":9100x")
+            for address in ("", "localhost", "::1:9100", "localhost:", "localhost:65536", "a b:1", ":9100x")
         ),
         (
             ("export", "--once", "--wait", "inf"),
             "Invalid value for --wait: must be a number of seconds (see 'natsery export --help')",
         ),
         *(
-            (("export", *arguments), "Give either --listen HOST:PORT or --once. (see 'natsery export --help')")
+            (("export", *arguments), "Give either --listen [HOST:]PORT or --once. (see 'natsery export --help')")
             for arguments in ((), ("--once", "--listen", ":9100"))
         ),
         (
