@@ -279,3 +279,38 @@ async def test_nothing_is_kept_of_what_said_its_time(nc: Connection) -> None:
         assert len(queue._with_time) == 1
     assert service.stats().endpoints[0].failures == {"overloaded": 2, "stopping": 2}
     assert queue._with_time == set()
+
+
+async def test_what_was_cut_off_while_it_waited_for_a_limiter_is_not_handled(nc: Connection) -> None:
+    """It may get its token in the moment in which the service ends."""
+    free = anyio.Event()
+    handled: list[bytes] = []
+
+    class Stubborn:
+        tokens = 0
+
+        async def acquire_on_behalf_of(self, borrower: object) -> None:
+            with anyio.CancelScope(shield=True):
+                await free.wait()
+            self.tokens += 1
+
+        def release_on_behalf_of(self, borrower: object) -> None:
+            self.tokens -= 1
+
+    async def handle(request: natsery.Request) -> bytes:
+        handled.append(request.data)
+        return b""
+
+    async def set_free() -> None:
+        await anyio.sleep(1)
+        free.set()
+
+    limiter = Stubborn()
+    async with bounded(60), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(handle, limiter=limiter), grace=0) as service:
+            await nc.publish("handle", b"1", reply="r")
+            tasks.start_soon(set_free)
+            await anyio.sleep(0.5)
+    assert handled == []
+    assert limiter.tokens == 0
+    assert service.stats().endpoints[0].failures == {"stopping": 1}

@@ -68,6 +68,8 @@ class Gate:
                 return await self._call(handler, request, last_moment)
             await self._wait(limiter, request, latest_start)
             try:
+                if request._has_ended:
+                    return None  # it was cut off, and got its token all the same
                 return await self._call(handler, request, last_moment)
             finally:
                 limiter.release_on_behalf_of(request)
