@@ -68,10 +68,8 @@ class RequestQueue:
         self._endpoint = endpoint
         self._counters = counters
         self._error_replies = ErrorReplies(context, endpoint, counters)
-        self._limits = limits
+        self._placed = placed
         self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
-        self._observer: Observer | None = None
-        self._is_stream = placed.config._read_signature().is_stream
         self._concurrency = limits.concurrency or 1
         self._max_messages = limits.pending_messages or service_config.pending_messages
         self._max_bytes = limits.pending_bytes or service_config.pending_bytes
@@ -112,11 +110,11 @@ class RequestQueue:
         self._now = loop_clock()
         instruments = self._context.instruments
         if instruments is not None:
-            self._observer = self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
-        gate = Gate(self._limits, self._now)
-        self._is_timed = gate.is_timed or self._observer is not None
+            self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
+        gate = Gate(self._placed.limits, self._now)
+        self._is_timed = gate.is_timed or self._error_replies.observer is not None
         handler = self._handler
-        if self._observer is not None or gate.limiter is not None:
+        if self._error_replies.observer is not None or gate.limiter is not None:
             handler = self._to_its_end(handler)
         self._handler = gate.around_plain(handler)
         self._handler_with_time = gate.around(handler)
@@ -169,8 +167,8 @@ class RequestQueue:
     def lose(self, failure: Failure) -> None:
         """Count a request that was lost on the way here."""
         self._counters.count_failure(failure)
-        if self._observer is not None:
-            self._observer.lose(failure)
+        if self._error_replies.observer is not None:
+            self._error_replies.observer.lose(failure)
 
     # Requests in
 
@@ -203,8 +201,8 @@ class RequestQueue:
             self._counters.malformed += 1
             reason = f"its reply subject {reply!r:.200} may not be answered"
             self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint, request)
-            if self._observer is not None:
-                self._observer.end(request, MALFORMED)
+            if self._error_replies.observer is not None:
+                self._error_replies.observer.end(request, MALFORMED)
             return
         if self._is_cut_off:
             self._error_replies.cut_off(request)
@@ -243,7 +241,7 @@ class RequestQueue:
 
     def detach(self, request: Request) -> DetachedRequest:
         """Keep a request that is being handled open after its handler has returned."""
-        if self._is_stream:
+        if self._placed.config._read_signature().is_stream:
             raise RuntimeError(
                 "a request with a streamed reply cannot be detached; yield what it is to be answered with"
             )
@@ -280,8 +278,8 @@ class RequestQueue:
         request._has_ended = request._is_released = True
         self._counters.count_good(elapsed_ns)
         self._recent_replies.append(request.reply)
-        if self._observer is not None:
-            self._observer.end(request, None, elapsed_ns)
+        if self._error_replies.observer is not None:
+            self._error_replies.observer.end(request, None, elapsed_ns)
 
     def _forget_detached(self, request: Request) -> None:
         if self._detached.pop(request, None) is not None:
@@ -293,7 +291,7 @@ class RequestQueue:
 
     def _to_its_end(self, handler: Handler) -> Handler:
         """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``ErrorReplies`` tells."""
-        clock_ns, observer = self._context.clock_ns, self._observer
+        clock_ns, observer = self._context.clock_ns, self._error_replies.observer
         no_contexts = nullcontext()
 
         async def handle(request: Request) -> None:
