@@ -173,11 +173,11 @@ def test_a_worker_that_hangs_is_replaced(server: NatsServer, tmp_path: Path, wor
 
 
 def test_a_process_that_was_stopped_has_not_hung(server: NatsServer, tmp_path: Path) -> None:
-    with serving(tmp_path, "--watchdog", "0.2", url=server.url) as program, asking(server.url) as asker:
+    with serving(tmp_path, "--watchdog", "2", url=server.url) as program, asking(server.url) as asker:
         program.wait_for("ready at")
         program.send(signal.SIGSTOP)
         with pytest.raises(TimeoutError):  # so much time passes that nobody answers
-            asker.begin("math.echo").result(1)
+            asker.begin("math.echo").result(2.5)
         program.send(signal.SIGCONT)
         assert asker.ask("math.echo", b"hello") == "hello"
         program.terminate()
