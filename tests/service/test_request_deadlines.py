@@ -314,3 +314,37 @@ async def test_what_was_cut_off_while_it_waited_for_a_limiter_is_not_handled(nc:
     assert handled == []
     assert limiter.tokens == 0
     assert service.stats().endpoints[0].failures == {"stopping": 1}
+
+
+@pytest.mark.parametrize("how", ["plain", "instrument", "limiter", "header"])
+async def test_the_deadline_is_for_the_handler_and_not_for_the_sending_of_its_reply(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The reply is on its way already while the connection has no room; 504 as well would be a second answer."""
+
+    @natsery.endpoint(timeout=1)
+    async def quick(request: natsery.Request) -> bytearray:
+        return bytearray(b"reply")
+
+    send = nc._send  # type: ignore[attr-defined]
+
+    async def send_slowly(subject: str, data: bytes = b"", **options: object) -> None:
+        await send(subject, data, **options)
+        if subject == "replies":
+            await anyio.sleep(2)
+
+    monkeypatch.setattr(nc, "_send", send_slowly)
+    options: dict[str, object] = {}
+    if how == "instrument":
+        options["instruments"] = [natsery.Instrument()]
+    if how == "limiter":
+        options["limiter"] = anyio.CapacityLimiter(1)
+    async with bounded(60), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(quick, **options)) as service:
+            headers = {TIMEOUT_HEADER: "1000"} if how == "header" else None
+            await nc.publish("quick", reply="replies", headers=headers)
+            await anyio.sleep(5)
+        assert (await replies.receive()).data == b"reply"
+        with anyio.move_on_after(1):
+            raise AssertionError(await replies.receive())
+    assert service.stats().endpoints[0].failures == {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import final
 
 import anyio
@@ -23,13 +24,15 @@ class Gate:
     Args:
         limits: what the endpoint says.
         now: the event loop's clock, in seconds.
+        wrap: what stands around a handler and its deadline, but inside the gate.
 
     Attributes:
         is_timed: whether it matters when a request came that says no time itself.
         limiter: bounds the handlers, if there is one.
     """
 
-    def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, now: Callable[[], float], wrap: Callable[[Handler], Handler]) -> None:
+        self._wrap = wrap
         self._timeout = math.inf if limits.timeout is None else limits.timeout
         self._pending_seconds = math.inf if limits.pending_seconds is None else limits.pending_seconds
         self._is_from_arrival = bool(limits.timeout_from_arrival)
@@ -42,21 +45,29 @@ class Gate:
         if self.limiter is not None or self.is_timed:
             return self.around(handler)
         if self._timeout == math.inf:
-            return handler
+            return self._wrap(handler)
         now, timeout = self._now, self._timeout
 
         async def call_within(request: Request) -> bytes | None:
-            # `_until`, written out: a call less for each request.
+            # `_until_deadline`, written out: a call less for each request.
             request._deadline = deadline = now() + timeout
             with anyio.CancelScope(deadline=deadline):
                 return await handler(request)
             raise _exceeded(request)
 
-        return call_within
+        return self._wrap(call_within)
 
     def around(self, handler: Handler) -> Handler:
         """Return a handler behind all of it."""
         limiter = self.limiter
+        without_deadline, with_deadline = self._wrap(handler), self._wrap(partial(_until_deadline, handler))
+
+        def call(request: Request, last_moment: float) -> Awaitable[bytes | None]:
+            deadline = last_moment if self._is_from_arrival else min(last_moment, self._now() + self._timeout)
+            if deadline == math.inf:
+                return without_deadline(request)
+            request._deadline = deadline
+            return with_deadline(request)
 
         async def pass_gate(request: Request) -> bytes | None:
             latest_start = last_moment = self._last_moment(request)
@@ -65,12 +76,12 @@ class Gate:
             if latest_start <= self._now():
                 raise self._expired(request)
             if limiter is None:
-                return await self._call(handler, request, last_moment)
+                return await call(request, last_moment)
             await self._wait(limiter, request, latest_start)
             try:
                 if request._has_ended:
                     return None  # it was cut off, and got its token all the same
-                return await self._call(handler, request, last_moment)
+                return await call(request, last_moment)
             finally:
                 limiter.release_on_behalf_of(request)
 
@@ -86,10 +97,6 @@ class Gate:
             moment = min(moment, request._arrived + self._timeout)
         return moment
 
-    async def _call(self, handler: Handler, request: Request, last_moment: float) -> bytes | None:
-        deadline = last_moment if self._is_from_arrival else min(last_moment, self._now() + self._timeout)
-        return await (handler(request) if deadline == math.inf else _until(deadline, handler, request))
-
     async def _wait(self, limiter: Limiter, request: Request, latest_start: float) -> None:
         with anyio.CancelScope(deadline=latest_start):
             await limiter.acquire_on_behalf_of(request)
@@ -100,10 +107,9 @@ class Gate:
         return DeadlineExceededError(request.endpoint.name, self._now() - request._arrived, has_started=False)
 
 
-async def _until(deadline: float, handler: Handler, request: Request) -> bytes | None:
-    """Call a handler that is cut off at a moment."""
-    request._deadline = deadline
-    with anyio.CancelScope(deadline=deadline):
+async def _until_deadline(handler: Handler, request: Request) -> bytes | None:
+    """Call a handler that is cut off at the request's deadline."""
+    with anyio.CancelScope(deadline=request._deadline):
         return await handler(request)
     raise _exceeded(request)
 

@@ -111,11 +111,11 @@ class RequestQueue:
         instruments = self._context.instruments
         if instruments is not None:
             self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
-        gate = Gate(self._placed.limits, self._now)
-        self._is_timed = gate.is_timed or self._error_replies.observer is not None
+        limits = self._placed.limits
+        is_whole = instruments is not None or limits.limiter is not None
+        gate = Gate(limits, self._now, self._to_its_end if is_whole else lambda handler: handler)
+        self._is_timed = gate.is_timed or instruments is not None
         handler = self._handler
-        if self._error_replies.observer is not None or gate.limiter is not None:
-            handler = self._to_its_end(handler)
         self._handler = gate.around_plain(handler)
         self._handler_with_time = gate.around(handler)
 
