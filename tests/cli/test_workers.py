@@ -15,6 +15,7 @@ import pytest
 from ..processes import Program, running
 from ..server import NatsServer
 from .programs import MODULE, answer, asking, serving
+from .pseudo_terminal import terminal
 
 REQUESTER = Path(__file__).parents[2] / "benchmarks" / "requester.py"
 OUTSTANDING = 64
@@ -73,6 +74,35 @@ def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path
     )
     assert sorted(ends) == ["1", "2", "3", "4"]
     assert program.output.count("4 workers ready") == 1
+
+
+def test_a_hangup_exchanges_the_workers_of_a_daemon_and_loses_nothing(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2", url=server.url) as program:
+        program.wait_for("2 workers ready")
+        with loading(server) as requester:
+            program.send(signal.SIGHUP)
+            program.wait_for("exchanging 2 workers")
+            program.send(signal.SIGHUP)
+            program.wait_for("exchanged 2 workers")
+            seen = results(requester)
+        for pid in re.findall(r"ready, process (\d+)", program.output)[-2:]:
+            os.kill(int(pid), signal.SIGHUP)  # as when all processes get it: it is the supervisor's affair
+        with asking(server.url) as asker:
+            assert asker.ask("math.echo", b"hello") == "hello"
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert seen["answered"] == seen["requests"] > 0
+    assert program.output.count("the old worker 1 ended with status 0") in {1, 2}
+    assert program.output.count("the old worker 2 ended with status 0") in {1, 2}
+
+
+def test_a_hangup_of_a_terminal_drains(server: NatsServer, tmp_path: Path) -> None:
+    (tmp_path / "service.py").write_text(MODULE)
+    with terminal("run", str(tmp_path / "service.py"), "--workers", "1", "-s", server.url) as screen:
+        screen.wait_for("1 worker ready")
+        screen.signal(signal.SIGHUP)
+        assert screen.wait_ended() == 0
+        assert "exchang" not in screen.text
 
 
 def test_workers_whose_supervisor_is_killed_drain_and_end(server: NatsServer, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def run(
       natsery run calc.py --reload --embedded-server
 
     The first Ctrl-C or SIGTERM drains: no more requests are taken, those accepted are finished within the grace. The second
-    one answers them with 503. The exit status is 0 when all was drained, 1 when something had to be cut off or a worker was
+    one answers them with 503. SIGHUP drains, too; with workers and without a terminal it exchanges the workers, one after
+    another, and loses no request. The exit status is 0 when all was drained, 1 when something had to be cut off or a worker was
     given up, 2 when the configuration cannot be loaded, 3 without a server, and 130 or 143 after a second signal.
     """  # noqa: D301  # click needs the character that \\b stands for
     if not grace >= 0:  # nor is NaN

@@ -1,4 +1,4 @@
-"""Keeps workers running, passes signals on to them, and replaces them when files change."""
+"""Keeps workers running, passes signals on to them, and replaces them on SIGHUP and when files change."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Supervisor:
         self._workers = workers
         self._grace = grace
         self._reload = reload
+        self._is_exchanged_on_hangup = not has_controlling_terminal()
         self._current: WorkerProcesses | None = None
         self._signals: list[signal.Signals] = []
         self._has_changed = False
@@ -84,6 +85,9 @@ class Supervisor:
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for each in signals:
+            if each == signal.SIGHUP and self._is_exchanged_on_hangup:
+                self._exchange()
+                continue
             self._signals.append(each)
             self._wakeup.set()
             if self._current is None:
@@ -92,6 +96,15 @@ class Supervisor:
                 self._current.stop()
             else:
                 self._current.cut_off(each)
+
+    def _exchange(self) -> None:
+        """Put new processes in the place of the workers'; start them if there are none, because the last ones were given up."""
+        if self._signals:
+            return
+        if self._current is not None:
+            self._current.exchange()
+        else:
+            self._wakeup.set()
 
     def _on_change(self, names: list[str]) -> None:
         if self._signals:
@@ -102,3 +115,12 @@ class Supervisor:
         self._wakeup.set()
         if self._current is not None:
             self._current.stop()
+
+
+def has_controlling_terminal() -> bool:
+    """Return whether this process belongs to a terminal, whose hang-up a SIGHUP would be. A daemon belongs to none."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

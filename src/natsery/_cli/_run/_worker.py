@@ -114,6 +114,8 @@ class Worker:
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         is_first = True
         async for each in signals:
+            if self._channel is not None and each == signal.SIGHUP:
+                continue  # sent to the supervisor, too, which exchanges its workers one after another
             # A supervisor counts them itself: systemd, for example, sends each signal to the workers as well.
             if is_first or self._channel is not None:
                 self._stop()
