@@ -322,6 +322,11 @@ def test_options_that_cannot_be_are_refused(run: Run, monkeypatch: pytest.Monkey
         result = run("run", "service", "--grace", grace)
         assert result.err.startswith("Error: --grace: must be a number of seconds, 0 or more; got ")
         assert result.status == Exit.USAGE
+    for watchdog in ("0", "inf", "nan"):
+        result = run("run", "service", "--watchdog", watchdog)
+        assert result.err.startswith("Error: --watchdog: must be a number of seconds, more than 0; got ")
+        assert result.status == Exit.USAGE
+    assert run("run", "service", "--watchdog", "1", "--embedded-server").status == Exit.USAGE
     for module in (_run, _reloading):
         monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     message = "Error: --uvloop needs uvloop; run: pip install 'natsery[uvloop]'\n"

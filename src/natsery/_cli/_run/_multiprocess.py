@@ -176,6 +176,9 @@ class WorkerProcesses:
         match message:
             case {"ready": str(location)}:
                 self._mark_ready(worker, location)
+            case {"hung": str(description)}:
+                print_status(f"{self._name(worker.number)}: {description}")
+                worker.kill()
             case {"pending": int(pending)}:
                 worker.pending = pending
                 if self._progress is not None and not self._progress.has_been_shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,6 +48,12 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
     metavar="SECONDS",
     help="How long accepted requests may take at the end.",
 )
+@click.option(
+    "--watchdog",
+    type=float,
+    metavar="SECONDS",
+    help="End a process, and replace it with --workers, when its event loop stands still for so long.",
+)
 @click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
 @click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options
@@ -56,6 +63,7 @@ def run(
     backend: str | None,
     workers: int | None,
     grace: float,
+    watchdog: float | None,
     worker: int | None,
     *,
     uvloop: bool,
@@ -79,6 +87,11 @@ def run(
     """  # noqa: D301  # click needs the character that \\b stands for
     if not grace >= 0:  # nor is NaN
         raise natsery.ConfigError("--grace", grace, "must be a number of seconds, 0 or more")
+    if watchdog is not None and not 0 < watchdog < math.inf:
+        raise natsery.ConfigError("--watchdog", watchdog, "must be a number of seconds, more than 0")
+    if watchdog is not None and embedded_server and workers is None and not reload:
+        # The process ends too abruptly to end its server.
+        raise click.UsageError("--watchdog with --embedded-server needs --workers or --reload.")
     chosen, options = _event_loop(backend, uvloop=uvloop)
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
@@ -87,7 +100,9 @@ def run(
         if sys.platform == "win32":
             raise CommandError("--workers and --reload need signals and sessions, which Windows lacks")
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
-        command += ["--uvloop"] * uvloop + ["--worker"]
+        command += ["--uvloop"] * uvloop
+        command += [] if watchdog is None else ["--watchdog", str(watchdog)]
+        command += ["--worker"]
 
         async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
             return await Supervisor(command, workers=workers, grace=grace, reload=reload).run(settings, signals)
@@ -116,6 +131,7 @@ def run(
                 label=label,
                 channel=channel,
                 is_described=is_described,
+                watchdog=watchdog,
             )
             return await worker.run(settings, signals)
 

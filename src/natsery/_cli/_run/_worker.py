@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias, final
 
 import anyio
+from anyio.abc import TaskGroup
 from rich.cells import cell_len
 
 import natsery
@@ -20,6 +22,7 @@ from .._format import pluralize, printable
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
+from ._watchdog import LAST_WORD_SECONDS, Watchdog, end_process
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
@@ -40,6 +43,7 @@ class Worker:
         label: the beginning of each line that it prints.
         channel: the channel to the supervisor, which then reports readiness and progress in its place.
         is_described: whether to print the services and their endpoints.
+        watchdog: seconds that the event loop may stand still, ``None`` for any number of them.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Worker:
         label: str = "",
         channel: Channel | None = None,
         is_described: bool = True,
+        watchdog: float | None = None,
     ) -> None:
         self._open_configs = open_configs
         self._name = name
@@ -60,6 +65,8 @@ class Worker:
         self._label = label
         self._channel = channel
         self._is_described = is_described
+        self._watchdog = watchdog
+        self._tasks: TaskGroup | None = None
         self._services: list[natsery.Service] = []
         self._is_ready = False
         self._is_orphan = False
@@ -76,7 +83,8 @@ class Worker:
             ProgramError: the program raised an ``OSError``.
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as self._tasks:
+            tasks = self._tasks
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
             tasks.start_soon(self._show_progress, name="natsery run progress")
             if self._channel is not None:
@@ -106,8 +114,23 @@ class Worker:
                 self._services.append(await stack.enter_async_context(natsery.serve(nc, config, grace=self._grace)))
             self._is_ready = True
             self._report_ready(nc)
+            self._watch()
             # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
             await self._services[-1].wait_stopped()
+
+    def _watch(self) -> None:
+        """Start what looks after services that are ready; until they have ended, the drain included."""
+        assert self._tasks is not None
+        if self._watchdog is not None:
+            self._tasks.start_soon(Watchdog(self._watchdog, self._end_hung).run, name="natsery run watchdog")
+
+    def _end_hung(self, description: str) -> None:
+        """End this process, whose event loop stands still; called in another thread."""
+        if self._channel is None:
+            end_process(lambda: self._print(description))
+        self._channel.send(hung=description)
+        # The supervisor kills it. One that is gone, or stands still itself, must not leave it a deaf member for ever.
+        end_process(lambda: time.sleep(LAST_WORD_SECONDS))
 
     # Stopping
 
