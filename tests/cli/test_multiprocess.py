@@ -359,6 +359,25 @@ async def test_an_old_one_that_dies_while_the_new_one_starts_costs_nothing(said:
     assert workers.is_clean
 
 
+async def test_one_that_says_that_it_is_outdated_is_exchanged_alone(said: list[str]) -> None:
+    asking = """
+if number == 2 and not os.path.exists(os.environ["STARTING"]):
+    open(os.environ["STARTING"], "w").close()
+    tell(outdated=1234)
+    tell(outdated=2345)
+for heard"""
+    program = SERVE.replace("for heard", asking)
+    workers, calls = exchanging(program, size=2)
+    async with bounded(60), anyio.create_task_group() as tasks:
+        tasks.start_soon(workers.run)
+        await until(said, "worker 2 has ended 1,234 requests and is exchanged")
+        await until(said, "the old worker 2 ended with status 0: 2 drained")
+        workers.stop()
+    assert not [line for line in said if "old worker 1" in line]
+    assert said.count("worker 2 ready, process N") == 2
+    assert calls == ["ready"]
+
+
 async def test_a_process_that_cannot_be_started_is_a_crash(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
     workers = WorkerProcesses(["/nowhere"], {}, size=1, is_numbered=True, grace=1)

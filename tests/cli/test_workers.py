@@ -96,6 +96,20 @@ def test_a_hangup_exchanges_the_workers_of_a_daemon_and_loses_nothing(server: Na
     assert program.output.count("the old worker 2 ended with status 0") in {1, 2}
 
 
+def test_a_worker_that_has_ended_enough_requests_is_exchanged(server: NatsServer, tmp_path: Path) -> None:
+    options = ("--workers", "2", "--max-requests", "500", "--max-requests-jitter", "100")
+    with serving(tmp_path, *options, url=server.url) as program:
+        program.wait_for("2 workers ready")
+        with loading(server) as requester:
+            for _ in range(2):
+                program.wait_for("the old worker")
+            seen = results(requester)
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert seen["answered"] == seen["requests"] > 1000
+    assert re.search(r"^worker \d has ended [\d,]+ requests and is exchanged$", program.output, re.MULTILINE)
+
+
 def test_a_hangup_of_a_terminal_drains(server: NatsServer, tmp_path: Path) -> None:
     (tmp_path / "service.py").write_text(MODULE)
     with terminal("run", str(tmp_path / "service.py"), "--workers", "1", "-s", server.url) as screen:

@@ -176,6 +176,8 @@ class WorkerProcesses:
         match message:
             case {"ready": str(location)}:
                 self._mark_ready(worker, location)
+            case {"outdated": int(ended)}:
+                self._exchange_one(worker, ended)
             case {"hung": str(description)}:
                 print_status(f"{self._name(worker.number)}: {description}")
                 worker.kill()
@@ -211,6 +213,12 @@ class WorkerProcesses:
         self._on_give_up()
 
     # Exchanges
+
+    def _exchange_one(self, worker: WorkerProcess, ended: int) -> None:
+        """Have a worker exchanged that has ended as many requests as it is to end."""
+        if not self._stopping.is_set() and worker is self._workers[worker.number]:
+            print_status(f"{self._name(worker.number)} has ended {pluralize(ended, 'request')} and is exchanged")
+            self._mark_outdated(worker.number, worker.started_at)
 
     def _mark_outdated(self, number: int, moment: float) -> None:
         """Have a worker exchanged if its process was started before this moment, or at it."""

@@ -25,6 +25,7 @@ from .._runner import run_async
 from ._channel import channel_on_stdin
 from ._loading import load, user_error
 from ._reloading import check_installed
+from ._request_limit import RequestLimit
 from ._supervisor import Supervisor
 from ._worker import ProgramError, Worker, show_log
 
@@ -54,6 +55,18 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
     metavar="SECONDS",
     help="End a process, and replace it with --workers, when its event loop stands still for so long.",
 )
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Exchange a worker that has ended N requests; another one is ready before.",
+)
+@click.option(
+    "--max-requests-jitter",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Add a random number up to N to --max-requests, another one for each worker.",
+)
 @click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
 @click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options
@@ -64,6 +77,8 @@ def run(
     workers: int | None,
     grace: float,
     watchdog: float | None,
+    max_requests: int | None,
+    max_requests_jitter: int | None,
     worker: int | None,
     *,
     uvloop: bool,
@@ -92,6 +107,10 @@ def run(
     if watchdog is not None and embedded_server and workers is None and not reload:
         # The process ends too abruptly to end its server.
         raise click.UsageError("--watchdog with --embedded-server needs --workers or --reload.")
+    if max_requests is not None and workers is None and worker is None:
+        raise click.UsageError("--max-requests exchanges workers; add --workers N.")
+    if max_requests_jitter is not None and max_requests is None:
+        raise click.UsageError("--max-requests-jitter adds to --max-requests; give that as well.")
     chosen, options = _event_loop(backend, uvloop=uvloop)
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
@@ -102,6 +121,8 @@ def run(
         command = [sys.executable, "-m", "natsery", "run", target, "--grace", str(grace), "--backend", chosen]
         command += ["--uvloop"] * uvloop
         command += [] if watchdog is None else ["--watchdog", str(watchdog)]
+        command += [] if max_requests is None else ["--max-requests", str(max_requests)]
+        command += [] if max_requests_jitter is None else ["--max-requests-jitter", str(max_requests_jitter)]
         command += ["--worker"]
 
         async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
@@ -132,6 +153,7 @@ def run(
                 channel=channel,
                 is_described=is_described,
                 watchdog=watchdog,
+                request_limit=RequestLimit(max_requests, max_requests_jitter or 0) if max_requests else None,
             )
             return await worker.run(settings, signals)
 

@@ -22,6 +22,7 @@ from .._format import pluralize, printable
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
+from ._request_limit import COUNT_SECONDS, RequestLimit
 from ._watchdog import LAST_WORD_SECONDS, Watchdog, end_process
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
@@ -44,6 +45,7 @@ class Worker:
         channel: the channel to the supervisor, which then reports readiness and progress in its place.
         is_described: whether to print the services and their endpoints.
         watchdog: seconds that the event loop may stand still, ``None`` for any number of them.
+        request_limit: when the supervisor is to put another process in the place of this one.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Worker:
         channel: Channel | None = None,
         is_described: bool = True,
         watchdog: float | None = None,
+        request_limit: RequestLimit | None = None,
     ) -> None:
         self._open_configs = open_configs
         self._name = name
@@ -66,6 +69,7 @@ class Worker:
         self._channel = channel
         self._is_described = is_described
         self._watchdog = watchdog
+        self._request_limit = request_limit
         self._tasks: TaskGroup | None = None
         self._services: list[natsery.Service] = []
         self._is_ready = False
@@ -123,6 +127,16 @@ class Worker:
         assert self._tasks is not None
         if self._watchdog is not None:
             self._tasks.start_soon(Watchdog(self._watchdog, self._end_hung).run, name="natsery run watchdog")
+        if self._request_limit is not None:
+            self._tasks.start_soon(self._count_requests, self._request_limit, name="natsery run request limit")
+
+    async def _count_requests(self, limit: RequestLimit) -> None:
+        assert self._channel is not None
+        while True:
+            await anyio.sleep(COUNT_SECONDS)
+            ended, _ = self._counts()
+            if limit.is_reached(ended):
+                self._channel.send(outdated=ended)
 
     def _end_hung(self, description: str) -> None:
         """End this process, whose event loop stands still; called in another thread."""
