@@ -58,7 +58,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in ("_multiprocess", "_progress", "_worker_process"):
         monkeypatch.setattr(
             f"natsery._cli._run.{module}.print_status",
-            lambda text: lines.append(re.sub(r"process \d+", "process N", text)),
+            lambda text: lines.append(re.sub(r"process \d+(.*) on \S+$", r"process N\1", text)),
         )
     return lines
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,9 @@ def results(requester: Program) -> dict[str, int]:
 def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "4", url=server.url) as program:
         program.wait_for(f"4 workers ready at {server.url} on trio")
-        pids = dict(re.findall(r"^worker (\d) ready, process (\d+)$", program.output, re.MULTILINE))
+        pids = dict(
+            re.findall(r"^worker (\d) ready, process (\d+), instance me-\1 on \S+$", program.output, re.MULTILINE)
+        )
         assert sorted(pids) == ["1", "2", "3", "4"], program.output
         with loading(server) as before, asking(server.url) as asker:
             answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
@@ -110,6 +113,21 @@ def test_a_worker_that_has_ended_enough_requests_is_exchanged(server: NatsServer
     assert re.search(r"^worker \d has ended [\d,]+ requests and is exchanged$", program.output, re.MULTILINE)
 
 
+def test_each_worker_says_its_instances_process_and_host(server: NatsServer, tmp_path: Path) -> None:
+    host = socket.gethostname()
+    with serving(tmp_path, "service:more", "--workers", "2", url=server.url) as program:
+        program.wait_for("2 workers ready")
+        program.terminate()
+        assert program.wait() == 0, program.output
+    lines = program.output.splitlines()
+    assert "worker 1: calc 1.0.0, instance me-1" in lines
+    assert [re.sub(r"instance \w{22}$|\d{2,}", "N", each) for each in lines if each.startswith("worker 2")][:3] == [
+        "worker 2: calc 1.0.0, instance me-2",
+        "worker 2: more 2.0.0, N",
+        re.sub(r"\d{2,}", "N", f"worker 2 ready, process 1234 on {host}"),
+    ]
+
+
 def test_a_hangup_of_a_terminal_drains(server: NatsServer, tmp_path: Path) -> None:
     (tmp_path / "service.py").write_text(MODULE)
     with terminal("run", str(tmp_path / "service.py"), "--workers", "1", "-s", server.url) as screen:
@@ -152,7 +170,7 @@ def test_a_second_signal_reaches_the_workers(server: NatsServer, tmp_path: Path)
 def test_a_signal_to_all_processes_at_once_counts_once(server: NatsServer, tmp_path: Path) -> None:
     """systemd's default sends SIGTERM to supervisor and workers, which must not amount to a second signal."""
     with serving(tmp_path, "--workers", "1", url=server.url) as program, asking(server.url) as asker:
-        worker = int(program.wait_for("worker 1 ready, process").split()[-1])
+        worker = int(program.wait_for("worker 1 ready, process").split(",")[1].split()[1])
         held = asker.begin("math.hold")
         program.wait_for("holding")
         program.terminate()

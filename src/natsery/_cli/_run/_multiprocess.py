@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -43,6 +44,7 @@ class WorkerProcesses:
         on_give_up: called when a worker is given up and the others begin to drain.
 
     Attributes:
+        services: the services that they serve, with their versions.
         given_up: whether a worker has been given up.
         is_clean: whether every worker that was told to end by ``stop`` has drained.
     """
@@ -76,6 +78,7 @@ class WorkerProcesses:
         self._stopping = anyio.Event()
         self._kill_scope = anyio.CancelScope()
         self._progress: Progress | None = None
+        self.services: list[str] = []
         self.given_up = False
         self.is_clean = True
 
@@ -175,7 +178,8 @@ class WorkerProcesses:
     def _handle_message(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         match message:
             case {"ready": str(location)}:
-                self._mark_ready(worker, location)
+                self.services = list(message.get("services", ()))
+                self._mark_ready(worker, location, message.get("instances", ()))
             case {"outdated": int(ended)}:
                 self._exchange_one(worker, ended)
             case {"hung": str(description)}:
@@ -188,10 +192,12 @@ class WorkerProcesses:
             case {"stopped": str(summary)}:
                 worker.summary = summary
 
-    def _mark_ready(self, worker: WorkerProcess, location: str) -> None:
+    def _mark_ready(self, worker: WorkerProcess, location: str, instances: Sequence[str]) -> None:
         worker.mark_ready(location)
         if self._is_numbered:
-            print_status(f"{self._name(worker.number)} ready, process {worker.pid}")
+            # Of several services, the worker has printed the instances itself. The host may be long, so it comes last.
+            instance = f", instance {instances[0]}" if len(instances) == 1 else ""
+            print_status(f"{self._name(worker.number)} ready, process {worker.pid}{instance} on {socket.gethostname()}")
         if not self._has_served:
             self._has_served = True
             assert self._tasks is not None

@@ -223,10 +223,14 @@ class Worker:
             for service in self._services:
                 for line in description(service):
                     self._print(line)
+        elif len(self._services) > 1:
+            for service in self._services:
+                self._print(next(description(service)))
         if self._channel is None:
             self._print(f"ready {location}")
         else:
-            self._channel.send(ready=location)
+            names = [f"{each.name} {each.version}" for each in self._services]
+            self._channel.send(ready=location, services=names, instances=[each.id for each in self._services])
 
     def _report_end(self) -> Exit:
         ended, cut_off = self._counts()
