@@ -116,17 +116,28 @@ class WorkerProcesses:
         for worker in self._processes:
             worker.cut_off(number)
 
-    def exchange(self) -> None:
+    def exchange(self) -> bool:
         """Put a new process in the place of each worker's, one after another: it is ready before the old one drains.
 
-        Another call while that is going on adds those that have been exchanged already.
+        Another call while that is going on adds those that have been exchanged already. Returns
+        false if the workers are ending.
         """
         if self._stopping.is_set():
-            return
+            return False
         print_status(f"exchanging {self._all()}")
         self._is_exchanging_all = True
         for number in range(1, self._size + 1):
             self._mark_outdated(number, anyio.current_time())
+        return True
+
+    def describe_status(self) -> str:
+        """Say what the workers are doing."""
+        if self._stopping.is_set():
+            pending = self.pending
+            return "draining" + ("" if pending is None else f", {pluralize(pending, 'request')} pending")
+        doing = "starting" if not self._was_complete else "exchanging" if self._is_exchanging_all else "serving"
+        services = f" {', '.join(self.services)}" if self.services else ""
+        return f"{doing}{services}, {len(self._ready_numbers())} of {pluralize(self._size, 'worker')} ready"
 
     @property
     def pending(self) -> int | None:
@@ -203,7 +214,7 @@ class WorkerProcesses:
             assert self._tasks is not None
             for number in range(2, self._size + 1):
                 self._tasks.start_soon(self._keep_running, number, name=f"natsery worker {number}")
-        if not self._was_complete and len({each.number for each in self._ready()}) == self._size:
+        if not self._was_complete and len(self._ready_numbers()) == self._size:
             self._was_complete = True
             count = f"{pluralize(self._size, 'worker')} " if self._is_numbered else ""
             print_status(f"{count}ready {location}")
@@ -211,6 +222,9 @@ class WorkerProcesses:
 
     def _ready(self) -> list[WorkerProcess]:
         return [worker for worker in self._processes if worker.is_serving]
+
+    def _ready_numbers(self) -> set[int]:
+        return {worker.number for worker in self._ready()}
 
     def _give_up(self, why: str) -> None:
         print_status(why)

@@ -16,6 +16,7 @@ from .._exit_codes import Exit, status_after
 from .._output import print_status
 from ._multiprocess import WorkerProcesses
 from ._reloading import watch
+from ._systemd import Systemd, without_variables
 
 
 @final
@@ -34,6 +35,7 @@ class Supervisor:
         self._workers = workers
         self._grace = grace
         self._reload = reload
+        self._systemd = Systemd(os.environ, self._describe_status)
         self._is_exchanged_on_hangup = not has_controlling_terminal()
         self._current: WorkerProcesses | None = None
         self._signals: list[signal.Signals] = []
@@ -44,10 +46,11 @@ class Supervisor:
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
-        environment = {**os.environ, **settings.as_environment()}
+        environment = {**without_variables(os.environ), **settings.as_environment()}
         stop_watching = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
+            tasks.start_soon(self._systemd.run, name="natsery run systemd")
             if self._reload:
                 tasks.start_soon(watch, Path.cwd(), self._on_change, stop_watching, name="natsery run files")
                 await checkpoint()  # lets the task begin to watch, so that no change is missed
@@ -73,6 +76,8 @@ class Supervisor:
             size=self._workers or 1,
             is_numbered=self._workers is not None,
             grace=self._grace,
+            on_ready=self._systemd.ready,
+            on_give_up=self._on_give_up,
         )
         if self._signals:
             workers.stop()
@@ -90,21 +95,27 @@ class Supervisor:
                 continue
             self._signals.append(each)
             self._wakeup.set()
-            if self._current is None:
-                continue
             if len(self._signals) == 1:
-                self._current.stop()
-            else:
+                if self._current is not None:
+                    self._current.stop()
+                self._systemd.stopping()
+            elif self._current is not None:
                 self._current.cut_off(each)
 
     def _exchange(self) -> None:
         """Put new processes in the place of the workers'; start them if there are none, because the last ones were given up."""
         if self._signals:
             return
-        if self._current is not None:
-            self._current.exchange()
-        else:
+        if self._current is None:
             self._wakeup.set()
+        elif not self._current.exchange():
+            return
+        self._systemd.reloading()
+
+    def _on_give_up(self) -> None:
+        # With ``--reload``, it goes on when the files change.
+        if not self._reload:
+            self._systemd.stopping()
 
     def _on_change(self, names: list[str]) -> None:
         if self._signals:
@@ -112,9 +123,15 @@ class Supervisor:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print_status(f"{names[0]}{more} changed: reloading")
         self._has_changed = True
+        self._systemd.reloading()
         self._wakeup.set()
         if self._current is not None:
             self._current.stop()
+
+    def _describe_status(self) -> str:
+        if self._current is not None:
+            return self._current.describe_status()
+        return "stopping" if self._signals else "waiting for a Python file to change"
 
 
 def has_controlling_terminal() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
 from ._request_limit import COUNT_SECONDS, RequestLimit
+from ._systemd import Systemd
 from ._watchdog import LAST_WORD_SECONDS, Watchdog, end_process
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
@@ -70,6 +72,8 @@ class Worker:
         self._is_described = is_described
         self._watchdog = watchdog
         self._request_limit = request_limit
+        # Under a supervisor, that one tells systemd.
+        self._systemd = Systemd(os.environ if channel is None else {}, self._describe_status)
         self._tasks: TaskGroup | None = None
         self._services: list[natsery.Service] = []
         self._is_ready = False
@@ -90,6 +94,7 @@ class Worker:
         async with anyio.create_task_group() as self._tasks:
             tasks = self._tasks
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
+            tasks.start_soon(self._systemd.run, name="natsery run systemd")
             tasks.start_soon(self._show_progress, name="natsery run progress")
             if self._channel is not None:
                 tasks.start_soon(self._follow_supervisor, self._channel, name="natsery run supervisor")
@@ -184,6 +189,7 @@ class Worker:
         self._requests_before_stop, _ = self._counts()
         self._progress = Progress(self._pending, anyio.current_time() + self._grace)
         self._stopping.set()
+        self._systemd.stopping()
         for service in self._services:
             service.stop()
 
@@ -228,9 +234,17 @@ class Worker:
                 self._print(next(description(service)))
         if self._channel is None:
             self._print(f"ready {location}")
+            self._systemd.ready()
         else:
             names = [f"{each.name} {each.version}" for each in self._services]
             self._channel.send(ready=location, services=names, instances=[each.id for each in self._services])
+
+    def _describe_status(self) -> str:
+        if not self._is_ready:
+            return "starting"
+        services = ", ".join(f"{each.name} {each.version}" for each in self._services)
+        doing = "draining" if self._stopping.is_set() else f"serving {services}"
+        return f"{doing}, {pluralize(self._pending(), 'request')} pending"
 
     def _report_end(self) -> Exit:
         ended, cut_off = self._counts()
