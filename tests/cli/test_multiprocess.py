@@ -378,6 +378,27 @@ for heard"""
     assert calls == ["ready"]
 
 
+async def test_an_exchange_of_all_ends_although_single_ones_are_always_outdated(said: list[str]) -> None:
+    """With many requests and a low limit, it never ended, and systemd was never told that it had."""
+    asking = """
+import threading
+def ask():
+    while True:
+        tell(outdated=1)
+        time.sleep(0.005)
+threading.Thread(target=ask, daemon=True).start()
+for heard"""
+    workers, calls = exchanging(SERVE.replace("for heard", asking), size=2)
+    async with bounded(60), anyio.create_task_group() as tasks:
+        tasks.start_soon(workers.run)
+        await until(said, "2 workers ready here")
+        workers.exchange()
+        await until(said, "exchanged 2 workers")
+        workers.stop()
+    assert calls == ["ready", "ready"]
+    assert workers.is_clean
+
+
 async def test_a_process_that_cannot_be_started_is_a_crash(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
     workers = WorkerProcesses(["/nowhere"], {}, size=1, is_numbered=True, grace=1)

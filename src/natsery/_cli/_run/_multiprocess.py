@@ -73,6 +73,7 @@ class WorkerProcesses:
         self._has_served = False
         self._was_complete = False
         self._outdated: dict[int, float] = {}
+        self._remaining: set[int] = set()
         self._is_exchanging_all = False
         self._has_outdated = anyio.Event()
         self._stopping = anyio.Event()
@@ -127,6 +128,7 @@ class WorkerProcesses:
         print_status(f"exchanging {self._all()}")
         self._is_exchanging_all = True
         for number in range(1, self._size + 1):
+            self._remaining.add(number)
             self._mark_outdated(number, anyio.current_time())
         return True
 
@@ -252,16 +254,25 @@ class WorkerProcesses:
             are_exchanged = True
             while self._outdated and are_exchanged:
                 number = next(iter(self._outdated))
+                self._remaining.discard(number)
                 are_exchanged = await self._exchange(number, self._outdated.pop(number))
+                # Single workers may be outdated again and again, so that is not what it waits for.
+                if self._is_exchanging_all and not (self._remaining and are_exchanged):
+                    self._end_exchange(are_exchanged=are_exchanged)
             # What kept one from starting would keep the others, too.
             self._outdated.clear()
+            self._remaining.clear()
             self._has_outdated = anyio.Event()
-            if self._is_exchanging_all and not self._stopping.is_set():
-                self._is_exchanging_all = False
-                if are_exchanged:
-                    print_status(f"exchanged {self._all()}")
-                if self._was_complete:
-                    self._on_ready()
+
+    def _end_exchange(self, *, are_exchanged: bool) -> None:
+        """Report that the exchange of all workers is over."""
+        self._is_exchanging_all = False
+        if self._stopping.is_set():
+            return
+        if are_exchanged:
+            print_status(f"exchanged {self._all()}")
+        if self._was_complete:
+            self._on_ready()
 
     async def _exchange(self, number: int, outdated_at: float) -> bool:
         """Exchange a worker's process if it was not started later; return false if the new one does not come up."""
