@@ -19,7 +19,9 @@ SECONDS = 60
 class Program:
     """A Python program that runs beside the test; its output, both streams together, can be read with a bound."""
 
-    def __init__(self, arguments: tuple[str, ...], cwd: Path | None, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], cwd: Path | None, environment: Mapping[str, str], *, is_daemon: bool
+    ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=cwd,
@@ -28,6 +30,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
+            start_new_session=is_daemon,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **environment},
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -80,9 +83,13 @@ class Program:
 
 @contextmanager
 def running(
-    *arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = MappingProxyType({})
+    *arguments: str,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    is_daemon: bool = False,
 ) -> Iterator[Program]:
-    program = Program(arguments, cwd, environment)
+    """Run a program; a daemon belongs to no terminal."""
+    program = Program(arguments, cwd, environment, is_daemon=is_daemon)
     try:
         yield program
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio.from_thread
 
@@ -51,14 +52,24 @@ more = [config, natsery.ServiceConfig("more", "2.0.0", endpoints=[hold])]
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, url: str = "", text: str = MODULE, warnings: str = "error"
+    folder: Path,
+    *arguments: str,
+    url: str = "",
+    text: str = MODULE,
+    warnings: str = "error",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Program]:
-    """Run ``natsery run service`` in a folder that has the module; warnings are errors there too."""
+    """Run ``natsery run service`` as a daemon, in a folder that has the module; warnings are errors there too."""
     (folder / "service.py").write_text(text)
-    environment = {"NATS_URL": url or "nats://127.0.0.1:1", "PYTHONWARNINGS": warnings, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "NATS_URL": url or "nats://127.0.0.1:1",
+        "PYTHONWARNINGS": warnings,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **environment,
+    }
     if not arguments or arguments[0].startswith("-"):
         arguments = ("service", *arguments)
-    with running("-m", "natsery", "run", *arguments, cwd=folder, environment=environment) as program:
+    with running("-m", "natsery", "run", *arguments, cwd=folder, environment=environment, is_daemon=True) as program:
         yield program
 
 

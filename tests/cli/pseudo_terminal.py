@@ -32,6 +32,7 @@ class PseudoTerminal:
 
     def __init__(self, arguments: tuple[str, ...], columns: int, lines: int, environment: dict[str, str]) -> None:
         self._ours, self.theirs = pty.openpty()
+        self._is_open = True
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self.resize(columns, lines)
@@ -110,12 +111,18 @@ class PseudoTerminal:
             self._stream.feed(data)
         return bool(readable)
 
+    def hang_up(self) -> None:
+        """Close the terminal, as a user closes its window."""
+        os.close(self._ours)
+        os.close(self.theirs)
+        self._is_open = False
+
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(SECONDS)
-        os.close(self._ours)
-        os.close(self.theirs)
+        if self._is_open:
+            self.hang_up()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import threading
 import urllib.error
@@ -94,6 +95,18 @@ def test_each_worker_has_its_own(server: NatsServer, tmp_path: Path) -> None:
             asker.ask("math.echo")
         counted = [scrape(url).get(("natsery_requests_total", "200", "echo", "calc"), 0) for url in urls.values()]
         assert sum(counted) == 20
+        program.terminate()
+        assert program.wait() == 0, program.output
+
+
+def test_a_worker_hands_its_port_on(server: NatsServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with serving(tmp_path, "--workers", "1", "--metrics", str(port), url=server.url) as program:
+        program.wait_for("1 worker ready")
+        program.send(signal.SIGHUP)
+        program.wait_for("exchanged 1 worker")
+        assert ("process_cpu_seconds_total",) in scrape(f"http://127.0.0.1:{port}/metrics")
         program.terminate()
         assert program.wait() == 0, program.output
 

@@ -322,6 +322,18 @@ def test_options_that_cannot_be_are_refused(run: Run, monkeypatch: pytest.Monkey
         result = run("run", "service", "--grace", grace)
         assert result.err.startswith("Error: --grace: must be a number of seconds, 0 or more; got ")
         assert result.status == Exit.USAGE
+    for watchdog in ("0", "inf", "nan"):
+        result = run("run", "service", "--watchdog", watchdog)
+        assert result.err.startswith("Error: --watchdog: must be a number of seconds, more than 0; got ")
+        assert result.status == Exit.USAGE
+    result = run("run", "service", "--max-requests", "9")
+    assert result.status == Exit.USAGE
+    assert "--max-requests exchanges workers; add --workers N." in result.err
+    result = run("run", "service", "--workers", "2", "--max-requests-jitter", "9")
+    assert result.status == Exit.USAGE
+    assert "--max-requests-jitter adds to --max-requests; give that as well." in result.err
+    assert run("run", "service", "--workers", "2", "--max-requests", "0").status == Exit.USAGE
+    assert run("run", "service", "--watchdog", "1", "--embedded-server").status == Exit.USAGE
     for module in (_run, _reloading):
         monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     message = "Error: --uvloop needs uvloop; run: pip install 'natsery[uvloop]'\n"

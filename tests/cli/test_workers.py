@@ -6,15 +6,17 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ..processes import Program, running
+from ..processes import SECONDS, Program, running
 from ..server import NatsServer
 from .programs import MODULE, answer, asking, serving
+from .pseudo_terminal import terminal
 
 REQUESTER = Path(__file__).parents[2] / "benchmarks" / "requester.py"
 OUTSTANDING = 64
@@ -48,7 +50,9 @@ def results(requester: Program) -> dict[str, int]:
 def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "4", url=server.url) as program:
         program.wait_for(f"4 workers ready at {server.url} on trio")
-        pids = dict(re.findall(r"^worker (\d) ready, process (\d+) on \S+: calc me-\1$", program.output, re.MULTILINE))
+        pids = dict(
+            re.findall(r"^worker (\d) ready, process (\d+), instance me-\1 on \S+$", program.output, re.MULTILINE)
+        )
         assert sorted(pids) == ["1", "2", "3", "4"], program.output
         with loading(server) as before, asking(server.url) as asker:
             answers = {asker.ask("math.echo", b"hello") for _ in range(100)}
@@ -73,6 +77,66 @@ def test_four_workers_under_load_lose_one_and_drain(server: NatsServer, tmp_path
     )
     assert sorted(ends) == ["1", "2", "3", "4"]
     assert program.output.count("4 workers ready") == 1
+
+
+def test_a_hangup_exchanges_the_workers_of_a_daemon_and_loses_nothing(server: NatsServer, tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2", url=server.url) as program:
+        program.wait_for("2 workers ready")
+        with loading(server) as requester:
+            program.send(signal.SIGHUP)
+            program.wait_for("exchanging 2 workers")
+            program.send(signal.SIGHUP)
+            program.wait_for("exchanged 2 workers")
+            seen = results(requester)
+        for pid in re.findall(r"ready, process (\d+)", program.output)[-2:]:
+            os.kill(int(pid), signal.SIGHUP)  # as when all processes get it: it is the supervisor's affair
+        with asking(server.url) as asker:
+            assert asker.ask("math.echo", b"hello") == "hello"
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert seen["answered"] == seen["requests"] > 0
+    assert program.output.count("the old worker 1 ended with status 0") in {1, 2}
+    assert program.output.count("the old worker 2 ended with status 0") in {1, 2}
+
+
+def test_a_worker_that_has_ended_enough_requests_is_exchanged(server: NatsServer, tmp_path: Path) -> None:
+    options = ("--workers", "2", "--max-requests", "500", "--max-requests-jitter", "100")
+    with serving(tmp_path, *options, url=server.url) as program:
+        program.wait_for("2 workers ready")
+        with loading(server) as requester:
+            for _ in range(2):
+                program.wait_for("the old worker")
+            seen = results(requester)
+        program.terminate()
+        assert program.wait() == 0, program.output
+    assert seen["answered"] == seen["requests"] > 1000
+    assert re.search(r"^worker \d has ended [\d,]+ requests and is exchanged$", program.output, re.MULTILINE)
+
+
+def test_each_worker_says_its_instances_process_and_host(server: NatsServer, tmp_path: Path) -> None:
+    host = socket.gethostname()
+    with serving(tmp_path, "service:more", "--workers", "2", url=server.url) as program:
+        program.wait_for("2 workers ready")
+        program.terminate()
+        assert program.wait() == 0, program.output
+    lines = program.output.splitlines()
+    assert "worker 1: calc 1.0.0, instance me-1" in lines
+    assert [re.sub(r"instance \w{22}$|\d{2,}", "N", each) for each in lines if each.startswith("worker 2")][:3] == [
+        "worker 2: calc 1.0.0, instance me-2",
+        "worker 2: more 2.0.0, N",
+        re.sub(r"\d{2,}", "N", f"worker 2 ready, process 1234 on {host}"),
+    ]
+
+
+def test_in_a_terminal_a_signal_exchanges_and_its_end_drains(server: NatsServer, tmp_path: Path) -> None:
+    (tmp_path / "service.py").write_text(MODULE)
+    with terminal("run", str(tmp_path / "service.py"), "--workers", "1", "-s", server.url) as screen:
+        screen.wait_for("1 worker ready")
+        screen.signal(signal.SIGHUP)
+        screen.wait_for("exchanged 1 worker")
+        screen.hang_up()
+        assert screen.process.wait(SECONDS) == 0
+    server.wait_until(lambda: not any("math.echo" in each for each in server.subscriptions()), "a worker is left")
 
 
 def test_workers_whose_supervisor_is_killed_drain_and_end(server: NatsServer, tmp_path: Path) -> None:
@@ -108,7 +172,7 @@ def test_a_second_signal_reaches_the_workers(server: NatsServer, tmp_path: Path)
 def test_a_signal_to_all_processes_at_once_counts_once(server: NatsServer, tmp_path: Path) -> None:
     """systemd's default sends SIGTERM to supervisor and workers, which must not amount to a second signal."""
     with serving(tmp_path, "--workers", "1", url=server.url) as program, asking(server.url) as asker:
-        worker = int(program.wait_for("worker 1 ready, process").split()[4])
+        worker = int(program.wait_for("worker 1 ready, process").split(",")[1].split()[1])
         held = asker.begin("math.hold")
         program.wait_for("holding")
         program.terminate()

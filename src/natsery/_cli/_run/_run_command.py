@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +29,7 @@ from ._loading import Target, load, user_error
 from ._logs import LEVELS, LogOptions
 from ._metrics import PATH, check_metrics, of_worker, respond_to_scrapes, with_metrics
 from ._reloading import check_installed
+from ._request_limit import RequestLimit
 from ._supervisor import Supervisor
 from ._worker import ProgramError, Worker
 
@@ -70,22 +72,21 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
 @click.option("--wait-for-server", "waits", is_flag=True, help="Wait for a server that is not up yet.")
 @click.option(
     "--watchdog",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     metavar="SECONDS",
-    help="End a process whose event loop stands still for so long; a worker is started again.",
+    help="End a process, and replace it with --workers, when its event loop stands still for so long.",
 )
 @click.option(
     "--max-requests",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Exchange a worker that has handled N requests, without losing any.",
+    help="Exchange a worker that has ended N requests; another one is ready before.",
 )
 @click.option(
     "--max-requests-jitter",
     type=click.IntRange(min=0),
-    default=0,
     metavar="N",
-    help="A random number of requests, up to N, that each worker handles more.",
+    help="Add a random number up to N to --max-requests, another one for each worker.",
 )
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="What is logged. [default: info]")
 @click.option("--log-config", metavar="FILE", help="Configure logging by this file: JSON, TOML or INI.")
@@ -103,7 +104,7 @@ def run(
     health: Address | None,
     watchdog: float | None,
     max_requests: int | None,
-    max_requests_jitter: int,
+    max_requests_jitter: int | None,
     log_level: str | None,
     log_config: str | None,
     log_format: str | None,
@@ -140,15 +141,21 @@ def run(
         health=health,
         waits=waits,
         watchdog=watchdog,
-        max_requests=None if max_requests is None else (max_requests, max_requests_jitter),
+        max_requests=max_requests,
+        max_requests_jitter=max_requests_jitter,
         logs=LogOptions(log_level, log_config, as_json=log_format == "json"),
     )
     if uvloop:
         _check_uvloop(backend)
+    if watchdog is not None and not 0 < watchdog < math.inf:
+        raise natsery.ConfigError("--watchdog", watchdog, "must be a number of seconds, more than 0")
+    if watchdog is not None and embedded_server and workers is None and not reload:
+        # The process ends too abruptly to end its server.
+        raise click.UsageError("--watchdog with --embedded-server needs --workers or --reload.")
     if max_requests is not None and workers is None and worker is None:
-        raise click.UsageError("--max-requests is for workers, which replace each other; add --workers N.")
-    if max_requests_jitter and max_requests is None:
-        raise click.UsageError("--max-requests-jitter is for --max-requests N.")
+        raise click.UsageError("--max-requests exchanges workers; add --workers N.")
+    if max_requests_jitter is not None and max_requests is None:
+        raise click.UsageError("--max-requests-jitter adds to --max-requests; give that as well.")
     run_async(settings.check)  # before workers are started or the module is imported
     if reload:
         check_installed()
@@ -174,28 +181,31 @@ class RunOptions:
     health: Address | None
     waits: bool
     watchdog: float | None
-    max_requests: tuple[int, int] | None
+    max_requests: int | None
+    max_requests_jitter: int | None
     logs: LogOptions
+
+    def request_limit(self) -> RequestLimit | None:
+        """Return after how many requests a worker is exchanged."""
+        return None if self.max_requests is None else RequestLimit(self.max_requests, self.max_requests_jitter or 0)
 
     def worker_command(self) -> list[str]:
         """Return the command of a supervisor's worker, which the worker's number follows."""
+        given: dict[str, object] = {
+            "--backend": self.backend,
+            "--metrics": self.metrics,
+            "--watchdog": self.watchdog,
+            "--max-requests": self.max_requests,
+            "--max-requests-jitter": self.max_requests_jitter,
+        }
         return [
             *(sys.executable, "-m", "natsery", "run", self.target, "--grace", str(self.grace)),
-            *(["--backend", self.backend] if self.backend else []),
+            *(word for option, value in given.items() if value is not None for word in (option, str(value))),
             *(["--uvloop"] if self.uvloop else []),
-            *(["--metrics", str(self.metrics)] if self.metrics is not None else []),
             *(["--wait-for-server"] if self.waits else []),
-            *(["--watchdog", str(self.watchdog)] if self.watchdog else []),
-            *self._max_requests_arguments(),
             *self.logs.arguments(),
             "--worker",
         ]
-
-    def _max_requests_arguments(self) -> list[str]:
-        if self.max_requests is None:
-            return []
-        limit, jitter = self.max_requests
-        return ["--max-requests", str(limit), "--max-requests-jitter", str(jitter)]
 
 
 def _supervise(
@@ -238,7 +248,7 @@ def _serve(settings: Settings, options: RunOptions, number: int | None, label: s
                 is_described=number in (None, 0, 1),
                 waits=options.waits,
                 watchdog=options.watchdog,
-                max_requests=options.max_requests,
+                request_limit=options.request_limit(),
             )
             async with (
                 _answering_scrapes(options.metrics, number, label),

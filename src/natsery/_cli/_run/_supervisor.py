@@ -1,4 +1,4 @@
-"""Keeps workers running, passes signals on to them, and replaces them when files change."""
+"""Keeps workers running, passes signals on to them, and replaces them on SIGHUP and when files change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._exit_codes import Exit, status_after
 from .._output import print_status
 from ._multiprocess import WorkerProcesses
 from ._reloading import watch
-from ._systemd import Notifier, notifier
+from ._systemd import Systemd, without_variables
 from ._terminal import Terminal
 
 
@@ -36,29 +36,26 @@ class Supervisor:
         self._workers = workers
         self._grace = grace
         self._reload = reload
+        self._systemd = Systemd(os.environ, self._describe_status)
+        self._terminal = Terminal()
         self._current: WorkerProcesses | None = None
         self._signals: list[signal.Signals] = []
         self._has_changed = False
         self._wakeup = anyio.Event()
         self._is_clean = True
         self._has_given_up = False
-        self._terminal = Terminal()
-        self._notifier = Notifier()
 
     def why_not_ready(self) -> str:
         """Say why no requests should come, ``""`` if they may."""
-        if self._signals:
-            return "draining"
-        return "starting" if self._current is None else self._current.why_not_ready()
+        return self._describe_status() if self._current is None or self._signals else self._current.why_not_ready()
 
     async def run(self, settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
         """Supervise until a signal or a worker that is given up ends it, and return the exit status."""
-        self._notifier = notifier()
-        environment = {**os.environ, **settings.as_environment()}
+        environment = {**without_variables(os.environ), **settings.as_environment()}
         stop_watching = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
-            tasks.start_soon(self._notifier.beat, name="natsery run systemd")
+            tasks.start_soon(self._systemd.run, name="natsery run systemd")
             if self._reload:
                 tasks.start_soon(watch, Path.cwd(), self._on_change, stop_watching, name="natsery run files")
                 await checkpoint()  # lets the task begin to watch, so that no change is missed
@@ -84,7 +81,8 @@ class Supervisor:
             size=self._workers or 1,
             is_numbered=self._workers is not None,
             grace=self._grace,
-            notifier=self._notifier,
+            on_ready=self._systemd.ready,
+            on_give_up=self._on_give_up,
         )
         if self._signals:
             workers.stop()
@@ -97,27 +95,45 @@ class Supervisor:
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         async for each in signals:
-            if each.name == "SIGHUP" and not self._terminal.is_gone and not self._signals:
-                if self._current is not None:
-                    self._current.exchange()
+            if each == signal.SIGHUP and not self._terminal.is_gone:
+                self._exchange()
                 continue
             self._signals.append(each)
-            self._notifier.stopping("draining")
             self._wakeup.set()
-            if self._current is None:
-                continue
             if len(self._signals) == 1:
-                self._current.stop()
-            else:
+                if self._current is not None:
+                    self._current.stop()
+                self._systemd.stopping()
+            elif self._current is not None:
                 self._current.cut_off(each)
+
+    def _exchange(self) -> None:
+        """Put new processes in the place of the workers'; start them if there are none, because the last ones were given up."""
+        if self._signals:
+            return
+        if self._current is None:
+            self._wakeup.set()
+        elif not self._current.exchange():
+            return
+        self._systemd.reloading()
+
+    def _on_give_up(self) -> None:
+        # With ``--reload``, it goes on when the files change.
+        if not self._reload:
+            self._systemd.stopping()
 
     def _on_change(self, names: list[str]) -> None:
         if self._signals:
             return
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         print_status(f"{names[0]}{more} changed: reloading")
-        self._notifier.reloading("reloading")
         self._has_changed = True
+        self._systemd.reloading()
         self._wakeup.set()
         if self._current is not None:
             self._current.stop()
+
+    def _describe_status(self) -> str:
+        if self._current is not None:
+            return self._current.describe_status()
+        return "stopping" if self._signals else "waiting for a Python file to change"

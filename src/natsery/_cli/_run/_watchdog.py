@@ -1,115 +1,114 @@
-"""``--watchdog``: ends a process whose event loop stands still, for somebody to start another."""
+"""Sees, from a thread of its own, that an event loop stands still, and says where."""
 
 from __future__ import annotations
 
-import contextvars
 import os
 import sys
 import threading
-import time
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Final, final
+from typing import NoReturn, final
 
 import anyio
 
 import natsery
 
 from .._exit_codes import Exit
-from .._output import print_status
 from ._loading import NATSERY_FOLDER
 
-LOOKS: Final = 4
-"""How often it is looked at in the time that it may stand still."""
+TICKS = 10
+"""How many times in its ``seconds`` the thread looks whether the loop has moved."""
 
+MAX_FRAMES = 20
+"""How many frames of the traceback are shown, the innermost ones."""
 
-@asynccontextmanager
-async def watching(seconds: float | None, label: str) -> AsyncIterator[None]:
-    """End the process with status 1 if the event loop stands still for so long during a block.
+MAX_CHARACTERS = 8_000
+"""How long a description may be; it has to fit into one message to the supervisor."""
 
-    It says which endpoint's handler that is, with its traceback. A handler that keeps the interpreter to itself, as some C code
-    does, keeps this from seeing it, too.
-    """
-    if seconds is None:
-        yield
-        return
-    watchdog = Watchdog(seconds, label, threading.get_ident())
-    # The lines that it prints go where this task's do.
-    run = contextvars.copy_context().run
-    threading.Thread(target=run, args=(watchdog.watch,), name="natsery watchdog", daemon=True).start()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watchdog.beat, name="natsery watchdog")
-            yield
-            tasks.cancel_scope.cancel("nothing is to be watched any more")
-    finally:
-        watchdog.stop()
+LAST_WORD_SECONDS = 5.0
+"""How long a process that ends itself tries to say why: whoever reads its stderr may have stopped."""
 
 
 @final
 class Watchdog:
-    """Looks from a thread of its own whether the event loop runs.
+    """Watches an event loop: a task in the loop counts, and a thread sees whether it goes on counting.
 
     Args:
-        seconds: how long it may stand still.
-        label: the beginning of each line that it prints.
-        thread: the thread of the event loop.
+        seconds: how long the loop may stand still. What counts is time in which the process runs: if it is suspended, the
+            thread is suspended with it.
+        on_hang: called once, in the thread, with a description of what the loop stands still in.
     """
 
-    def __init__(self, seconds: float, label: str, thread: int) -> None:
+    def __init__(self, seconds: float, on_hang: Callable[[str], object]) -> None:
         self._seconds = seconds
-        self._label = label
-        self._thread = thread
-        self._last_beat = time.monotonic()
-        self._stopped = threading.Event()
+        self._interval = seconds / TICKS
+        self._on_hang = on_hang
+        self._count = 0
+        self._ended = threading.Event()
 
-    async def beat(self) -> None:
-        """Show that the event loop runs, until cancelled."""
-        while True:
-            self._last_beat = time.monotonic()
-            await anyio.sleep(self._seconds / LOOKS)
+    async def run(self) -> None:
+        """Watch the event loop that this runs in, until cancelled."""
+        loop = threading.get_ident()
+        threading.Thread(target=self._watch, args=(loop,), name="natsery watchdog", daemon=True).start()
+        try:
+            while True:
+                await anyio.sleep(self._interval)
+                self._count += 1
+        finally:
+            self._ended.set()
 
-    def stop(self) -> None:
-        """End the watch."""
-        self._stopped.set()
-
-    def watch(self) -> None:
-        """End the process when the event loop has stood still for too long; return after ``stop``."""
-        pause = self._seconds / LOOKS
-        stood_still = 0.0
-        seen, looked = self._last_beat, time.monotonic()
-        while not self._stopped.wait(pause):
-            now = time.monotonic()
-            # Counted in looks: when the whole process was stopped, or the machine asleep, this thread has not looked either.
-            stood_still = stood_still + min(now - looked, 2 * pause) if self._last_beat == seen else 0.0
-            seen, looked = self._last_beat, now
-            if stood_still >= self._seconds:
-                self._report()
-                sys.stderr.flush()
-                sys.stdout.flush()
-                os._exit(Exit.FAILED)
-
-    def _report(self) -> None:
-        frame = sys._current_frames().get(self._thread)
-        endpoint = _endpoint_of(frame)
-        where = (
-            "" if endpoint is None else f" in the endpoint {endpoint.name!r} of the service {endpoint.service.name!r}"
-        )
-        print_status(f"{self._label}the event loop has stood still for {self._seconds:g} s{where}; the process ends")
-        stack = traceback.extract_stack(frame)
-        natsery_frames = [index for index, each in enumerate(stack) if each.filename.startswith(NATSERY_FOLDER)]
-        # What a handler does comes after the last of them; before it is the event loop.
-        shown = stack[natsery_frames[-1] + 1 :] if natsery_frames else stack
-        print_status("".join(traceback.format_list(shown or stack)).rstrip())
+    def _watch(self, loop: int) -> None:
+        seen, ticks = self._count, 0
+        # Ticks are counted, not seconds: a process that wakes after an hour has missed one tick, and not 3,600 seconds.
+        while not self._ended.wait(self._interval):
+            ticks += 1
+            if self._count != seen:
+                seen, ticks = self._count, 0
+            elif ticks >= TICKS:
+                frame = sys._current_frames().get(loop)
+                self._on_hang(f"the event loop has stood still for {self._seconds:g} s{describe(frame)}")
+                return
 
 
-def _endpoint_of(frame: FrameType | None) -> natsery.Endpoint | None:
-    """Return the endpoint whose handler a thread runs, which is a local variable of whatever calls it."""
-    while frame is not None:
-        for value in frame.f_locals.values():
-            if isinstance(value, natsery.Endpoint):
-                return value
-        frame = frame.f_back
-    return None
+def describe(frame: FrameType | None) -> str:
+    """Say which endpoint's handler a frame runs in, and how it got there; frames of natsery and the event loop left out."""
+    frames = [] if frame is None else [each for each, _ in traceback.walk_stack(frame)]
+    endpoint = next((found for each in frames for found in _endpoints_in(each)), None)
+    where = "" if endpoint is None else f" in endpoint {endpoint.name!r} ({endpoint.subject})"
+    event_loops = _folders("anyio", "asyncio", "outcome", "trio", "uvloop")
+    # The outermost frames started the command.
+    in_loop = [number for number, each in enumerate(frames) if each.f_code.co_filename.startswith(event_loops)]
+    frames = frames[: max(in_loop, default=len(frames))]
+    shown = [each for each in frames if not each.f_code.co_filename.startswith((NATSERY_FOLDER, *event_loops))]
+    shown = (shown or frames)[:MAX_FRAMES][::-1]
+    lines = traceback.StackSummary.extract((each, each.f_lineno) for each in shown).format()
+    return f"{where}:\n{''.join(lines).rstrip()[-MAX_CHARACTERS:]}"
+
+
+def _endpoints_in(frame: FrameType) -> list[natsery.Endpoint]:
+    # The program's own frames may hold other endpoints.
+    if not frame.f_code.co_filename.startswith(NATSERY_FOLDER):
+        return []
+    return [value for value in frame.f_locals.values() if isinstance(value, natsery.Endpoint)]
+
+
+def _folders(*names: str) -> tuple[str, ...]:
+    """Return the folders of those packages that are imported."""
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+    return tuple(f"{Path(file).parent}{os.sep}" for file in files if file is not None)
+
+
+def end_process(say: Callable[[], object]) -> NoReturn:
+    """End this process as a failure, whatever its event loop does, after having said why if anybody listens."""
+
+    def say_and_flush() -> None:
+        say()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    speaker = threading.Thread(target=say_and_flush, name="natsery last word", daemon=True)
+    speaker.start()
+    speaker.join(LAST_WORD_SECONDS)
+    os._exit(Exit.FAILED)

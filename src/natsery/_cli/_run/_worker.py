@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeAlias, final
 
 import anyio
+from anyio.abc import TaskGroup
 from rich.cells import cell_len
 
 import natsery
@@ -18,10 +21,10 @@ from .._format import pluralize
 from .._output import print_status
 from ._channel import Channel
 from ._progress import UPDATE_SECONDS, Progress
-from ._request_limit import wait_until_spent
-from ._systemd import Notifier, notifier
+from ._request_limit import COUNT_SECONDS, RequestLimit
+from ._systemd import Systemd
 from ._waiting import connect_when_there
-from ._watchdog import watching
+from ._watchdog import LAST_WORD_SECONDS, Watchdog, end_process
 
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
@@ -44,7 +47,7 @@ class Worker:
         is_described: whether to print the services and their endpoints.
         waits: whether to wait for a server that is not up yet.
         watchdog: seconds for which the event loop may stand still.
-        max_requests: the number of requests after which the supervisor is asked for another worker, and how many more it may be.
+        request_limit: when the supervisor is to put another process in the place of this one.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class Worker:
         is_described: bool = True,
         waits: bool = False,
         watchdog: float | None = None,
-        max_requests: tuple[int, int] | None = None,
+        request_limit: RequestLimit | None = None,
     ) -> None:
         self._waits = waits
         self._watchdog = watchdog
-        self._max_requests = max_requests
-        self._notifier = Notifier()
+        self._request_limit = request_limit
+        # Under a supervisor, that one tells systemd.
+        self._systemd = Systemd(os.environ if channel is None else {}, self._describe_status)
+        self._tasks: TaskGroup | None = None
         self._nc: natsery.NativeConnection | None = None
         self._open_configs = open_configs
         self._name = name
@@ -89,11 +94,10 @@ class Worker:
             ProgramError: the program raised an ``OSError``.
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
-        if self._channel is None:
-            self._notifier = notifier()
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._handle_signals, signals, name="natsery run signals")
-            tasks.start_soon(self._notifier.beat, name="natsery run systemd")
+            tasks.start_soon(self._systemd.run, name="natsery run systemd")
             tasks.start_soon(self._show_progress, name="natsery run progress")
             if self._channel is not None:
                 tasks.start_soon(self._follow_supervisor, self._channel, name="natsery run supervisor")
@@ -127,11 +131,33 @@ class Worker:
             self._is_ready = True
             self._report_ready(nc)
             stack.callback(nc.add_listener(lambda _: self._report_connection(nc)))
-            async with watching(self._watchdog, self._label), anyio.create_task_group() as tasks:
-                if self._max_requests is not None:
-                    tasks.start_soon(self._count_requests, *self._max_requests, name="natsery run request limit")
-                # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
-                await self._services[-1].wait_stopped()
+            self._watch()
+            # Each service is a block inside that of the one before, so any of them that ends cancels this wait.
+            await self._services[-1].wait_stopped()
+
+    def _watch(self) -> None:
+        """Start what looks after services that are ready; until they have ended, the drain included."""
+        assert self._tasks is not None
+        if self._watchdog is not None:
+            self._tasks.start_soon(Watchdog(self._watchdog, self._end_hung).run, name="natsery run watchdog")
+        if self._request_limit is not None:
+            self._tasks.start_soon(self._count_requests, self._request_limit, name="natsery run request limit")
+
+    async def _count_requests(self, limit: RequestLimit) -> None:
+        assert self._channel is not None
+        while True:
+            await anyio.sleep(COUNT_SECONDS)
+            ended, _ = self._counts()
+            if limit.is_reached(ended):
+                self._channel.send(outdated=ended)
+
+    def _end_hung(self, description: str) -> None:
+        """End this process, whose event loop stands still; called in another thread."""
+        if self._channel is None:
+            end_process(lambda: self._print(description))
+        self._channel.send(hung=description)
+        # The supervisor kills it. One that is gone, or stands still itself, must not leave it a deaf member for ever.
+        end_process(lambda: time.sleep(LAST_WORD_SECONDS))
 
     def why_not_ready(self) -> str:
         """Say why no requests should come, ``""`` if they may."""
@@ -141,16 +167,13 @@ class Worker:
             return "starting"
         return "" if self._nc.is_connected else "disconnected from the server"
 
-    async def _count_requests(self, limit: int, jitter: int) -> None:
-        await wait_until_spent(lambda: self._counts()[0], limit, jitter)
-        if self._channel is not None:
-            self._channel.send(spent=True)
-
     # Stopping
 
     async def _handle_signals(self, signals: AsyncIterator[signal.Signals]) -> None:
         is_first = True
         async for each in signals:
+            if self._channel is not None and each == signal.SIGHUP:
+                continue  # sent to the supervisor, too, which exchanges its workers one after another
             # A supervisor counts them itself: systemd, for example, sends each signal to the workers as well.
             if is_first or self._channel is not None:
                 self._stop()
@@ -182,7 +205,7 @@ class Worker:
         self._requests_before_stop, _ = self._counts()
         self._progress = Progress(self._pending, anyio.current_time() + self._grace)
         self._stopping.set()
-        self._notifier.stopping("draining")
+        self._systemd.stopping()
         for service in self._services:
             service.stop()
 
@@ -222,13 +245,22 @@ class Worker:
             for service in self._services:
                 for line in description(service):
                     self._print(line)
+        elif len(self._services) > 1:
+            for service in self._services:
+                self._print(next(description(service)))
         if self._channel is None:
             self._print(f"ready {location}")
-            names = ", ".join(service.name for service in self._services)
-            self._notifier.ready(f"{names} ready {location}")
+            self._systemd.ready()
         else:
-            instances = ", ".join(f"{service.name} {service.id}" for service in self._services)
-            self._channel.send(ready=location, instances=instances)
+            names = [f"{each.name} {each.version}" for each in self._services]
+            self._channel.send(ready=location, services=names, instances=[each.id for each in self._services])
+
+    def _describe_status(self) -> str:
+        if not self._is_ready:
+            return "starting"
+        services = ", ".join(f"{each.name} {each.version}" for each in self._services)
+        doing = "draining" if self._stopping.is_set() else f"serving {services}"
+        return f"{doing}, {pluralize(self._pending(), 'request')} pending"
 
     def _report_connection(self, nc: natsery.NativeConnection) -> None:
         if self._channel is not None:
