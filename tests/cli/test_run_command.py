@@ -184,7 +184,7 @@ def test_a_handler_that_wants_to_exit_ends_it(server: NatsServer, asker: Asker, 
         assert asker.ask("fail") == "500:Internal Server Error"
         assert program.wait() == 1
     assert "Error: service raised:\nTraceback" in program.output
-    assert program.output.endswith("SystemExit: 9\n")
+    assert program.output.endswith("SystemExit: 9\nraised by the handler of endpoint 'fail'\n")
 
 
 def test_a_server_of_its_own(tmp_path: Path) -> None:

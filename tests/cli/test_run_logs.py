@@ -67,6 +67,34 @@ def test_each_line_is_a_json_object(server: NatsServer, tmp_path: Path, workers:
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], Exit.UNREACHABLE, "cannot connect to NATS"),
+        (["nothing"], Exit.USAGE, "there is no module 'nothing'"),
+        (["service:fail"], Exit.USAGE, "service has no attribute 'fail'"),
+        (["service:both"], Exit.USAGE, "the service 'b' is for asyncio"),
+    ],
+)
+def test_what_ends_it_is_a_json_object_too(tmp_path: Path, arguments: list[str], status: Exit, message: str) -> None:
+    with serving(tmp_path, *arguments, "--log-format", "json", text=NAMED.replace("loading", "")) as program:
+        assert program.wait() == status, program.output
+    entries = [json.loads(line) for line in program.output.splitlines()]
+    assert [entry["message"].startswith(message) for entry in entries] == [True], entries
+    assert (entries[0]["level"], entries[0]["logger"]) == ("error", "natsery.run")
+
+
+def test_ctrl_c_is_a_json_object_too(tmp_path: Path) -> None:
+    text = "import time\nopen('begun', 'w').close()\ntime.sleep(60)\n"
+    with serving(tmp_path, "--log-format", "json", text=text) as program:
+        while not (tmp_path / "begun").exists():
+            assert program._process.poll() is None
+        program.interrupt()
+        assert program.wait() == Exit.INTERRUPTED, program.output
+    (entry,) = [json.loads(line) for line in program.output.splitlines()]
+    assert (entry["message"], entry["level"]) == ("interrupted", "error")
+
+
 def test_a_level_hides_what_is_below(server: NatsServer, tmp_path: Path) -> None:
     for level, is_shown in (("info", True), ("warning", False)):
         with serving(
@@ -170,6 +198,7 @@ import natsery
 trio = natsery.ServiceConfig("a", "1.0.0", backend="trio")
 asyncio = natsery.ServiceConfig("b", "1.0.0", backend="asyncio")
 both = [trio, asyncio]
+config = trio
 
 
 def later(nc):

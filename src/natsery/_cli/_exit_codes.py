@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from enum import IntEnum
-from typing import final
+from typing import Any, final
 
 import click
 
@@ -34,7 +34,6 @@ class Exit(IntEnum):
     """SIGTERM; what shells use for it."""
 
 
-@final
 class CommandError(click.ClickException):
     """An error that ends the command with one line on stderr and a given exit status."""
 
@@ -42,6 +41,14 @@ class CommandError(click.ClickException):
         # It may name what the user has typed, and hold a traceback.
         super().__init__(printable(message, keep="\n\t"))
         self.exit_code = int(status)  # type: ignore[misc]  # click reads it from the instance
+
+
+@final
+class LoggedError(CommandError):
+    """An error that has been said already."""
+
+    def show(self, file: Any = None) -> None:
+        """Say nothing more."""
 
 
 def status_of(error: Exception) -> Exit:

@@ -235,4 +235,5 @@ class ErrorReplies:
             return
         if not request._has_ended:
             await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns, rest)
+        rest.add_note(f"raised by the handler of endpoint {self._endpoint.name!r}")
         self._context.stop(rest)

@@ -16,7 +16,9 @@ from typing import Any, Final, final
 
 import click
 
-from .._exit_codes import CommandError, Exit
+import natsery
+
+from .._exit_codes import CommandError, Exit, LoggedError, line_of, status_of
 from .._format import printable
 from .._output import status_written_by
 
@@ -76,8 +78,21 @@ class LogOptions:
             raise click.UsageError("--log-config says all about logs; leave out --log-level and --log-format.")
         else:
             _configure(self.config)
-        with status_written_by(lambda text: _STATUS.info("%s%s", "" if self.as_json else label, text)):
-            yield
+        # JSON has the worker in a field of its own.
+        with status_written_by(lambda text: _STATUS.info("%s", text.removeprefix(label) if self.as_json else text)):
+            try:
+                yield
+            except KeyboardInterrupt:
+                _STATUS.error("interrupted")
+                raise LoggedError("interrupted", Exit.INTERRUPTED) from None
+            except (natsery.NatseryError, OSError) as error:
+                _STATUS.error("%s", line_of(error))
+                raise LoggedError(line_of(error), status_of(error)) from error
+            except click.UsageError:
+                raise
+            except click.ClickException as error:
+                _STATUS.error("%s", error.format_message())
+                raise LoggedError(error.format_message(), Exit(error.exit_code)) from error
 
 
 @final
