@@ -35,7 +35,7 @@ PURE = (
     "_statistics",
     "_stream_headers",
     "_subjects",
-    "_telling",
+    "_instrumentation",
     "_usage",
     "_version",
 )

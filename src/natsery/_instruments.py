@@ -36,8 +36,8 @@ class Outcome(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether it did not fail."""
-        return self.code == GOOD
+        """Whether it did not fail, whatever code a handler may have given its error."""
+        return self.cause is None and self.error is None
 
 
 @final
@@ -64,8 +64,9 @@ class Call:
 
 
 class Instrument:
-    """Is told of the requests of a service (``ServiceConfig(instruments=...)``) or of a client's calls
-    (``ServiceClient(nc, instruments=...)``): a base class whose methods do nothing; override those that are wanted::
+    """Told of a service's requests or of a client's calls; a base class, whose methods do nothing: override what is wanted.
+
+    It is given as ``ServiceConfig(instruments=[...])``, or as ``ServiceClient(nc, instruments=[...])``::
 
         class SlowRequests(natsery.Instrument):
             def request_ended(self, request: natsery.Request, outcome: natsery.Outcome) -> None:
@@ -77,22 +78,25 @@ class Instrument:
     """
 
     def service_started(self, service: Service) -> None:
-        """A service takes requests from now on, or has taken the first already."""
+        """Called when a service has started; it may have taken requests already."""
 
     def service_ended(self, service: Service) -> None:
-        """A service that was started has ended: once for each, after its last request."""
+        """Called when a service that was started has ended, once for each, after its last request."""
 
     def request_started(self, request: Request) -> AbstractContextManager[object] | None:
-        """A handler is about to be called. What is returned is entered around it, in its task: for context variables."""
+        """Called before a handler is. What it returns is entered around the handler, in its task: for context variables."""
 
     def request_ended(self, request: Request, outcome: Outcome) -> None:
-        """A request that was started has ended: once for each, after its reply has left."""
+        """Called when a request that was started has ended, once for each, after its reply has left."""
 
     def request_refused(self, endpoint: Endpoint, request: Request | None, outcome: Outcome) -> None:
-        """A request ended without having been started: its cause says why. ``None`` if the connection had no room for it."""
+        """Called when a request ends without having been started; its cause says why.
+
+        ``request`` is ``None`` if the connection had no room for it.
+        """
 
     def call_started(self, call: Call) -> AbstractContextManager[object] | None:
-        """A call is about to be made. What is returned is entered around it."""
+        """Called before a call is made. What it returns is entered around the call."""
 
     def call_ended(self, call: Call, outcome: Outcome) -> None:
-        """A call that was started has ended: once for each."""
+        """Called when a call that was started has ended, once for each."""

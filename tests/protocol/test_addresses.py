@@ -100,7 +100,7 @@ BAD_WITH_SECRETS = [
 
 
 @pytest.mark.parametrize("url", BAD_WITH_SECRETS)
-def test_bad_urls_are_refused_without_telling_what_may_be_secret(url):
+def test_bad_urls_are_refused_without_instrumentation_what_may_be_secret(url):
     """An error showed parts of a password with a slash or ``://`` in it, and the query of any URL."""
     with pytest.raises(ConfigError) as caught:
         read_addresses(url)

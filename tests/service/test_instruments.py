@@ -63,6 +63,10 @@ async def refuses(request: natsery.Request) -> bytes:
     raise natsery.ServiceError(404, "none")
 
 
+async def refuses_oddly(request: natsery.Request) -> bytes:
+    raise natsery.ServiceError(200, "no")
+
+
 async def responds_error(request: natsery.Request) -> None:
     await request.respond_error(409, "taken")
 
@@ -91,6 +95,7 @@ OUTCOMES: list[tuple[Callable[..., object], Outcome]] = [
     (silent, Outcome(200)),
     (raises, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error", error=ERROR)),
     (refuses, Outcome(404, FailureCause.SERVICE_ERROR, "none")),
+    (refuses_oddly, Outcome(200, FailureCause.SERVICE_ERROR, "no")),
     (responds_error, Outcome(409, FailureCause.SERVICE_ERROR, "taken")),
     (streams, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error", error=ERROR)),
     (typed, Outcome(400, FailureCause.INVALID_BODY, "Invalid Body: $: is not JSON: Expecting value at character 0")),

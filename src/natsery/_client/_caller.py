@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Final, final
 
 import anyio
 from anyio import get_cancelled_exc_class
@@ -15,13 +16,18 @@ from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR
 from .._deadline_header import TIMEOUT_HEADER, timeout_text
 from .._errors import NoRespondersError
 from .._fast_path import fast_path
+from .._instrumentation import Instruments
 from .._instruments import GOOD, Call, Instrument, Outcome
 from .._message import Headers, HeadersInput, Message
 from .._service_error import ServiceError
-from .._telling import Instruments
 
-CANCELLED = 499
-NO_RESPONDERS = 503
+logger = logging.getLogger("natsery")
+
+CANCELLED: Final = 499
+"""The code of a call that was cancelled; HTTP servers log it for clients that have left."""
+
+NO_RESPONDERS: Final = 503
+"""The status that servers send for want of subscriptions."""
 
 
 @final
@@ -31,18 +37,12 @@ class Caller:
     Args:
         nc: the connection.
         instruments: who is told of each call.
-        report: called with an instrument that has raised.
     """
 
-    def __init__(
-        self,
-        nc: abc.Connection,
-        instruments: Sequence[Instrument],
-        report: Callable[[Instrument, BaseException], None],
-    ) -> None:
+    def __init__(self, nc: abc.Connection, instruments: Sequence[Instrument]) -> None:
         self._nc = nc
         self._fast_path = fast_path(nc)
-        self._instruments = Instruments(instruments, report) if instruments else None
+        self._instruments = Instruments(instruments, _report) if instruments else None
 
     async def call(
         self, subject: str, name: str, data: Any, headers: HeadersInput | None, read: Callable[[Message], Any]
@@ -100,18 +100,26 @@ class Caller:
 
     def _with_appended(self, call: Call, given: Headers, data_size: int) -> Headers | None:
         """Return the headers of a call with those that instruments have appended, unless these cannot travel."""
-        appended = Headers(call.headers)
-        if not self._fast_path._takes_headers or appended._wire_size + data_size > self._nc.max_payload:
-            return given or None
-        return appended or None
+        return self._if_they_travel(Headers(call.headers), given, data_size)
 
-    def _with_timeout(self, headers: HeadersInput | None, seconds: float, data_size: int) -> HeadersInput | None:
+    def _with_timeout(self, headers: HeadersInput | None, seconds: float, data_size: int) -> Headers | None:
         """Return headers that say how much time is left, unless they do already, or cannot travel."""
         given = Headers(headers)
-        if seconds <= 0 or TIMEOUT_HEADER in given or not self._fast_path._takes_headers:
+        if seconds <= 0 or TIMEOUT_HEADER in given:
             return given or None
-        more = Headers((*given.multi_items(), (TIMEOUT_HEADER, timeout_text(seconds))))
-        return more if more._wire_size + data_size <= self._nc.max_payload else given or None
+        timeout = (TIMEOUT_HEADER, timeout_text(seconds))
+        return self._if_they_travel(Headers((*given.multi_items(), timeout)), given, data_size)
+
+    def _if_they_travel(self, more: Headers, given: Headers, data_size: int) -> Headers | None:
+        """Return ``more`` headers if the server takes them beside so much data, otherwise those that were given."""
+        can_travel = self._fast_path._takes_headers and more._wire_size + data_size <= self._nc.max_payload
+        return (more if can_travel else given) or None
+
+
+def _report(instrument: Instrument, error: BaseException) -> None:
+    if not isinstance(error, Exception):
+        raise error
+    logger.error("the instrument %s, which is told nothing more, raised", type(instrument).__name__, exc_info=error)
 
 
 def _outcome_of(error: BaseException, *, is_late: bool) -> Outcome:

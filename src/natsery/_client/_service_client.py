@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -34,8 +33,6 @@ from ._stream import StreamOptions, open_stream
 
 if TYPE_CHECKING:
     from .._service._request import Request
-
-logger = logging.getLogger("natsery")
 
 DEFAULT_WAIT = 2.0
 """Seconds that a collection takes at most."""
@@ -111,7 +108,7 @@ class ServiceClient:
                 f"ServiceClient needs a connection of natsery's, not {describe_no_connection(nc)}"
             )
         self._nc = nc
-        self._caller = Caller(nc, check_instruments("ServiceClient.instruments", instruments), _report_instrument)
+        self._caller = Caller(nc, check_instruments("ServiceClient.instruments", instruments))
         self._prefix = check_argument("prefix", prefix, literal_subject_rule)
         self._bodies = Bodies(JSONCodec() if codec is None else check_argument("codec", codec, codec_rule))
         self._directory = Directory(
@@ -692,12 +689,6 @@ class ServiceClient:
 
 _open_discovery = block("client.discover")(open_replies)
 _open_stream = block("client.stream")(open_stream)
-
-
-def _report_instrument(instrument: Instrument, error: BaseException) -> None:
-    if not isinstance(error, Exception):
-        raise error
-    logger.error("the instrument %s, which is told nothing more, raised", type(instrument).__name__, exc_info=error)
 
 
 def _as_it_is(message: Message) -> Message:

@@ -9,9 +9,9 @@ from .. import abc
 from .._config import ServiceConfig
 from .._errors import NatseryError
 from .._fast_path import FastPath, fast_path
+from .._instrumentation import Instruments
 from .._instruments import Instrument
 from .._subjects import SERVER_INBOXES, forbidden_reply_prefixes, is_answerable
-from .._telling import Instruments
 from .._turns import Turns
 from ._error_replies import Refusals
 from ._error_reporting import ErrorReporter

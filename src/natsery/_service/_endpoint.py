@@ -131,13 +131,9 @@ class Endpoint:
             data = {}
         if not isinstance(data, dict) or DETAILS_KEY in data:
             return data
-        details = {
-            "failures": {str(cause): count for cause, count in self._counters.failures.items()},
-            "malformed": self._counters.malformed,
-            "pending": self.pending,
-            "in_flight": self.in_flight,
-        }
-        return {**data, DETAILS_KEY: details}
+        stats = self.stats()
+        details = {"failures": dict(stats.failures), "malformed": stats.malformed}
+        return {**data, DETAILS_KEY: {**details, "pending": self.pending, "in_flight": self.in_flight}}
 
     async def _subscribe(self, tasks: TaskGroup) -> None:
         self._queue.open(tasks)

@@ -88,7 +88,7 @@ class ErrorReporter:
         self._error_handler = config.error_handler
         self._clock_ns = config.clock.monotonic_ns
         self._intervals: dict[_Key, _Interval] = {}
-        self._handling: WorkQueue[tuple[Awaitable[None], str]] = WorkQueue(
+        self._handling: WorkQueue[tuple[Awaitable[None], str, dict[str, str]]] = WorkQueue(
             self._finish, MAX_WAITING_REPORTS, max_bytes=MAX_WAITING_BYTES
         )
         self._unhandled = 0
@@ -134,7 +134,7 @@ class ErrorReporter:
     def close(self) -> None:
         """Call no more async error handlers."""
         self._is_open = False
-        for result, _ in self._handling.clear():
+        for result, *_ in self._handling.clear():
             _discard(result)
 
     def _where(self, endpoint: Endpoint | None) -> str:
@@ -172,11 +172,12 @@ class ErrorReporter:
     def _call_handler(self, error: Exception, endpoint: Endpoint | None, request: Request | None, where: str) -> None:
         if self._error_handler is None:
             return
+        extra = self._extra(endpoint, request)
         try:
             result = self._error_handler(error, endpoint, request)
         except BaseException as failure:  # noqa: ASYNC103  # what is no error of the handler stops the service
             rest = without_cancellations(failure)
-            logger.exception("%s: the error handler raised", where, extra=self._extra(endpoint, request))
+            logger.exception("%s: the error handler raised", where, extra=extra)
             if rest is not None and not isinstance(rest, Exception):
                 self._stop(rest)
             return  # noqa: ASYNC104
@@ -184,14 +185,14 @@ class ErrorReporter:
             return
         if not self._is_open:
             text = "%s: the service has ended, its async error handler is not run"
-            logger.warning(text, where, extra=self._extra(endpoint, request))
+            logger.warning(text, where, extra=extra)
             _discard(result)
-        elif not self._handling.put((result, where), 0 if request is None else request._size):
+        elif not self._handling.put((result, where, extra), 0 if request is None else request._size):
             self._unhandled += 1
             _discard(result)
 
-    async def _finish(self, item: tuple[Awaitable[None], str]) -> None:
-        result, where = item
+    async def _finish(self, item: tuple[Awaitable[None], str, dict[str, str]]) -> None:
+        result, where, extra = item
         try:
             with anyio.fail_after(ERROR_HANDLER_SECONDS):
                 await result
@@ -202,7 +203,7 @@ class ErrorReporter:
                 raise
             except BaseException as fatal:  # noqa: ASYNC103  # such as SystemExit
                 self._stop(fatal)
-            logger.exception("%s: the error handler raised", where, extra=self._extra(None, None))
+            logger.exception("%s: the error handler raised", where, extra=extra)
         if self._unhandled and not self._handling.is_waiting:
             count, self._unhandled = self._unhandled, 0
             self._call_handler(ReportsDroppedError(count, "errors"), None, None, where)

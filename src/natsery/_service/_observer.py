@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
+from .._instrumentation import Contexts, Instruments
 from .._instruments import GOOD, Outcome
 from .._statistics import Failure, FailureCause
-from .._telling import Contexts, Instruments
 from ._request import Request
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ class RequestQueue:
         self._is_cut_off = False
         self._is_congested = False
         self._recent_replies: deque[str] = deque(maxlen=RECENT_REPLIES)
-        self._detached: dict[Request, int] = {}
+        self._detached: dict[Request, None] = {}  # in order
         self._drained = ConditionEvent(
             lambda: not self._pending and len(self._idle) >= len(self._workers) and not self._detached
         )
@@ -129,9 +129,9 @@ class RequestQueue:
         for worker in self._workers:
             if worker.request is not None and not worker.request._is_released:
                 self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.request._begun)
-        for request, begun in list(self._detached.items()):
+        for request in list(self._detached):
             self._forget_detached(request)
-            self._error_replies.cut_off(request, self._context.clock_ns() - begun)
+            self._error_replies.cut_off(request, self._context.clock_ns() - request._begun)
         while self._pending:
             self._error_replies.cut_off(self._pending.popleft())
         self._with_time.clear()
@@ -250,16 +250,14 @@ class RequestQueue:
         if request in self._detached:
             raise RuntimeError("the request is detached already")
         request._is_released = True
-        # One that was made for a test has not begun.
-        self._detached[request] = getattr(request, "_begun", None) or self._context.clock_ns()
+        self._detached[request] = None
         self._max_messages -= 1  # it goes on counting as one that waits
         self._pending_bytes += request._size
         return DetachedRequest(request, self._end_detached)
 
     async def _end_detached(self, request: Request, error: BaseException | None) -> bool:
         """End a detached request; return whether that has dealt with the error that left its block."""
-        now = self._context.clock_ns()
-        elapsed = now - self._detached.get(request, now)
+        elapsed = self._context.clock_ns() - request._begun
         self._forget_detached(request)
         if isinstance(error, Exception):
             await self._error_replies.answer(request, error, elapsed)
@@ -282,7 +280,8 @@ class RequestQueue:
             self._error_replies.observer.end(request, None, elapsed_ns)
 
     def _forget_detached(self, request: Request) -> None:
-        if self._detached.pop(request, None) is not None:
+        if request in self._detached:
+            del self._detached[request]
             self._max_messages += 1
             self._pending_bytes -= request._size
             self._drained.check()

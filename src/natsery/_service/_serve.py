@@ -86,6 +86,7 @@ async def serve(
         async with _lifespan(config, connection) as state:
             service = Service(connection, config, grace, state)
             body_error: BaseException | None = None
+            has_started = False
             try:
                 async with anyio.create_task_group() as tasks:
                     try:
@@ -95,6 +96,7 @@ async def serve(
                         await service._hosted.wait()
                         await service._open()
                         service._tell("service_started")
+                        has_started = True
                         with service._body:
                             yield service
                     except get_cancelled_exc_class():
@@ -108,7 +110,8 @@ async def serve(
                     raise
             finally:
                 service._stopped.set()
-                service._tell("service_ended")
+                if has_started:
+                    service._tell("service_ended")
             _raise_what_happened(body_error, service._error)
 
 

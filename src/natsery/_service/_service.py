@@ -81,7 +81,6 @@ class Service:
         self._draining = anyio.CancelScope()
         self._is_drained = False
         self._is_ended_by_drain = False
-        self._is_announced = False
         self._error: BaseException | None = None
         self._connection_loss: Exception | None = None
 
@@ -197,9 +196,8 @@ class Service:
     # Within the scope
 
     def _tell(self, method: str) -> None:
-        """Tell instruments that this service has started, or ended if it had."""
-        self._is_announced = method == "service_started" or self._is_announced
-        if self._context.instruments is not None and self._is_announced:
+        """Tell instruments of the service's life."""
+        if self._context.instruments is not None:
             self._context.instruments.tell(method, self)
 
     def _stats(self, data: dict[int, Any]) -> ServiceStats:
