@@ -292,8 +292,8 @@ async def test_nothing_is_kept_of_requests_that_have_ended(nc: Connection) -> No
             await nc.request(subject, b"1+2")
             await nc.publish(subject, b"1+2")
     for endpoint in service.endpoints:
-        assert endpoint._queue._error_replies.observer is not None
-        assert endpoint._queue._error_replies.observer._waited == {}
+        assert endpoint._queue.endings.observer is not None
+        assert endpoint._queue.endings.observer._waited == {}
 
 
 async def test_the_error_handler_gets_the_request(nc: Connection) -> None:

@@ -13,8 +13,8 @@ from .._instrumentation import Instruments
 from .._instruments import Instrument
 from .._subjects import SERVER_INBOXES, forbidden_reply_prefixes, is_answerable
 from .._turns import Turns
-from ._error_replies import Refusals
 from ._error_reporting import ErrorReporter
+from ._refusals import Refusals
 from ._streams import Streams
 
 if TYPE_CHECKING:

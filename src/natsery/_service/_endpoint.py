@@ -160,7 +160,7 @@ class Endpoint:
             # Lost between the connection and this loop: their reply subjects are not known any more.
             failure = Failure(FailureCause.UNDELIVERABLE, 503, "Slow Consumer")
             for _ in range(error.dropped - self._dropped):
-                self._queue.lose(failure)
+                self._queue.endings.lose(failure)
             self._dropped = error.dropped
             self._context.errors.report(error, self)
             return

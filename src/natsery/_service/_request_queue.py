@@ -14,7 +14,7 @@ from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._config import PlacedEndpoint
 from .._deadline_header import may_say_time
-from .._errors import EndpointOverloadedError, MalformedRequestError, ServiceStoppedError
+from .._errors import EndpointOverloadedError, ServiceStoppedError
 from .._handlers import Handler
 from .._message import NO_HEADERS
 from .._running_loop import loop_clock
@@ -23,10 +23,10 @@ from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class
 from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
-from ._error_replies import ErrorReplies
+from ._endings import Endings
 from ._gate import Gate
 from ._invoke import compose, reply_from
-from ._observer import MALFORMED, Observer
+from ._observer import Observer
 from ._request import Request
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class RequestQueue:
         endpoint: whose requests these are.
         placed: how they are handled.
         counters: where they are counted.
+
+    Attributes:
+        endings: what ends the requests.
     """
 
     def __init__(self, context: ServiceContext, endpoint: Endpoint, placed: PlacedEndpoint, counters: Counters) -> None:
@@ -67,7 +70,7 @@ class RequestQueue:
         self._context = context
         self._endpoint = endpoint
         self._counters = counters
-        self._error_replies = ErrorReplies(context, endpoint, counters)
+        self.endings: Endings = Endings(context, endpoint, counters)
         self._placed = placed
         self._handler = compose(as_handler(placed, service_config.codec), tuple(limits.middlewares))
         self._concurrency = limits.concurrency or 1
@@ -110,7 +113,7 @@ class RequestQueue:
         self._now = loop_clock()
         instruments = self._context.instruments
         if instruments is not None:
-            self._error_replies.observer = Observer(self._endpoint, instruments, self._now)
+            self.endings.observer = Observer(self._endpoint, instruments, self._now)
         limits = self._placed.limits
         is_whole = instruments is not None or limits.limiter is not None
         gate = Gate(limits, self._now, self._to_its_end if is_whole else lambda handler: handler)
@@ -128,12 +131,12 @@ class RequestQueue:
         self._is_cut_off = True
         for worker in self._workers:
             if worker.request is not None and not worker.request._is_released:
-                self._error_replies.cut_off(worker.request, self._context.clock_ns() - worker.request._begun)
+                self.endings.cut_off(worker.request, self._context.clock_ns() - worker.request._begun)
         for request in list(self._detached):
             self._forget_detached(request)
-            self._error_replies.cut_off(request, self._context.clock_ns() - request._begun)
+            self.endings.cut_off(request, self._context.clock_ns() - request._begun)
         while self._pending:
-            self._error_replies.cut_off(self._pending.popleft())
+            self.endings.cut_off(self._pending.popleft())
         self._with_time.clear()
         self._pending_bytes = 0
 
@@ -164,12 +167,6 @@ class RequestQueue:
                 return True
         return False
 
-    def lose(self, failure: Failure) -> None:
-        """Count a request that was lost on the way here."""
-        self._counters.count_failure(failure)
-        if self._error_replies.observer is not None:
-            self._error_replies.observer.lose(failure)
-
     # Requests in
 
     @property
@@ -198,14 +195,10 @@ class RequestQueue:
             )
             and not self._context.may_answer(reply, self._reply_prefixes)
         ):
-            self._counters.malformed += 1
-            reason = f"its reply subject {reply!r:.200} may not be answered"
-            self._context.errors.report(MalformedRequestError(request.subject, reason), self._endpoint, request)
-            if self._error_replies.observer is not None:
-                self._error_replies.observer.end(request, MALFORMED)
+            self.endings.drop_malformed(request, f"its reply subject {reply!r:.200} may not be answered")
             return
         if self._is_cut_off:
-            self._error_replies.cut_off(request)
+            self.endings.cut_off(request)
             return
         pending = self._pending
         size = len(request.data)
@@ -235,7 +228,7 @@ class RequestQueue:
             self._is_congested = True
             full = f"{len(self._pending) + len(self._detached)} requests of {self._pending_bytes} bytes are waiting"
             self._context.errors.report(EndpointOverloadedError(self._endpoint.name, full), self._endpoint, request)
-        self._error_replies.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
+        self.endings.refuse(request, Failure(FailureCause.OVERLOADED, *OVERLOADED))
 
     # Detached requests
 
@@ -260,24 +253,21 @@ class RequestQueue:
         elapsed = self._context.clock_ns() - request._begun
         self._forget_detached(request)
         if isinstance(error, Exception):
-            await self._error_replies.answer(request, error, elapsed)
+            await self.endings.answer(request, error, elapsed)
         elif request._has_ended:
             pass  # cut off, and answered then
         elif error is not None:
             # The task that was to answer it is cancelled, or ends the program.
-            self._error_replies.refuse(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed)
+            self.endings.refuse(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed)
         elif request._failure is not None:
-            self._error_replies.end(request, request._failure, elapsed)
+            self.endings.end(request, request._failure, elapsed)
         else:
             self._end_well(request, elapsed)
         return isinstance(error, Exception)
 
     def _end_well(self, request: Request, elapsed_ns: int) -> None:
-        request._has_ended = request._is_released = True
-        self._counters.count_good(elapsed_ns)
+        self.endings.end_well(request, elapsed_ns)
         self._recent_replies.append(request.reply)
-        if self._error_replies.observer is not None:
-            self._error_replies.observer.end(request, None, elapsed_ns)
 
     def _forget_detached(self, request: Request) -> None:
         if request in self._detached:
@@ -289,8 +279,8 @@ class RequestQueue:
     # What is switched on
 
     def _to_its_end(self, handler: Handler) -> Handler:
-        """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``ErrorReplies`` tells."""
-        clock_ns, observer = self._context.clock_ns, self._error_replies.observer
+        """Return what handles a request to its end, as ``_work`` does, and tells of it; of failures ``Endings`` tells."""
+        clock_ns, observer = self._context.clock_ns, self.endings.observer
         no_contexts = nullcontext()
 
         async def handle(request: Request) -> None:
@@ -302,7 +292,7 @@ class RequestQueue:
             if result is not None:
                 await request._send(reply_from(result), None)
             elif not request._has_responded and not request._is_released:
-                self._error_replies.report_silence_by_mistake(request)
+                self.endings.report_silence_by_mistake(request)
             if request._failure is None and not request._is_released:
                 self._end_well(request, clock_ns() - begun)
 
@@ -327,7 +317,7 @@ class RequestQueue:
         handler, handler_with_time, with_time = self._handler, self._handler_with_time, self._with_time
         clock_ns = self._context.clock_ns
         recent_replies = self._recent_replies
-        error_replies = self._error_replies
+        endings = self.endings
         unyielded = 0
         now = 0  # the end of the last request, if it is the beginning of the next
         self._waking -= 1
@@ -366,16 +356,16 @@ class RequestQueue:
                     elif result is not None:
                         await request._send(reply_from(result), None)
                     elif not request._has_responded and not request._is_released:
-                        error_replies.report_silence_by_mistake(request)
+                        endings.report_silence_by_mistake(request)
                 except Exception as error:
                     if is_replying:
                         request._has_responded = False
                         request._note_undelivered(error)
                     self._forget_detached(request)
-                    await error_replies.answer(request, error, clock_ns() - request._begun)
+                    await endings.answer(request, error, clock_ns() - request._begun)
                 except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
                     self._forget_detached(request)
-                    await error_replies.end_abruptly(request, error, clock_ns() - request._begun)  # noqa: ASYNC102
+                    await endings.end_abruptly(request, error, clock_ns() - request._begun)  # noqa: ASYNC102
                 else:
                     if not request._is_released:
                         now = clock_ns()
@@ -386,7 +376,7 @@ class RequestQueue:
                             counters.processing_time += now - begun
                             recent_replies.append(reply)
                         else:
-                            error_replies.end(request, request._failure, now - begun)
+                            endings.end(request, request._failure, now - begun)
                 worker.request = None
                 unyielded += 1
                 if unyielded >= REQUESTS_BETWEEN_YIELDS:

@@ -1,101 +1,42 @@
-"""Error replies: to requests that failed in their handler, and to those that no handler will see."""
+"""How requests end: each is counted once, told to instruments, and answered if it has failed."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from .._adr32 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
-from .._errors import DeadlineExceededError, InvalidBodyError, MaxPayloadError, NatseryError, NoReplySubjectError
-from .._fast_path import FastPath
-from .._message import Headers, HeadersInput
+from .._errors import (
+    DeadlineExceededError,
+    InvalidBodyError,
+    MalformedRequestError,
+    MaxPayloadError,
+    NatseryError,
+    NoReplySubjectError,
+)
+from .._message import HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
-from ._error_reporting import ErrorReporter
 from ._invoke import split_cancellations, stray_cancellation, without_cancellations
-from ._observer import Observer
+from ._observer import MALFORMED, Observer
 from ._request import Request
-from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
     from ._context import ServiceContext
     from ._endpoint import Endpoint
 
-MAX_WAITING_REFUSALS: Final = 262_144
-"""Refusals that may wait for the connection to take them; of those beyond, the number is reported."""
-
-MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Bytes that their reply subjects may have together."""
-
-REFUSALS_BETWEEN_YIELDS: Final = 64
-
 
 @final
-class Refusals:
-    """Answers to requests that no handler will see, because of overload or shutdown.
-
-    They are written at once, from synchronous code, as long as the connection takes them; the others wait for a task.
-    """
-
-    def __init__(self, fast_path: FastPath, errors: ErrorReporter) -> None:
-        self._fast_path = fast_path
-        self._errors = errors
-        self._queue: WorkQueue[tuple[str, Failure]] = WorkQueue(
-            self._send, MAX_WAITING_REFUSALS, max_bytes=MAX_WAITING_BYTES, turn=REFUSALS_BETWEEN_YIELDS
-        )
-        self._headers: dict[Failure, Headers] = {}
-        self._unsent = 0
-
-    async def run(self) -> None:
-        """Send what waits until cancelled."""
-        await self._queue.run()
-
-    async def wait_sent(self) -> None:
-        """Wait until every answer so far has been sent. Not a checkpoint if there is none."""
-        await self._queue.wait_empty()
-
-    def refuse(self, reply: str, failure: Failure) -> None:
-        """Have a request answered with an error. Called from synchronous code."""
-        if not reply:
-            return
-        headers = self._headers.get(failure)
-        if headers is None:
-            headers = self._headers[failure] = error_headers(failure.code, failure.description)
-        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, failure), len(reply)):
-            self._unsent += 1
-
-    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
-        try:
-            return not self._queue.is_waiting and self._fast_path._refuse_nowait(reply, headers)
-        except Exception:  # whatever a connection raises: `_send` tries again
-            return False
-
-    def report_unsent(self) -> None:
-        """Report how many could not be sent, those that still wait included."""
-        count, self._unsent = self._unsent + len(self._queue.clear()), 0
-        if count:
-            self._errors.report(
-                NatseryError(f"{count} refused requests got no answer, because the connection did not take it")
-            )
-
-    async def _send(self, item: tuple[str, Failure]) -> None:
-        reply, failure = item
-        try:
-            await self._fast_path._send(reply, b"", headers=self._headers[failure])
-        except Exception:  # whatever a connection raises: the others are sent all the same
-            self._unsent += 1
-
-
-@final
-class ErrorReplies:
-    """Ends an endpoint's requests that failed: counts each once, reports it, answers it, and tells of it.
+class Endings:
+    """Ends an endpoint's requests: counts each once, reports and answers those that failed, and tells of all.
 
     Attributes:
-        observer: who is told how requests have ended, if anybody is.
+        observer: who is told how requests have ended, if anybody is. ``RequestQueue._work`` writes ``end_well`` out where
+            nobody is.
     """
 
     def __init__(self, context: ServiceContext, endpoint: Endpoint, counters: Counters) -> None:
@@ -105,6 +46,26 @@ class ErrorReplies:
         self._endpoint = endpoint
         self._counters = counters
         self.observer: Observer | None = None
+
+    def end_well(self, request: Request, elapsed_ns: int) -> None:
+        """End a request that did not fail."""
+        request._has_ended = request._is_released = True
+        self._counters.count_good(elapsed_ns)
+        if self.observer is not None:
+            self.observer.end(request, None, elapsed_ns)
+
+    def drop_malformed(self, request: Request, reason: str) -> None:
+        """Drop a request that may not be answered; it is not counted among the requests."""
+        self._counters.malformed += 1
+        self._report(MalformedRequestError(request.subject, reason), request)
+        if self.observer is not None:
+            self.observer.end(request, MALFORMED)
+
+    def lose(self, failure: Failure) -> None:
+        """Count a request that was lost on the way to this endpoint."""
+        self._counters.count_failure(failure)
+        if self.observer is not None:
+            self.observer.lose(failure)
 
     def end(self, request: Request, failure: Failure, elapsed_ns: int = 0, error: BaseException | None = None) -> None:
         """End a request that failed and has its answer."""
