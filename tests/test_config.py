@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from natsery import NO_QUEUE_GROUP, ConfigError, EndpointConfig, GroupConfig, ServiceConfig, endpoint, group
-from natsery._config import as_config
+from natsery._endpoint_config import as_config
 
 
 async def add(request):

@@ -9,9 +9,9 @@ The layers; each imports only what stands below it:
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
 - ``_backends``: the few things for which trio and asyncio are used directly.
 - ``_codecs``: typed bodies, read, written and described. It does no I/O and imports no event loop.
-- ``_protocol``: the NATS client protocol, bytes to events and back; ``_config``, ``_adr32``, ``_responses``, ``_schemas``,
-  ``_statistics``, ``_message``, ``_subjects``, ``_errors`` and the like: values and rules. These do no I/O and import no event
-  loop.
+- ``_protocol``: the NATS client protocol, bytes to events and back; ``_service_config``, ``_endpoint_config``, ``_limits``,
+  ``_adr32``, ``_responses``, ``_schemas``, ``_statistics``, ``_message``, ``_subjects``, ``_errors`` and the like: values and
+  rules. These do no I/O and import no event loop.
 
 ``docs/architecture.md`` has the picture, and the way of a request through it.
 """
@@ -26,18 +26,11 @@ from ._client._replies import ReplyStream as ReplyStream
 from ._client._service_client import ServiceClient as ServiceClient
 from ._codecs._codec import Codec as Codec
 from ._codecs._json_codec import JSONCodec as JSONCodec
-from ._config import NO_QUEUE_GROUP as NO_QUEUE_GROUP
-from ._config import EndpointConfig as EndpointConfig
-from ._config import EndpointLike as EndpointLike
-from ._config import ErrorHandler as ErrorHandler
-from ._config import GroupConfig as GroupConfig
-from ._config import Lifespan as Lifespan
-from ._config import Middleware as Middleware
-from ._config import QueueGroup as QueueGroup
-from ._config import ServiceConfig as ServiceConfig
-from ._config import StatsHandler as StatsHandler
-from ._config import endpoint as endpoint
-from ._config import group as group
+from ._endpoint_config import EndpointConfig as EndpointConfig
+from ._endpoint_config import EndpointLike as EndpointLike
+from ._endpoint_config import GroupConfig as GroupConfig
+from ._endpoint_config import endpoint as endpoint
+from ._endpoint_config import group as group
 from ._error_map import ErrorMapping as ErrorMapping
 from ._error_map import map_errors as map_errors
 from ._errors import AuthorizationError as AuthorizationError
@@ -78,6 +71,9 @@ from ._handlers import Handler as Handler
 from ._instruments import Call as Call
 from ._instruments import Instrument as Instrument
 from ._instruments import Outcome as Outcome
+from ._limits import NO_QUEUE_GROUP as NO_QUEUE_GROUP
+from ._limits import Middleware as Middleware
+from ._limits import QueueGroup as QueueGroup
 from ._message import Deliver as Deliver
 from ._message import Headers as Headers
 from ._message import HeadersInput as HeadersInput
@@ -104,6 +100,10 @@ from ._service._serve import serve as serve
 from ._service._serve import serve_forever as serve_forever
 from ._service._service import Group as Group
 from ._service._service import Service as Service
+from ._service_config import ErrorHandler as ErrorHandler
+from ._service_config import Lifespan as Lifespan
+from ._service_config import ServiceConfig as ServiceConfig
+from ._service_config import StatsHandler as StatsHandler
 from ._service_error import ServiceError as ServiceError
 from ._service_error import error_headers as error_headers
 from ._statistics import Clock as Clock

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import final
 
+from ._errors import ConfigError
 from ._instruments import Instrument
 
 
@@ -68,3 +70,15 @@ class Contexts:
                 context.__exit__(None, None, None)
             except BaseException as error:  # noqa: ASYNC103  # as above
                 self._leave_out(instrument, error)
+
+
+def check_instruments(where: str, value: object) -> tuple[Instrument, ...]:
+    """Return instruments as a tuple; refuse what is none."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(where, value, "must be a sequence of natsery.Instrument")
+    instruments = tuple(value)
+    for each in instruments:
+        if not isinstance(each, Instrument):
+            hint = "; write Name(), with parentheses" if inspect.isclass(each) else ""
+            raise ConfigError(where, each, f"must hold instances of natsery.Instrument{hint}")
+    return instruments

@@ -12,14 +12,16 @@ from .._adr32 import DEFAULT_PREFIX, Verb, control_subject, name_rule
 from .._checks import check_argument, text_rule
 from .._codecs._codec import Codec, codec_rule
 from .._codecs._json_codec import JSONCodec
-from .._config import EndpointConfig, ServiceConfig, check_instruments, endpoint_of, subject_in
+from .._endpoint_config import EndpointConfig, endpoint_of
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
 from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
+from .._instrumentation import check_instruments
 from .._instruments import Instrument
 from .._message import Headers, HeadersInput, Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._schemas import ServiceSchema
+from .._service_config import ServiceConfig, subject_in
 from .._service_error import ServiceError
 from .._stream_headers import DEFAULT_WINDOW
 from .._subjects import literal_subject_rule

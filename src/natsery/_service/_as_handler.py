@@ -11,9 +11,9 @@ import anyio.from_thread
 import anyio.to_thread
 
 from .._codecs._codec import Codec
-from .._config import PlacedEndpoint
 from .._errors import DecodeError, InvalidBodyError
 from .._handlers import NO_BODY, Handler, Signature
+from .._service_config import PlacedEndpoint
 from ._request import Request
 from ._stream import stream
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from .. import abc
-from .._config import ServiceConfig
 from .._errors import NatseryError
 from .._fast_path import FastPath, fast_path
 from .._instrumentation import Instruments
 from .._instruments import Instrument
+from .._service_config import ServiceConfig
 from .._subjects import SERVER_INBOXES, forbidden_reply_prefixes, is_answerable
 from .._turns import Turns
 from ._error_reporting import ErrorReporter

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast, final
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .._config import PlacedEndpoint
 from .._errors import NatseryError, PublishDeniedError, SlowConsumerError, SubscriptionDeniedError
 from .._fast_path import FastSubscription, Interest, settle
 from .._home import Home
 from .._message import Deliver
 from .._responses import DETAILS_KEY, EndpointInfo, EndpointStats
 from .._schemas import DIGEST_KEY, EndpointSchema
+from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause
 from .._turns import Turns
 from ._request import Request

@@ -23,7 +23,7 @@ from ._invoke import error_of_hook, without_cancellations
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
-    from .._config import ServiceConfig
+    from .._service_config import ServiceConfig
     from ._endpoint import Endpoint
     from ._request import Request
 

@@ -9,10 +9,10 @@ from typing import final
 
 import anyio
 
-from .._config import Limiter, Limits
 from .._deadline_header import timeout_in
 from .._errors import DeadlineExceededError
 from .._handlers import Handler
+from .._limits import Limiter, Limits
 from .._message import NO_HEADERS
 from ._request import Request
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable
 import anyio
 from anyio import get_cancelled_exc_class
 
-from .._config import Middleware
 from .._handlers import Handler
+from .._limits import Middleware
 from .._message import Message
 from ._request import Request
 

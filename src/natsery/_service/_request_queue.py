@@ -12,12 +12,12 @@ from anyio.lowlevel import checkpoint
 
 from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
-from .._config import PlacedEndpoint
 from .._deadline_header import may_say_time
 from .._errors import EndpointOverloadedError, ServiceStoppedError
 from .._handlers import Handler
 from .._message import NO_HEADERS
 from .._running_loop import loop_clock
+from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause
 from .._subjects import LONG_SUBJECT
 from .._wakeup import Wakeup, wakeup_class

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._config import EndpointConfig
+from .._endpoint_config import EndpointConfig
 from .._schemas import (
     NO_SUCH_ENDPOINT,
     SCHEMA_ENDPOINT,

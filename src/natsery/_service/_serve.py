@@ -13,10 +13,10 @@ from anyio.abc import TaskStatus
 
 from .. import abc
 from .._checks import GRACE_RULE, check_argument
-from .._config import ServiceConfig
 from .._errors import BackendMismatchError, ConfigError, ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
 from .._running_loop import loop_name
+from .._service_config import ServiceConfig
 from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue

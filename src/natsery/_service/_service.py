@@ -12,26 +12,16 @@ from anyio.abc import TaskGroup
 
 from .. import abc
 from .._checks import GRACE_RULE, check_argument
-from .._config import (
-    EndpointConfig,
-    EndpointLike,
-    GroupOptions,
-    Limits,
-    PlacedEndpoint,
-    ServiceConfig,
-    as_config,
-    check_types,
-    group,
-    place,
-    with_schema,
-)
+from .._endpoint_config import EndpointConfig, EndpointLike, as_config, group
 from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import settle
 from .._home import Home
 from .._interrupts import start_task
+from .._limits import GroupOptions, Limits
 from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._service_config import PlacedEndpoint, ServiceConfig, check_types, place, with_schema
 from .._subjects import join
 from ._context import ServiceContext
 from ._control import ControlPlane

@@ -7,8 +7,8 @@ from typing import Any, final
 from anyio.lowlevel import checkpoint
 
 from .._checks import check_argument
-from .._config import EndpointConfig, PlacedEndpoint, ServiceConfig
 from .._connection_base import ConnectionBase, SubscriptionBase
+from .._endpoint_config import EndpointConfig
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
 from .._message import NO_HEADERS, Headers, HeadersInput, Message
@@ -16,6 +16,7 @@ from .._protocol import _commands
 from .._service._context import ServiceContext
 from .._service._endpoint import Endpoint
 from .._service._request import Request
+from .._service_config import PlacedEndpoint, ServiceConfig
 from .._subjects import literal_subject_rule, subject_rule
 
 MAX_PAYLOAD = 1024 * 1024
