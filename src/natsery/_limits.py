@@ -40,13 +40,13 @@ def check_hook(where: str, function: object, *names: str) -> None:
     check_hook_parameters(where, function, *names)
 
 
-def check_queue_group_choice(where: str, value: object) -> None:
+def _check_queue_group_choice(where: str, value: object) -> None:
     """Refuse what is no queue group's name, ``NO_QUEUE_GROUP``, or ``None`` to inherit."""
     if value is not None and value is not NO_QUEUE_GROUP:
         check_config(where, value, _subjects.queue_group_rule)
 
 
-def check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
+def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ConfigError(where, value, "must be a sequence of middlewares")
     middlewares = tuple(value)
@@ -66,7 +66,7 @@ class Limiter(Protocol):
         """Give it back."""
 
 
-def limiter_rule(value: object) -> str | None:
+def _limiter_rule(value: object) -> str | None:
     """What can be a limiter."""
     if isinstance(value, Limiter) and not inspect.isclass(value):
         return None
@@ -88,18 +88,18 @@ class Limits:
     middlewares: Sequence[Middleware] = ()
 
     def _check(self, where: str) -> None:
-        check_queue_group_choice(f"{where}.queue_group", self.queue_group)
+        _check_queue_group_choice(f"{where}.queue_group", self.queue_group)
         for name in ("timeout", "pending_seconds"):
             if getattr(self, name) is not None:
                 check_config(f"{where}.{name}", getattr(self, name), seconds_rule(infinite=True))
         if self.timeout_from_arrival is not None:
             check_config(f"{where}.timeout_from_arrival", self.timeout_from_arrival, flag_rule)
         if self.limiter is not None:
-            check_config(f"{where}.limiter", self.limiter, limiter_rule)
+            check_config(f"{where}.limiter", self.limiter, _limiter_rule)
         for name in ("concurrency", "pending_messages", "pending_bytes"):
             if getattr(self, name) is not None:
                 check_config(f"{where}.{name}", getattr(self, name), count_rule)
-        object.__setattr__(self, "middlewares", check_middlewares(f"{where}.middlewares", self.middlewares))
+        object.__setattr__(self, "middlewares", _check_middlewares(f"{where}.middlewares", self.middlewares))
 
     def inside(self, outer: Limits) -> Limits:
         """Return what holds inside another group: each limit from the innermost that says it, middlewares of both."""

@@ -216,6 +216,24 @@ def test_an_error_of_the_system_in_a_lifespan_is_shown_with_its_place(server: Na
     assert program.output.endswith("\nConnectionRefusedError: the database is away\n")
 
 
+def test_another_server_that_a_lifespan_cannot_reach_is_not_taken_for_this_one(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    (tmp_path / "away.py").write_text(
+        "import contextlib, natsery\n"
+        "@contextlib.asynccontextmanager\n"
+        "async def lifespan(nc):\n"
+        "    async with natsery.connect('nats://127.0.0.1:1', connect_timeout=1) as other:\n"
+        "        yield other\n"
+        "config = natsery.ServiceConfig('calc', '1.0.0', lifespan=lifespan)\n"
+    )
+    for options in ((), ("--wait-for-server",)):
+        with serving(tmp_path, "away", *options, url=server.url) as program:
+            assert program.wait() == Exit.FAILED, program.output
+        assert "Error: away raised:\nTraceback" in program.output
+        assert "in lifespan" in program.output
+
+
 def test_progress_on_a_terminal_is_one_line_that_changes(server: NatsServer, asker: Asker, tmp_path: Path) -> None:
     (tmp_path / "service.py").write_text(MODULE)
     terminal, end = pty.openpty()

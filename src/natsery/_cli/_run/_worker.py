@@ -29,8 +29,12 @@ from ._watchdog import LAST_WORD_SECONDS, Watchdog, end_process
 OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContextManager[list[natsery.ServiceConfig]]]"
 
 
+OF_CONNECTING = (natsery.ConnectError, natsery.AuthorizationError, natsery.SecureConnectionError)
+"""Errors of connecting to a server, which a program does that uses another one."""
+
+
 class ProgramError(Exception):
-    """The program that is served raised an error of the system, such as a database that cannot be reached: the cause."""
+    """The program that is served could not reach something, such as a database or another server: the cause."""
 
 
 @final
@@ -91,7 +95,7 @@ class Worker:
         """Serve, and return the exit status.
 
         Raises:
-            ProgramError: the program raised an ``OSError``.
+            ProgramError: the program raised an ``OSError``, or could not connect to another server.
             Exception: what `natsery.connect` and `natsery.serve` raise.
         """
         async with anyio.create_task_group() as tasks:
@@ -121,7 +125,7 @@ class Worker:
             self._nc = nc
             try:
                 await self._serve_on(nc)
-            except OSError as error:
+            except (OSError, *OF_CONNECTING) as error:
                 raise ProgramError from error
 
     async def _serve_on(self, nc: natsery.NativeConnection) -> None:
