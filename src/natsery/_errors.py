@@ -426,7 +426,7 @@ class DeadlineExceededError(NatseryError):
             if self.has_started
             else "expired before it was handled, after a wait of"
         )
-        return f"a request to endpoint {self.endpoint!r} {what} {self.seconds:.3g} s"
+        return f"a request to endpoint {self.endpoint!r} {what} {round(self.seconds, 3):g} s"
 
 
 @final

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from natsery._cli._exit_codes import Exit
+from natsery._cli._run._logs import JSONFormatter
 
 from ..server import NatsServer
 from .conftest import Result
@@ -93,6 +95,26 @@ def test_ctrl_c_is_a_json_object_too(tmp_path: Path) -> None:
         assert program.wait() == Exit.INTERRUPTED, program.output
     (entry,) = [json.loads(line) for line in program.output.splitlines()]
     assert (entry["message"], entry["level"]) == ("interrupted", "error")
+
+
+def test_a_hung_event_loop_is_a_json_object_too(server: NatsServer, tmp_path: Path) -> None:
+    text = FAILING.replace("    raise LookupError", "    import time; time.sleep(60)\n    raise LookupError")
+    options = ("--watchdog", "1", "--log-format", "json")
+    with serving(tmp_path, *options, url=server.url, text=text) as program:
+        program.wait_for('"ready at')
+        with asking(server.url) as asker:
+            asker.begin("broken")
+            assert program.wait() == Exit.FAILED, program.output
+    *_, last = [json.loads(line) for line in program.output.splitlines() if line != "loading"]
+    assert last["message"].startswith("the event loop has stood still for 1 s in endpoint 'broken' (broken):\n")
+    assert last["logger"] == "natsery.run"
+
+
+def test_an_extra_does_not_take_the_place_of_what_each_line_has() -> None:
+    record = logging.makeLogRecord({"msg": "text", "name": "mine", "levelname": "INFO", "time": 5, "level": "odd"})
+    entry = json.loads(JSONFormatter("").format(record))
+    assert (entry["level"], entry["logger"], entry["message"]) == ("info", "mine", "text")
+    assert entry["time"].endswith("Z")
 
 
 def test_a_level_hides_what_is_below(server: NatsServer, tmp_path: Path) -> None:

@@ -331,9 +331,9 @@ class RequestQueue:
                     unyielded = now = 0
                     continue
                 request = pending.popleft()
-                headers = request.headers
                 # Their `_wire_size`, which is known since the delivery.
-                self._pending_bytes -= len(request.data) + headers._size
+                headers_size = request.headers._size
+                self._pending_bytes -= len(request.data) + headers_size
                 request.endpoint = endpoint
                 reply = request.reply  # a handler may change the request's
                 worker.request = request
@@ -341,11 +341,11 @@ class RequestQueue:
                 now = 0
                 is_replying = False
                 try:
-                    if headers is NO_HEADERS or request not in with_time:
-                        result = await handler(request)
-                    else:
+                    if headers_size and request in with_time:
                         with_time.remove(request)
                         result = await handler_with_time(request)
+                    else:
+                        result = await handler(request)
                     if request._has_ended:
                         pass  # cut off while it shielded itself, and answered then
                     elif type(result) is bytes and reply and request._failure is None:

@@ -106,6 +106,7 @@ class JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
         entry: dict[str, Any] = {
+            **{key: value for key, value in vars(record).items() if key not in _USUAL and value != ""},
             "time": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
@@ -113,7 +114,6 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **({"worker": self._worker.removeprefix("worker ")} if self._worker else {}),
-            **{key: value for key, value in vars(record).items() if key not in _USUAL and value != ""},
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

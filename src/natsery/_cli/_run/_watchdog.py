@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, final
@@ -51,7 +53,9 @@ class Watchdog:
     async def run(self) -> None:
         """Watch the event loop that this runs in, until cancelled."""
         loop = threading.get_ident()
-        threading.Thread(target=self._watch, args=(loop,), name="natsery watchdog", daemon=True).start()
+        # In this task's context, which says where lines are written.
+        watch = partial(contextvars.copy_context().run, self._watch, loop)
+        threading.Thread(target=watch, name="natsery watchdog", daemon=True).start()
         try:
             while True:
                 await anyio.sleep(self._interval)
@@ -108,7 +112,8 @@ def end_process(say: Callable[[], object]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
 
-    speaker = threading.Thread(target=say_and_flush, name="natsery last word", daemon=True)
+    speak = partial(contextvars.copy_context().run, say_and_flush)
+    speaker = threading.Thread(target=speak, name="natsery last word", daemon=True)
     speaker.start()
     speaker.join(LAST_WORD_SECONDS)
     os._exit(Exit.FAILED)
