@@ -25,6 +25,7 @@ PURE = (
     "_errors",
     "_events",
     "_handlers",
+    "_headers",
     "_instruments",
     "_limits",
     "_message",

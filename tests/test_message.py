@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natsery._message import NO_HEADERS, Headers, Message
+from natsery._headers import NO_HEADERS, Headers
+from natsery._message import Message
 
 
 def test_a_name_keeps_all_its_values_in_order():

@@ -68,6 +68,8 @@ from ._events import Listener as Listener
 from ._exports import set_public_module
 from ._handlers import EndpointHandler as EndpointHandler
 from ._handlers import Handler as Handler
+from ._headers import Headers as Headers
+from ._headers import HeadersInput as HeadersInput
 from ._instruments import Call as Call
 from ._instruments import Instrument as Instrument
 from ._instruments import Outcome as Outcome
@@ -75,8 +77,6 @@ from ._limits import NO_QUEUE_GROUP as NO_QUEUE_GROUP
 from ._limits import Middleware as Middleware
 from ._limits import QueueGroup as QueueGroup
 from ._message import Deliver as Deliver
-from ._message import Headers as Headers
-from ._message import HeadersInput as HeadersInput
 from ._message import Message as Message
 from ._native._connect import connect as connect
 from ._native._connection_statistics import ConnectionStatistics as ConnectionStatistics

@@ -22,8 +22,9 @@ from ._errors import (
 )
 from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import Interest, settle
+from ._headers import Headers, HeadersInput
 from ._home import Home
-from ._message import Deliver, Headers, HeadersInput, Message
+from ._message import Deliver, Message
 from ._protocol._commands import as_bytes
 from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule

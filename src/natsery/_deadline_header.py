@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from ._message import Headers
+from ._headers import Headers
 
 TIMEOUT_HEADER: Final = "Request-Timeout-Ms"
 """In a request: the milliseconds that its caller still waits when it is sent, as digits."""

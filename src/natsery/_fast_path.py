@@ -12,7 +12,7 @@ from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
 if TYPE_CHECKING:
     from . import abc
     from ._errors import NatseryError
-    from ._message import Headers, HeadersInput
+    from ._headers import Headers, HeadersInput
 
 
 @final

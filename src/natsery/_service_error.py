@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ._adr32 import ERROR_CODE_HEADER, ERROR_HEADER
 from ._checks import WrongType, check_argument
 from ._errors import NatseryError, printable, shorten
-from ._message import Headers
+from ._headers import Headers
 
 if TYPE_CHECKING:
-    from ._message import HeadersInput, Message
+    from ._headers import HeadersInput
+    from ._message import Message
 
 MAX_ERROR_CODE: Final = 2**31 - 1
 """The largest error code that readers with 32-bit integers can take."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ._message import Headers, Message
+from ._headers import Headers
+from ._message import Message
 
 WINDOW_HEADER: Final = "Reply-Window"
 """In a request: how many replies may be on their way at once. In an acknowledgement: 0 for no more of them."""

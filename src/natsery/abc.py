@@ -14,7 +14,8 @@ from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
 from ._fast_path import settle
-from ._message import Deliver, HeadersInput, Message
+from ._headers import HeadersInput
+from ._message import Deliver, Message
 from ._streams import Events, Messages, unsubscribe_while_unwinding
 from ._subjects import subject_rule
 from ._usage import block, explain_options

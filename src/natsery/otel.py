@@ -23,8 +23,9 @@ except ImportError:
 from . import abc
 from ._bounded_values import OTHER, BoundedValues
 from ._errors import printable
+from ._headers import Headers, HeadersInput
 from ._instruments import Call, Instrument, Outcome
-from ._message import Headers, HeadersInput, Message
+from ._message import Message
 from ._service_error import ServiceError
 from ._version import __version__
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natsery._errors import MalformedMessageError
-from natsery._message import Headers
+from natsery._headers import Headers
 from natsery._protocol._headers import MAX_HEADERS, read_headers
 
 

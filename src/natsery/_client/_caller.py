@@ -16,9 +16,10 @@ from .._adr32 import DEADLINE_EXCEEDED, INTERNAL_ERROR
 from .._deadline_header import TIMEOUT_HEADER, timeout_text
 from .._errors import NoRespondersError
 from .._fast_path import fast_path
+from .._headers import Headers, HeadersInput
 from .._instrumentation import Instruments
 from .._instruments import GOOD, Call, Instrument, Outcome
-from .._message import Headers, HeadersInput, Message
+from .._message import Message
 from .._service_error import ServiceError
 
 logger = logging.getLogger("natsery")

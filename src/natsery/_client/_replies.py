@@ -14,7 +14,8 @@ from anyio.lowlevel import checkpoint
 from .. import abc
 from .._errors import MalformedReplyError, PublishDeniedError, SlowConsumerError, shorten
 from .._events import ConnectionEvent
-from .._message import HeadersInput, Message
+from .._headers import HeadersInput
+from .._message import Message
 from .._streams import Messages, unsubscribe_while_unwinding
 from ._collection import Collection, EndReason
 

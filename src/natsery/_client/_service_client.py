@@ -16,9 +16,10 @@ from .._endpoint_config import EndpointConfig, endpoint_of
 from .._errors import BackendMismatchError, MalformedReplyError, NoRespondersError, printable, shorten
 from .._fast_path import fast_path
 from .._handlers import NO_BODY, EndpointHandler
+from .._headers import Headers, HeadersInput
 from .._instrumentation import check_instruments
 from .._instruments import Instrument
-from .._message import Headers, HeadersInput, Message
+from .._message import Message
 from .._responses import EndpointInfo, ServiceInfo, ServicePing, ServiceStats
 from .._schemas import ServiceSchema
 from .._service_config import ServiceConfig, subject_in

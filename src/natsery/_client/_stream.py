@@ -23,7 +23,8 @@ from .._errors import (
 )
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import fast_path
-from .._message import Headers, HeadersInput, Message
+from .._headers import Headers, HeadersInput
+from .._message import Message
 from .._service_error import ServiceError
 from .._stream_headers import HEARTBEAT_SECONDS, MAX_WINDOW, WINDOW_HEADER, is_opening, number_in, window_headers
 from .._subjects import forbidden_reply_prefixes, is_answerable

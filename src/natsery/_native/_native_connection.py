@@ -15,7 +15,7 @@ from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, OutboundBufferError, PublishError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest, settle
-from .._message import Headers, HeadersInput
+from .._headers import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
 from .._protocol._addresses import Address

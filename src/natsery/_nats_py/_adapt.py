@@ -13,9 +13,9 @@ from .._backends import is_trio
 from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import BackendMismatchError, ConnectionClosedError
 from .._fast_path import Interest
+from .._headers import Headers, HeadersInput
 from .._home import Home
 from .._interrupts import start_task
-from .._message import Headers, HeadersInput
 from .._protocol import _commands
 from .._tasks import background_tasks, block_of_one_task
 from ._bounds import ACLOSE_SECONDS

@@ -19,9 +19,9 @@ from .._connection_base import ConnectionBase, SubscriptionBase
 from .._errors import ConnectionClosedError, NatseryError, OutboundBufferError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
+from .._headers import Headers, HeadersInput
 from .._home import Home
 from .._interrupts import protect_from_interrupt, start_task
-from .._message import Headers, HeadersInput
 from .._nuid import new_nuid
 from .._protocol import _commands
 from .._tasks import background_tasks, block_of_one_task

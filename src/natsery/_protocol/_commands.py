@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .._errors import MaxPayloadError, shorten
-from .._message import Headers, HeadersInput
+from .._headers import Headers, HeadersInput
 from .._subjects import LINE_OVERHEAD, LONG_SUBJECT, MAX_CONTROL_LINE
 
 PING: Final = b"PING\r\n"

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from .._errors import MalformedMessageError
-from .._message import NO_HEADERS, Headers
+from .._headers import NO_HEADERS, Headers
 
 MAX_HEADERS: Final = 4_096
 """The most headers of one message; one that has more is malformed. They take much more memory read than as they travel."""

@@ -18,7 +18,7 @@ from .._errors import (
     NatseryError,
     NoReplySubjectError,
 )
-from .._message import HeadersInput
+from .._headers import HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
 from .._statistics import Counters, Failure, FailureCause
 from ._invoke import split_cancellations, stray_cancellation, without_cancellations

@@ -12,8 +12,8 @@ import anyio
 from .._deadline_header import timeout_in
 from .._errors import DeadlineExceededError
 from .._handlers import Handler
+from .._headers import NO_HEADERS
 from .._limits import Limiter, Limits
-from .._message import NO_HEADERS
 from ._request import Request
 
 

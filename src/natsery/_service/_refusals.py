@@ -6,7 +6,7 @@ from typing import Final, final
 
 from .._errors import NatseryError
 from .._fast_path import FastPath
-from .._message import Headers
+from .._headers import Headers
 from .._service_error import error_headers
 from .._statistics import Failure
 from ._error_reporting import ErrorReporter

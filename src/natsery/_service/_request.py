@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 from .._adr32 import TOO_LARGE
 from .._errors import ConnectionClosedError, MaxPayloadError, NoReplySubjectError, PublishError, ServiceStoppedError
-from .._message import NO_HEADERS, Headers, HeadersInput, Message
+from .._headers import NO_HEADERS, Headers, HeadersInput
+from .._message import Message
 from .._protocol._commands import as_bytes
 from .._service_error import read_code, sendable_error_headers
 from .._statistics import Failure, FailureCause

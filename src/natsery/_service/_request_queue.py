@@ -15,7 +15,7 @@ from .._condition_event import ConditionEvent
 from .._deadline_header import may_say_time
 from .._errors import EndpointOverloadedError, ServiceStoppedError
 from .._handlers import Handler
-from .._message import NO_HEADERS
+from .._headers import NO_HEADERS
 from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause

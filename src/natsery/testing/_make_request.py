@@ -11,7 +11,8 @@ from .._connection_base import ConnectionBase, SubscriptionBase
 from .._endpoint_config import EndpointConfig
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
-from .._message import NO_HEADERS, Headers, HeadersInput, Message
+from .._headers import NO_HEADERS, Headers, HeadersInput
+from .._message import Message
 from .._protocol import _commands
 from .._service._context import ServiceContext
 from .._service._endpoint import Endpoint

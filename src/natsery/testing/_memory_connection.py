@@ -18,7 +18,8 @@ from .._errors import (
 )
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest
-from .._message import NO_HEADERS, Headers, HeadersInput, Message
+from .._headers import NO_HEADERS, Headers, HeadersInput
+from .._message import Message
 from .._protocol import _commands
 from .._subjects import is_allowed, matches
 
