@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from . import abc
 from ._checks import check_argument
+from ._core import SubscriptionFields
 from ._errors import (
     ConnectionClosedError,
     NatseryError,
@@ -38,7 +39,7 @@ _NO_RESPONDERS = 503
 _REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=...", "old_style": "leave it out"}
 
 
-class SubscriptionBase(abc.Subscription):
+class SubscriptionBase(SubscriptionFields, abc.Subscription):
     """The parts of `abc.Subscription` that do not depend on how bytes travel."""
 
     def __init__(self, interest: Interest, home: Home) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ._headers import NO_HEADERS, Headers
+from ._core import MessageFields
 
 
-class Message:
+class Message(MessageFields):
     """One message from a subscription.
 
     Attributes:
@@ -19,27 +19,7 @@ class Message:
         status: the server's inline status, such as 503 for no responders; 0 if there is none.
     """
 
-    __slots__ = ("data", "headers", "reply", "status", "subject")
-
-    subject: str
-    data: bytes
-    reply: str
-    headers: Headers
-    status: int
-
-    def __init__(
-        self,
-        subject: str,
-        data: bytes = b"",
-        reply: str = "",
-        headers: Headers = NO_HEADERS,
-        status: int = 0,
-    ) -> None:
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-        self.status = status
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return (

@@ -10,6 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, final
 
+from ._core import CounterFields
 from ._responses import EndpointStats
 
 
@@ -80,20 +81,20 @@ class Clock:
 
 
 @final
-class Counters:
+class Counters(CounterFields):
     """The counters of one endpoint."""
 
-    __slots__ = ("failures", "last_error", "malformed", "num_errors", "num_requests", "processing_time")
+    __slots__ = ("failures", "last_error", "malformed", "num_errors")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Set everything to zero; a request under way is counted whole when it ends."""
-        self.num_requests: int = 0
+        self.num_requests = 0
         self.num_errors: int = 0
         self.last_error: str = ""
-        self.processing_time: int = 0
+        self.processing_time = 0
         self.malformed: int = 0
         self.failures: dict[FailureCause, int] = {}
 

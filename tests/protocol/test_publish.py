@@ -71,6 +71,6 @@ def test_what_is_published_is_what_a_reader_of_the_protocol_takes(data, reply, h
     frame = publish("a", data, reply, {"A": "b"} if has_headers else None, 1_000_000)
     # A server's MSG is a PUB with the sid after the subject.
     (event,) = Parser().feed(frame.replace(b"PUB a ", b"MSG a 1 ", 1))
-    message = read_message(event)
+    message = read_message(event, Message)
     assert (message.subject, message.reply, message.data) == ("a", reply, data)
     assert message.headers.multi_items() == ([("A", "b")] if has_headers else [])

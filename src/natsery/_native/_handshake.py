@@ -56,14 +56,13 @@ class Link:
     target: Target
     stream: ByteStream | PlainStream
     socket: ConnectedSocket
-    parser: Parser
     info: ServerInfo
     has_headers: bool
     """Whether CONNECT has claimed headers."""
     secrets: Secrets
     """What CONNECT has contained."""
-    events: list[Event]
-    """Events received after the end of the handshake and not handled yet."""
+    unread: bytes
+    """What was received after the end of the handshake."""
 
     @property
     def address(self) -> Address:
@@ -268,11 +267,11 @@ class _HandshakeStream:
         self.info: ServerInfo = ServerInfo()
         self.secrets = Secrets()
         self._parser = Parser()
-        self._events: list[Event] = []
+        self._unread = b""
 
     async def encrypt(self, address: Address, options: Options) -> None:
         """Perform the TLS handshake."""
-        if self._events or not self._parser.is_between_events:
+        if self._unread or not self._parser.is_between_events:
             # What was received in clear must not be treated as if it had been received through TLS.
             raise SecureConnectionError(
                 f"{address} sent more than INFO before the TLS handshake; nothing secret was sent"
@@ -306,7 +305,7 @@ class _HandshakeStream:
             if event is Signal.PONG:
                 check_headers(info, has_headers=has_headers)
                 stream = plain_stream(self.stream)
-                return Link(target, stream, self.socket, self._parser, info, has_headers, self.secrets, self._events)
+                return Link(target, stream, self.socket, info, has_headers, self.secrets, self._unread)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)
             elif isinstance(event, InfoEvent):
@@ -328,12 +327,13 @@ class _HandshakeStream:
         raise shown  # outside of the `except` block, so that the other error is not its context
 
     async def _receive(self) -> Event:
-        while not self._events:
-            self._events = self._parser.feed(await self.stream.receive(RECEIVE_BYTES))
-        event = self._events.pop(0)
-        if isinstance(event, ProtocolError):
-            raise self.secrets.hide_received(event)
-        return event
+        while True:
+            # A line at a time, so that nothing behind the end of the handshake is parsed here.
+            line, end, self._unread = (self._unread or await self.stream.receive(RECEIVE_BYTES)).partition(b"\n")
+            for event in self._parser.feed(line + end):
+                if isinstance(event, ProtocolError):
+                    raise self.secrets.hide_received(event)
+                return event
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -10,7 +10,9 @@ from typing import final
 import anyio
 
 from .._backends._plain_stream import PlainStream
+from .._core import Reader
 from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError
+from .._message import Message
 from .._protocol import _commands
 from .._protocol._messages import read_message
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, MessageEvent, Signal
@@ -70,6 +72,8 @@ class Session:
         self._scope = anyio.CancelScope()
         self._reason: Exception | None = None
         self._last_error: NatseryError | None = None
+        self._frames_at_pong = -1
+        self._reader = Reader(subscriptions.by_sid, self._handle, self._drop)
         self._open_write_buffer()
         self._handle_info(link.info)
 
@@ -114,9 +118,14 @@ class Session:
         return fence
 
     @property
+    def _frames(self) -> int:
+        """Frames added to the write buffer so far."""
+        return self._counters.taken_frames + self.write_buffer.count
+
+    @property
     def messages(self) -> int:
         """Messages sent so far by the connection, those that wait in this session's write buffer included."""
-        return self._counters.sent_messages + len(self.write_buffer.frames)
+        return self._counters.sent_messages + self.write_buffer.count
 
     def retire(self, later_fences: Iterable[Fence]) -> tuple[list[bytes], list[Fence]]:
         """Stop sending; return the messages and the fences that the next session takes over.
@@ -179,7 +188,7 @@ class Session:
             self._break(error)
 
     async def _read(self) -> None:
-        self._dispatch(self.link.events)
+        self._take(self.link.unread)
         stream = self.link.stream
         if isinstance(stream, PlainStream):
             await stream.receive_into(self._take)
@@ -188,8 +197,11 @@ class Session:
                 self._take(await stream.receive(RECEIVE_BYTES))
 
     def _take(self, chunk: bytes) -> None:
-        self._counters.in_bytes += len(chunk)
-        self._dispatch(self.link.parser.feed(chunk))
+        counters = self._counters
+        counters.in_bytes += len(chunk)
+        count = self._reader.feed(chunk)
+        counters.in_messages += count
+        self.write_buffer.expect_answers(count)
 
     async def _write(self) -> None:
         stream, write_buffer = self.link.stream, self.write_buffer
@@ -210,51 +222,21 @@ class Session:
             self._unanswered_pings += 1
             self.ping()
 
-    # Dispatch
-
-    def _dispatch(self, events: list[Event]) -> None:
-        """Handle events in the order in which they were received; raises only if the link must be closed."""
-        subscriptions = self._subscriptions.by_sid
-        count = 0
-        for event in events:
-            if type(event) is not tuple:
-                self._handle(event)
-                continue
-            count += 1
-            subscription = subscriptions.get(event[0])
-            if subscription is None:
-                continue
-            _, subject, reply, header_block, data = event
-            try:
-                if header_block:
-                    message = read_message(event, subscription._message_type)
-                else:
-                    # `read_message`, inlined: one call less for nearly every message.
-                    message = subscription._message_type(subject.decode(), data, reply.decode())
-            except (MalformedMessageError, UnicodeDecodeError):
-                self._drop(event)
-                continue
-            # `subscription._take`, inlined: one call less for every message.
-            subscription.delivered += 1
-            try:
-                subscription._deliver(message)
-            except Exception:
-                logger.exception("delivering a message on %r failed", subscription.subject)
-        self._counters.in_messages += count
-        self.write_buffer.expect_answers(count)
+    # What is received
 
     def _drop(self, event: MessageEvent) -> None:
         self._counters.malformed += 1
         try:
-            read_message(event)
+            read_message(event, Message)
         except MalformedMessageError as error:
             self._on_error(error)
 
     def _handle(self, event: Event) -> None:
         if event is Signal.PING:
             # A server that does not read must not fill the memory; one PONG answers all PINGs before it.
-            if self.write_buffer.size <= self.write_buffer.limit or self.write_buffer.frames[-1:] != [_commands.PONG]:
+            if self.write_buffer.size <= self.write_buffer.limit or self._frames_at_pong != self._frames:
                 self.write_buffer.put(_commands.PONG)
+                self._frames_at_pong = self._frames
         elif event is Signal.PONG:
             self._unanswered_pings = 0
             self._subscriptions.remove(self._unconfirmed.confirm())

@@ -74,8 +74,8 @@ class Subscriptions:
 
     def remove_ending(self) -> None:
         """Remove the unsubscribed ones, because no more messages will arrive from the previous server."""
-        self.by_sid = {each.sid: each for each in self.live()}
+        self.remove([each for each in self.by_sid.values() if each.is_ending])
 
     def clear(self) -> None:
         """Remove all of them."""
-        self.by_sid = {}
+        self.by_sid.clear()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .._errors import MalformedMessageError
-from .._message import Message
 from ._headers import read_headers
 from ._parser import MessageEvent
 
+if TYPE_CHECKING:
+    from .._message import Message
 
-def read_message(event: MessageEvent, message_type: type[Message] = Message) -> Message:
+
+def read_message(event: MessageEvent, message_type: type[Message]) -> Message:
     """Return the message of an event.
 
     Raises:

@@ -73,6 +73,10 @@ class Endings:
         if self.observer is not None:
             self.observer.end(request, failure, elapsed_ns, error)
 
+    def turn_into_failure(self, failure: Failure) -> None:
+        """Count a request as failed that was counted as good."""
+        self._counters.turn_into_failure(failure)
+
     def _count(self, request: Request, failure: Failure, elapsed_ns: int) -> None:
         """Count a request as failed: each ends here, and once."""
         request._has_ended = request._is_released = True

@@ -8,8 +8,9 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 from .._adr32 import TOO_LARGE
+from .._core import RequestFields
 from .._errors import ConnectionClosedError, MaxPayloadError, NoReplySubjectError, PublishError, ServiceStoppedError
-from .._headers import NO_HEADERS, Headers, HeadersInput
+from .._headers import HeadersInput
 from .._message import Message
 from .._protocol._commands import as_bytes
 from .._service_error import read_code, sendable_error_headers
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from .. import abc
     from ._detached_request import DetachedRequest
-    from ._endpoint import Endpoint
     from ._service import Service
 
     StateT = typing_extensions.TypeVar("StateT", default=Any)
@@ -30,7 +30,7 @@ else:
 
 
 @final
-class Request(Message, Generic[StateT]):
+class Request(RequestFields, Message, Generic[StateT]):
     """A message to an endpoint, and the ways to answer it.
 
     A handler answers by returning ``bytes``, or with ``respond…`` as often as it likes. One that returns ``None`` without
@@ -47,43 +47,12 @@ class Request(Message, Generic[StateT]):
         endpoint: the endpoint that received it.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_begun",
-        "_call",
-        "_deadline",
-        "_failure",
-        "_has_ended",
-        "_has_responded",
-        "_is_released",
-        "endpoint",
-    )
+    # Left out at first, for most requests have none of them: `_call`, the last coroutine of `respond…`, and the event loop's
+    # times `_arrived`, when it came, and `_deadline`.
+    __slots__ = ("_arrived", "_call", "_deadline")
 
-    endpoint: Endpoint
     _arrived: float
-    _begun: int
     _deadline: float
-
-    def __init__(
-        self,
-        subject: str,
-        data: bytes = b"",
-        reply: str = "",
-        headers: Headers = NO_HEADERS,
-        status: int = 0,
-    ) -> None:
-        # `Message.__init__`, written out: a call less for every request.
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-        self.status = status
-        self._failure: Failure | None = None
-        self._has_responded = False
-        self._has_ended = False
-        self._is_released = False
-        # Left out, for most requests have none of them: `_call`, the last coroutine of `respond…`, and the event loop's times
-        # `_arrived`, when it came, and `_deadline`.
 
     @property
     def state(self) -> StateT:
