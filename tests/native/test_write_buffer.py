@@ -28,8 +28,7 @@ class Network:
 def answer(write_buffer: WriteBuffer, *frames: bytes) -> None:
     """What a connection does with answers."""
     for frame in frames:
-        write_buffer.frames.append(frame)
-        write_buffer.size += len(frame)
+        write_buffer.add(frame)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ async def test_a_push_sends_all_that_waits(write_buffer: WriteBuffer, network: N
     answer(write_buffer, b"PUB a 0\r\n\r\n", b"PUB b 0\r\n\r\n")
     write_buffer.push()
     assert network.received == b"PUB a 0\r\n\r\nPUB b 0\r\n\r\n"
-    assert (write_buffer.frames, write_buffer.size) == ([], 0)
+    assert (write_buffer.count, write_buffer.size) == (0, 0)
     assert (counters.taken_frames, counters.out_bytes) == (2, len(network.received))
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natsery import MaxPayloadError
+from natsery._message import Message
 from natsery._protocol._commands import check_line, publish
 from natsery._protocol._messages import read_message
 from natsery._protocol._parser import Parser

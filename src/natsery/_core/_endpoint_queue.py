@@ -40,6 +40,31 @@ class EndpointQueue:
         now: the event loop's clock, in seconds.
     """
 
+    __slots__ = (
+        "_checkpoint",
+        "_clock_ns",
+        "_concurrency",
+        "_counters",
+        "_endpoint",
+        "_fast_path",
+        "_idle",
+        "_is_congested",
+        "_is_cut_off",
+        "_is_retired",
+        "_max_bytes",
+        "_max_messages",
+        "_pending",
+        "_pending_bytes",
+        "_recent_replies",
+        "_suspicious",
+        "_waking",
+        "_with_time",
+        "_workers",
+        "handler",
+        "handler_with_time",
+        "now",
+    )
+
     handler: Callable[[Request], Awaitable[bytes | None]]
     handler_with_time: Callable[[Request], Awaitable[bytes | None]]
     now: Callable[[], float]
@@ -55,7 +80,7 @@ class EndpointQueue:
         concurrency: int,
         max_messages: int,
         max_bytes: int,
-        suspicious: str,
+        suspicious: frozenset[str],
     ) -> None:
         self._endpoint = endpoint
         self._fast_path = fast_path

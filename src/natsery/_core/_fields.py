@@ -83,12 +83,14 @@ class SubscriptionFields:
     Attributes:
         subject: the subject, wildcards included.
         delivered: messages handed to ``_deliver`` so far.
+        _subject: the subject as it travels; most messages have just this one.
         _deliver: takes the messages.
         _message_type: what they are made as.
     """
 
     subject: str
     delivered: int
+    _subject: bytes
     _deliver: Deliver
     _message_type: type[Message]
 

@@ -63,7 +63,8 @@ class Reader:
                     message = read_message(event, subscription._message_type)
                 else:
                     # `read_message`, inlined: one call less for nearly every message.
-                    message = subscription._message_type(subject.decode(), payload, reply.decode())
+                    text = subscription.subject if subject == subscription._subject else subject.decode()
+                    message = subscription._message_type(text, payload, reply.decode())
             except (MalformedMessageError, UnicodeDecodeError):
                 self._on_malformed(event)
                 continue

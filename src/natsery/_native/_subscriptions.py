@@ -26,6 +26,7 @@ class NativeSubscription(SubscriptionBase):
         self, sid: bytes, interest: Interest, home: Home, unsubscribe_nowait: Callable[[NativeSubscription], None]
     ) -> None:
         super().__init__(interest, home)
+        self._subject = interest.subject.encode()
         self.sid = sid
         self.is_ending = False
         self._unsubscribe_nowait = unsubscribe_nowait

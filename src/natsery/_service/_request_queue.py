@@ -56,7 +56,7 @@ class RequestQueue(EndpointQueue):
             concurrency=limits.concurrency or 1,
             max_messages=limits.pending_messages or service_config.pending_messages,
             max_bytes=limits.pending_bytes or service_config.pending_bytes,
-            suspicious="".join({".", *(prefix[0] for prefix in context.forbidden_replies)}),
+            suspicious=frozenset({".", *(prefix[0] for prefix in context.forbidden_replies)}),
         )
         self._context = context
         self._placed = placed
