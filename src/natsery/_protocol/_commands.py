@@ -33,6 +33,20 @@ def is_publish(frame: bytes) -> bool:
     return frame.startswith((b"PUB ", b"HPUB "))
 
 
+def split_frames(data: bytes) -> list[bytes]:
+    """Return the commands that have been joined to one run of bytes."""
+    frames: list[bytes] = []
+    start = 0
+    while start < len(data):
+        line_end = data.index(b"\r\n", start)
+        end = line_end + 2
+        if data.startswith((b"PUB ", b"HPUB "), start):
+            end += int(data[start:line_end].rpartition(b" ")[2]) + 2
+        frames.append(data[start:end])
+        start = end
+    return frames
+
+
 def subscribe(subject: str, queue_group: str, sid: bytes) -> bytes:
     """Return a SUB command, without a queue group if that is ``""``."""
     if queue_group:

@@ -112,7 +112,7 @@ class Parser:
             line = pieces[index]
             index += 1
             if may_hold_a_long_line and len(line) > MAX_CONTROL_LINE:
-                _check_start(line)
+                check_start(line)
             fields = line.split(b" ")
             if fields[0] == b"MSG":
                 if len(fields) == 5 and fields[3]:
@@ -159,7 +159,7 @@ class Parser:
             self._read_body(head, b"\r\n".join([*pieces[start:], tail]), events)
             return
         if tail:
-            _check_start(tail)
+            check_start(tail)
 
     def _read_body(self, head: _MessageHead, data: bytes, events: list[Event]) -> bytes:
         """Add to the body of a message; return the bytes that follow it once it is complete, ``b""`` until then."""
@@ -206,7 +206,7 @@ def _take_plain_messages(pieces: list[bytes], events: list[Event]) -> int:
     return 2 * (len(events) - before)
 
 
-def _check_start(line: bytes) -> None:
+def check_start(line: bytes) -> None:
     """Check that a line, complete or not, begins with a known operation and is not too long."""
     # A stream that is not NATS is detected by its first bytes, long before its first line ends.
     start = line[:5]
