@@ -19,6 +19,7 @@ PURE = (
     "_canonical_json",
     "_checks",
     "_codecs",
+    "_core",
     "_deadline_header",
     "_endpoint_config",
     "_error_map",

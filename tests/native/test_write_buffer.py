@@ -31,6 +31,12 @@ def answer(write_buffer: WriteBuffer, *frames: bytes) -> None:
         write_buffer.add(frame)
 
 
+def frame_of(size: int) -> bytes:
+    """A message that takes so many bytes."""
+    payload = size - len(b"PUB a 0000000\r\n\r\n")
+    return b"PUB a %07d\r\n%b\r\n" % (payload, bytes(payload))
+
+
 @pytest.fixture
 def network() -> Network:
     return Network()
@@ -106,7 +112,7 @@ async def test_half_a_message_does_not_go_to_the_next_server(write_buffer: Write
 
 
 async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: WriteBuffer, network: Network) -> None:
-    answer(write_buffer, *[bytes(10_000)] * (HIGH_WATER_BYTES // 10_000 + 1))
+    answer(write_buffer, *[frame_of(10_000)] * (HIGH_WATER_BYTES // 10_000 + 1))
     assert write_buffer.size > write_buffer.limit
     woken_at: list[int] = []
 
@@ -126,7 +132,7 @@ async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: Wri
 
 
 async def test_senders_are_woken_when_the_server_is_away(write_buffer: WriteBuffer) -> None:
-    answer(write_buffer, bytes(HIGH_WATER_BYTES + 1))
+    answer(write_buffer, frame_of(HIGH_WATER_BYTES + 1))
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write_buffer.wait_low_water)
@@ -135,7 +141,7 @@ async def test_senders_are_woken_when_the_server_is_away(write_buffer: WriteBuff
 
 
 async def test_senders_wait_for_nothing_while_the_buffer_is_not_full(write_buffer: WriteBuffer) -> None:
-    answer(write_buffer, bytes(HIGH_WATER_BYTES))
+    answer(write_buffer, frame_of(HIGH_WATER_BYTES))
     with anyio.fail_after(5):
         await write_buffer.wait_low_water()
 

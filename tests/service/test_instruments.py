@@ -335,7 +335,7 @@ async def test_it_costs_nothing_where_there_is_none(broker: MemoryBroker, nc: Co
     """The handler of an endpoint without options is the function itself."""
     async with bounded(), natsery.serve(nc, config(add)) as service:
         queue = service.endpoints[0]._queue
-        assert queue._handler is add
+        assert queue.handler is add
         assert queue.intake == queue.deliver
 
 
