@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from installations import node_with, python_with
+from installations import go_program, node_with, python_with, rust_program
 
 HERE = Path(__file__).parent
 
@@ -46,6 +46,14 @@ def _nats_js(folder: Path) -> list[str]:
     return [node, str(HERE / "others" / "nats_js.mjs"), str(modules)]
 
 
+def _nats_go(folder: Path) -> list[str]:
+    return [go_program(folder, str(HERE / "others" / "nats_go"))]
+
+
+def _nats_rs(folder: Path) -> list[str]:
+    return [rust_program(folder, HERE / "others" / "nats_rs", optimised=True)]
+
+
 def _bare_socket(_: Path) -> list[str]:
     return [sys.executable, str(HERE / "others" / "bare_socket.py")]
 
@@ -63,5 +71,7 @@ PEERS = {
     "nats-micro": Peer("nats-micro, asyncio", _nats_micro),
     "natsio": Peer("natsio micro, asyncio", _natsio),
     "nats-js": Peer("@nats-io/services, Node", _nats_js),
+    "nats-go": Peer("nats.go micro", _nats_go),
+    "nats-rs": Peer("async-nats service, Rust", _nats_rs),
     "bare-socket": Peer("(no service: a bare socket)", _bare_socket),
 }
