@@ -14,7 +14,7 @@ import anyio
 import nats
 import nats.micro
 import nats.micro.request
-from transports import BACKENDS, open_connection
+from transports import BACKENDS, CORE, open_connection
 
 import natsery
 
@@ -75,7 +75,10 @@ class Peer:
 
     def versions(self) -> str:
         """What is measured."""
-        return ", ".join([*(f"{name} {version(name)}" for name in self.packages), f"Python {sys.version.split()[0]}"])
+        found = [f"{name} {version(name)}" for name in self.packages]
+        if "natsery" in self.packages:
+            found[self.packages.index("natsery")] += f" ({CORE} core)"
+        return ", ".join([*found, f"Python {sys.version.split()[0]}"])
 
 
 PEERS = {

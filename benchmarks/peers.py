@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from installations import go_program, node_with, python_with, rust_program
+from installations import UnavailableError, go_program, node_with, python_with, rust_program
+from transports import CORE
 
 HERE = Path(__file__).parent
 
@@ -28,6 +29,15 @@ def own_command(key: str) -> list[str]:
 
 def _own(key: str) -> Callable[[Path], list[str]]:
     return lambda _: own_command(key)
+
+
+def _without_compiled_core(key: str) -> Callable[[Path], list[str]]:
+    def command(_: Path) -> list[str]:
+        if CORE == "python":
+            raise UnavailableError(f"{PEERS[key].title} runs on the python core already")
+        return ["env", "NATSERY_CORE=python", *own_command(key)]
+
+    return command
 
 
 def _nats_micro(folder: Path) -> list[str]:
@@ -65,6 +75,9 @@ PEERS = {
     "native-trio": Peer("natsery native, trio", _own("native-trio")),
     "native-asyncio": Peer("natsery native, asyncio", _own("native-asyncio")),
     "native-uvloop": Peer("natsery native, uvloop", _own("native-uvloop")),
+    "python-trio": Peer("natsery native, trio, python core", _without_compiled_core("native-trio")),
+    "python-asyncio": Peer("natsery native, asyncio, python core", _without_compiled_core("native-asyncio")),
+    "python-uvloop": Peer("natsery native, uvloop, python core", _without_compiled_core("native-uvloop")),
     "adapted-asyncio": Peer("natsery adapted, asyncio", _own("adapted-asyncio")),
     "adapted-uvloop": Peer("natsery adapted, uvloop", _own("adapted-uvloop")),
     "bridged-trio": Peer("natsery bridged, trio", _own("bridged-trio")),

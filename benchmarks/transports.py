@@ -1,4 +1,4 @@
-"""The ways in which natsery connects, and the event loops that it runs in."""
+"""The ways in which natsery connects, the event loops that it runs in, and the core that it runs on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Any
 import nats
 
 import natsery
+
+try:
+    from natsery._core import NAME as CORE
+except ImportError:
+    CORE = "python"  # the only one there is
 
 TRANSPORTS = ("native", "adapted", "bridged")
 
