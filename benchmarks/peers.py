@@ -16,10 +16,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Peer:
-    """An echo service; its command, made with a folder for installations, takes a URL and a subject at the end."""
+    """An echo service; its command, made with a folder for installations, takes a URL and a subject at the end.
+
+    Some take ``--tls`` with a file before that.
+    """
 
     title: str
     command: Callable[[Path], list[str]]
+    takes_tls: bool = False
 
 
 def own_command(key: str) -> list[str]:
@@ -27,17 +31,17 @@ def own_command(key: str) -> list[str]:
     return [sys.executable, str(HERE / "peer.py"), key]
 
 
-def _own(key: str) -> Callable[[Path], list[str]]:
-    return lambda _: own_command(key)
+def _own(title: str, key: str) -> Peer:
+    return Peer(title, lambda _: own_command(key), takes_tls=True)
 
 
-def _without_compiled_core(key: str) -> Callable[[Path], list[str]]:
+def _on_python_core(title: str, key: str) -> Peer:
     def command(_: Path) -> list[str]:
         if CORE == "python":
-            raise UnavailableError(f"{PEERS[key].title} runs on the python core already")
+            raise UnavailableError("natsery runs on the python core already")
         return ["env", "NATSERY_CORE=python", *own_command(key)]
 
-    return command
+    return Peer(title, command, takes_tls=True)
 
 
 def _nats_micro(folder: Path) -> list[str]:
@@ -71,16 +75,16 @@ def _bare_socket(_: Path) -> list[str]:
 BASELINE = "nats-py"
 
 PEERS = {
-    BASELINE: Peer("nats-py micro, asyncio", _own("nats-py")),
-    "native-trio": Peer("natsery native, trio", _own("native-trio")),
-    "native-asyncio": Peer("natsery native, asyncio", _own("native-asyncio")),
-    "native-uvloop": Peer("natsery native, uvloop", _own("native-uvloop")),
-    "python-trio": Peer("natsery native, trio, python core", _without_compiled_core("native-trio")),
-    "python-asyncio": Peer("natsery native, asyncio, python core", _without_compiled_core("native-asyncio")),
-    "python-uvloop": Peer("natsery native, uvloop, python core", _without_compiled_core("native-uvloop")),
-    "adapted-asyncio": Peer("natsery adapted, asyncio", _own("adapted-asyncio")),
-    "adapted-uvloop": Peer("natsery adapted, uvloop", _own("adapted-uvloop")),
-    "bridged-trio": Peer("natsery bridged, trio", _own("bridged-trio")),
+    BASELINE: _own("nats-py micro, asyncio", "nats-py"),
+    "native-trio": _own("natsery native, trio", "native-trio"),
+    "native-asyncio": _own("natsery native, asyncio", "native-asyncio"),
+    "native-uvloop": _own("natsery native, uvloop", "native-uvloop"),
+    "python-trio": _on_python_core("natsery native, trio, python core", "native-trio"),
+    "python-asyncio": _on_python_core("natsery native, asyncio, python core", "native-asyncio"),
+    "python-uvloop": _on_python_core("natsery native, uvloop, python core", "native-uvloop"),
+    "adapted-asyncio": _own("natsery adapted, asyncio", "adapted-asyncio"),
+    "adapted-uvloop": _own("natsery adapted, uvloop", "adapted-uvloop"),
+    "bridged-trio": _own("natsery bridged, trio", "bridged-trio"),
     "nats-micro": Peer("nats-micro, asyncio", _nats_micro),
     "natsio": Peer("natsio micro, asyncio", _natsio),
     "nats-js": Peer("@nats-io/services, Node", _nats_js),

@@ -55,10 +55,12 @@ def await_line(process: subprocess.Popen[str], expected: str) -> str:
     return rest
 
 
-def start_requester(url: str, subject: str, *, count: int, outstanding: int) -> subprocess.Popen[str]:
+def start_requester(
+    url: str, subject: str, *, count: int, outstanding: int, payload_bytes: int = 16
+) -> subprocess.Popen[str]:
     """A requester at work; ``count=0`` goes on until it is terminated."""
     command = [sys.executable, str(HERE / "requester.py"), url, subject]
-    command += ["--count", str(count), "--outstanding", str(outstanding)]
+    command += ["--count", str(count), "--outstanding", str(outstanding), "--payload", str(payload_bytes)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
