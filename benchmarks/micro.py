@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trustme
+from comparison import Contestant, keys_of, print_versions, ratio_cell
 from installations import UnavailableError
 from peers import BASELINE, PEERS
 
@@ -41,21 +41,6 @@ allow_non_tls: true  # the requester has none, so that it costs the same
 """
 
 Results = dict[tuple[str, int], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A peer that works on this machine."""
-
-    key: str
-    title: str
-    command: list[str]
-    versions: str
-
-    @property
-    def subject(self) -> str:
-        """Where its service listens."""
-        return f"bench.{self.key}"
 
 
 @dataclass(frozen=True)
@@ -146,11 +131,6 @@ def one_run(contestants: list[Contestant], server: NatsServer, service_url: str,
     return results
 
 
-def short(value: float) -> str:
-    """A decimal only where it says something."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-
-
 def print_table(contestants: list[Contestant], runs: list[Results], load: Load, tls: bool) -> None:
     """Medians of the paired ratios, with the medians themselves behind them."""
     echo = f"echo of {load.payload_bytes} bytes" + (", services with TLS" if tls else "")
@@ -165,28 +145,9 @@ def print_table(contestants: list[Contestant], runs: list[Results], load: Load, 
             for measure_key in MEASURES:
                 own = [run[each.key, outstanding][measure_key] for run in runs]
                 theirs = [run[BASELINE, outstanding][measure_key] for run in runs]
-                ratios = [one / (other or 1) for one, other in zip(own, theirs, strict=True)]
-                cells.append(f"{statistics.median(ratios):.2f} ({short(statistics.median(own))})")
+                cells.append(ratio_cell(own, theirs))
             errors = sum(run[each.key, outstanding]["errors"] for run in runs)
             print(f"| {outstanding} | {each.title} | {' | '.join(cells)} | {errors:.0f} |")
-
-
-def print_versions(server: NatsServer, contestants: list[Contestant], skipped: dict[str, str]) -> None:
-    """What was measured, and what was not and why."""
-    print(f"\nnats-server: v{server.monitor('varz')['version']}, {os.cpu_count()} processors")
-    for each in contestants:
-        print(f"{each.title}: {each.versions}")
-    for title, reason in skipped.items():
-        print(f"{title}: skipped: {reason}")
-
-
-def peer_keys(text: str) -> list[str]:
-    """The baseline and the peers of a list with commas."""
-    keys = text.split(",")
-    unknown = [key for key in keys if key not in PEERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(PEERS)}")
-    return [BASELINE, *(key for key in keys if key != BASELINE)]
 
 
 def numbers(text: str) -> list[int]:
@@ -206,7 +167,7 @@ def payload_bytes(text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", type=peer_keys, default=list(PEERS), help=f"some of {','.join(PEERS)} (all)")
+    parser.add_argument("--peers", type=keys_of(PEERS), default=list(PEERS), help=f"some of {','.join(PEERS)} (all)")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="times as many requests in each (%(default)s)")
     parser.add_argument("--outstanding", type=numbers, default=list(COUNTS), help="requests under way (1,64,512)")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import anyio
 import nats
 import nats.micro
 import nats.micro.request
-from transports import BACKENDS, CORE, nats_py_options, open_connection
+from transports import BACKENDS, describe, nats_py_options, open_connection
 
 import natsery
 
@@ -76,10 +74,7 @@ class Peer:
 
     def versions(self) -> str:
         """What is measured."""
-        found = [f"{name} {version(name)}" for name in self.packages]
-        if "natsery" in self.packages:
-            found[self.packages.index("natsery")] += f" ({CORE} core)"
-        return ", ".join([*found, f"Python {sys.version.split()[0]}"])
+        return describe(*self.packages)
 
 
 PEERS = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from ssl import create_default_context
 from typing import Any
 
@@ -23,6 +25,14 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
+
+
+def describe(*packages: str) -> str:
+    """Their versions, natsery's core, and the version of Python."""
+    found = {name: f"{name} {version(name)}" for name in packages}
+    if "natsery" in found:
+        found["natsery"] += f" ({CORE} core)"
+    return ", ".join([*found.values(), f"Python {sys.version.split()[0]}"])
 
 
 def nats_py_options(authority: str | None) -> dict[str, Any]:

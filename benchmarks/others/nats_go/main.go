@@ -1,14 +1,9 @@
-// The echo service of the package micro of nats.go.
+// Programs that use nats.go.
 package main
 
 import (
-	"fmt"
 	"log"
 	"os"
-	"runtime"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 )
 
 func check(err error) {
@@ -17,18 +12,11 @@ func check(err error) {
 	}
 }
 
-func serve(url string, subject string) {
-	nc, err := nats.Connect(url)
-	check(err)
-	service, err := micro.AddService(nc, micro.Config{Name: "echo", Version: "1.0.0"})
-	check(err)
-	echo := func(request micro.Request) { check(request.Respond(request.Data())) }
-	check(service.AddEndpoint("echo", micro.HandlerFunc(echo), micro.WithEndpointSubject(subject)))
-	check(nc.Flush())
-	fmt.Printf("ready nats.go %s, %s\n", nats.Version, runtime.Version())
-	select {}
-}
-
 func main() {
-	serve(os.Args[1], os.Args[2])
+	switch os.Args[1] {
+	case "serve":
+		serve(os.Args[2], os.Args[3])
+	case "use":
+		use(os.Args[2], os.Args[3], os.Args[4], os.Args[5:])
+	}
 }
