@@ -92,4 +92,5 @@ def latest(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure natsery beside other implementations of NATS services."""
     session.install(".", *_groups("benchmark"))
-    session.run("python", "benchmarks/micro.py", *session.posargs)
+    folder = session.cache_dir / "benchmark-peers"
+    session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)

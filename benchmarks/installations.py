@@ -79,17 +79,18 @@ def java_program(folder: Path, source: Path) -> list[str]:
     return [java, *options, "-cp", os.pathsep.join([str(made / "classes"), str(made / "libraries" / "*")]), source.stem]
 
 
-def rust_program(folder: Path, crate: Path) -> str:
-    """A program that Cargo builds without optimisation, from the folder of a crate of ours."""
+def rust_program(folder: Path, crate: Path, *, optimised: bool = False) -> str:
+    """A program that Cargo builds from the folder of a crate of ours."""
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path.home() / ".cargo" / "bin")])
     cargo = shutil.which("cargo", path=search)
     if cargo is None:
         raise UnavailableError("no Rust (cargo)")
     target = folder / "rust" / crate.name
-    _run(
-        cargo, "build", "--quiet", "--locked", "--manifest-path", str(crate / "Cargo.toml"), "--target-dir", str(target)
-    )
-    (program,) = (path for path in (target / "debug").iterdir() if path.is_file() and os.access(path, os.X_OK))
+    where = ["--manifest-path", str(crate / "Cargo.toml"), "--target-dir", str(target)]
+    # Cargo names the folder of what the profile "dev" makes "debug".
+    _run(cargo, "build", "--quiet", "--locked", "--profile", "release" if optimised else "dev", *where)
+    made = target / ("release" if optimised else "debug")
+    (program,) = (path for path in made.iterdir() if path.is_file() and os.access(path, os.X_OK))
     return str(program)
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import anyio
 import nats
 import nats.micro
 import nats.micro.request
-from transports import BACKENDS, open_connection
+from transports import BACKENDS, describe, nats_py_options, open_connection
 
 import natsery
 
@@ -22,10 +20,11 @@ STAY_SECONDS = 0.02
 AWAY_SECONDS = 0.005
 
 Join = Callable[[], AbstractAsyncContextManager[Any]]
+Open = Callable[[str, str, str | None], AbstractAsyncContextManager[Join]]
 
 
 @asynccontextmanager
-async def nats_py(url: str, subject: str) -> AsyncIterator[Join]:
+async def nats_py(url: str, subject: str, authority: str | None) -> AsyncIterator[Join]:
     """The `micro` module of nats-py itself."""
 
     async def echo(request: nats.micro.request.Request) -> None:
@@ -39,7 +38,7 @@ async def nats_py(url: str, subject: str) -> AsyncIterator[Join]:
         yield
         await service.stop()
 
-    client = await nats.connect(url)
+    client = await nats.connect(url, **nats_py_options(authority))
     yield join
     await client.close()
 
@@ -54,12 +53,12 @@ def echo_config(subject: str) -> natsery.ServiceConfig:
     return natsery.ServiceConfig("echo", "1.0.0", endpoints=[endpoint])
 
 
-def natsery_on(transport: str) -> Callable[[str, str], AbstractAsyncContextManager[Join]]:
+def natsery_on(transport: str) -> Open:
     """natsery on a connection of that kind."""
 
     @asynccontextmanager
-    async def open_natsery(url: str, subject: str) -> AsyncIterator[Join]:
-        async with open_connection(transport, url) as nc:
+    async def open_natsery(url: str, subject: str, authority: str | None) -> AsyncIterator[Join]:
+        async with open_connection(transport, url, authority) as nc:
             yield lambda: natsery.serve(nc, echo_config(subject))
 
     return open_natsery
@@ -69,13 +68,13 @@ def natsery_on(transport: str) -> Callable[[str, str], AbstractAsyncContextManag
 class Peer:
     """How to serve, where, and whose versions matter."""
 
-    open: Callable[[str, str], AbstractAsyncContextManager[Join]]
+    open: Open
     backend: str
     packages: tuple[str, ...]
 
     def versions(self) -> str:
         """What is measured."""
-        return ", ".join([*(f"{name} {version(name)}" for name in self.packages), f"Python {sys.version.split()[0]}"])
+        return describe(*self.packages)
 
 
 PEERS = {
@@ -89,9 +88,9 @@ PEERS = {
 }
 
 
-async def serve(peer: Peer, url: str, subject: str, rejoins: int) -> None:
+async def serve(peer: Peer, url: str, subject: str, authority: str | None, rejoins: int) -> None:
     """Serve until killed, or leave and rejoin so often and then say ``done``."""
-    async with peer.open(url, subject) as join:
+    async with peer.open(url, subject, authority) as join:
         if not rejoins:
             async with join():
                 print("ready", peer.versions(), flush=True)
@@ -111,6 +110,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("subject")
     parser.add_argument("--rejoins", type=int, default=0, help="leave and rejoin so often (%(default)s: just serve)")
+    parser.add_argument("--tls", metavar="FILE", help="connect with TLS, trusting the authority in this file")
     arguments = parser.parse_args()
     peer = PEERS[arguments.peer]
     backend, options = BACKENDS[peer.backend]
@@ -119,6 +119,7 @@ def main() -> None:
         peer,
         arguments.url,
         arguments.subject,
+        arguments.tls,
         arguments.rejoins,
         backend=backend,
         backend_options=options,

@@ -1,4 +1,4 @@
-"""The processes that the benchmarks run beside nats-server: the services and the requester."""
+"""The processes that the benchmarks run beside nats-server: services, clients and the requester."""
 
 from __future__ import annotations
 
@@ -31,23 +31,27 @@ class Service:
 
 
 class ServiceFailedError(Exception):
-    """A service did not say what it should have said."""
+    """A service or a client did not say what it should have said."""
 
 
 @contextmanager
 def service(command: list[str], url: str, subject: str, *options: str) -> Iterator[Service]:
     """An echo service, live."""
+    with ended(start([*command, url, subject, *options])) as process:
+        yield Service(process, await_line(process, "ready"))
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """A service or a client at work."""
     # asyncio receives into buffers of 256 KiB. Whether glibc gets each one from the kernel anew, at a third of a lone
     # request's time, depends on what a process has freed before; this makes it keep them, for all alike.
     keep = str(16 * 1024 * 1024)
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep}
-    process = subprocess.Popen([*command, url, subject, *options], stdout=subprocess.PIPE, text=True, env=environment)
-    with ended(process):
-        yield Service(process, await_line(process, "ready"))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def await_line(process: subprocess.Popen[str], expected: str) -> str:
-    """Wait until a service says so, and return what else it says in that line."""
+    """Wait until a process says so, and return what else it says in that line."""
     assert process.stdout is not None
     word, _, rest = process.stdout.readline().strip().partition(" ")
     if word != expected:
@@ -55,10 +59,12 @@ def await_line(process: subprocess.Popen[str], expected: str) -> str:
     return rest
 
 
-def start_requester(url: str, subject: str, *, count: int, outstanding: int) -> subprocess.Popen[str]:
+def start_requester(
+    url: str, subject: str, *, count: int, outstanding: int, payload_bytes: int = 16
+) -> subprocess.Popen[str]:
     """A requester at work; ``count=0`` goes on until it is terminated."""
     command = [sys.executable, str(HERE / "requester.py"), url, subject]
-    command += ["--count", str(count), "--outstanding", str(outstanding)]
+    command += ["--count", str(count), "--outstanding", str(outstanding), "--payload", str(payload_bytes)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -16,7 +16,7 @@ import statistics
 import time
 from urllib.parse import urlsplit
 
-PAYLOAD = b"0123456789abcdef"
+PATTERN = b"0123456789abcdef"
 LOST_AFTER_NS = 10_000_000_000
 OVERDUE_AFTER_NS = 100_000_000  # from then on another request takes its place, so that losses do not end the load
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
@@ -25,28 +25,42 @@ ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 class Wire:
     """A connection to nats-server that can do requests and nothing else."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, payload_bytes: int) -> None:
+        self._payload = (PATTERN * (payload_bytes // len(PATTERN) + 1))[:payload_bytes]
         address = urlsplit(url)
         self._socket = socket.create_connection((address.hostname, address.port), 5)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._inbox = f"_INBOX.{os.getpid()}x{time.monotonic_ns()}."
         # Numbers of one width, so that all good replies are of one length.
         echo = b"MSG %b%b 1 %d\r\n%b\r\n"
-        self._echo_size = len(echo % (self._inbox.encode(), b"%09d" % 0, len(PAYLOAD), PAYLOAD))
-        self._echo = re.compile(echo % (re.escape(self._inbox).encode(), rb"(\d{9})", len(PAYLOAD), PAYLOAD))
+        self._echo_size = len(echo % (self._inbox.encode(), b"%09d" % 0, payload_bytes, self._payload))
+        # What follows the first bytes is skipped, which takes no time whatever its length.
+        start = self._payload[: len(PATTERN)]
+        payload = rb"%b(?s:.{%d})" % (start, payload_bytes - len(start))
+        self._echo = re.compile(echo % (re.escape(self._inbox).encode(), rb"(\d{9})", payload_bytes, payload))
         self._unparsed = b""
+        self._await(b"\r\n")  # what comes before INFO may be taken for a TLS handshake
         options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "name": "requester"}
         self._socket.sendall(f"CONNECT {json.dumps(options)}\r\nSUB {self._inbox}* 1\r\nPING\r\n".encode())
-        while b"PONG\r\n" not in self._unparsed:
-            self._unparsed += self._socket.recv(65_536)
-        self._unparsed = b""
+        self._await(b"PONG\r\n")
         self._socket.settimeout(0.05)
+        self._sending = self._socket.dup()  # with a time-out of its own: much takes longer
+        self._sending.settimeout(10)
+
+    def _await(self, end: bytes) -> None:
+        """Wait for what ends like that, and forget it."""
+        unread = b""
+        while not unread.endswith(end):
+            chunk = self._socket.recv(65_536)
+            if not chunk:
+                raise ConnectionError(f"nats-server closed the connection: {unread!r}")
+            unread += chunk
 
     def send(self, subject: str, numbers: range) -> None:
         """Send one request for each number; the number ends its reply subject."""
         start = f"PUB {subject} {self._inbox}".encode().replace(b"%", b"%%")
-        frame = b"%b%%09d %d\r\n%b\r\n" % (start, len(PAYLOAD), PAYLOAD)
-        self._socket.sendall(frame * len(numbers) % tuple(numbers))
+        frame = b"%b%%09d %d\r\n%b\r\n" % (start, len(self._payload), self._payload)
+        self._sending.sendall(frame * len(numbers) % tuple(numbers))
 
     def receive(self) -> list[tuple[int, str]]:
         """The numbers and outcomes of the replies in the next chunk, or nothing after 50 ms."""
@@ -76,7 +90,7 @@ class Wire:
                 following = body + int(size) + 2
                 if following > len(data):
                     break
-                outcome = ANSWERED if data[body : following - 2] == PAYLOAD else FAILED
+                outcome = ANSWERED if data[body : following - 2] == self._payload else FAILED
                 replies.append((int(subject[inbox_length:]), outcome))
             elif data.startswith(b"HMSG ", at):
                 subject, _, header_size, size = data[at + 5 : line_end].split()
@@ -94,7 +108,7 @@ class Wire:
 
     def _obey(self, line: bytes) -> None:
         if line == b"PING":
-            self._socket.sendall(b"PONG\r\n")
+            self._sending.sendall(b"PONG\r\n")
         elif line.startswith(b"-ERR"):
             raise ConnectionError(line.decode())
 
@@ -178,10 +192,11 @@ def main() -> None:
         help="requests to send; 0: until SIGTERM, a second one ends the wait (%(default)s)",
     )
     parser.add_argument("--outstanding", type=int, default=64, help="requests under way at a time (%(default)s)")
+    parser.add_argument("--payload", type=int, default=16, help="bytes in each request (%(default)s)")
     arguments = parser.parse_args()
     must_stop: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: must_stop.append(True))
-    wire = Wire(arguments.url)
+    wire = Wire(arguments.url, arguments.payload)
     print(json.dumps(run(wire, arguments.subject, arguments.count, arguments.outstanding, must_stop)))
 
 
