@@ -246,9 +246,10 @@ class RequestQueue(EndpointQueue):
         worker = Worker(self._new_wakeup())
         self._workers.append(worker)
         self._waking += 1
-        self._tasks.start_soon(self._work, worker, name=f"natsery endpoint {self._endpoint.name}")
+        self._tasks.start_soon(self._work, worker, self._endpoint, name=f"natsery endpoint {self._endpoint.name}")
 
-    async def _work(self, worker: Worker) -> None:
+    async def _work(self, worker: Worker, endpoint: Endpoint) -> None:  # noqa: ARG002  # see below
+        # A compiled loop has no frame: whoever looks at the stack finds in this one which endpoint's handler is running.
         await self.work(worker)
 
     def _check_drained(self) -> None:
