@@ -132,12 +132,19 @@ class ConnectionBase(abc.Connection):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         """See `abc.Connection`."""
+        if type(data) is not bytes:
+            data = as_bytes(data)
+        turns = self._turns
+        # `Turns.checkpoint`, written out: a call less for each message.
+        if turns.is_due(len(data)):
+            await checkpoint()
+        else:
+            await turns.checkpoint_if_cancelled()
+        if not reply and headers is None and self._publish_nowait(subject, data):
+            return
         check_argument("subject", subject, literal_subject_rule)
         if reply:
             check_argument("reply", reply, literal_subject_rule)
-        if type(data) is not bytes:
-            data = as_bytes(data)
-        await self._turns.checkpoint(len(data))
         if not self._has_room():
             await self._wait_for_room()
         await self._send(subject, data, reply=reply, headers=headers)
@@ -188,6 +195,10 @@ class ConnectionBase(abc.Connection):
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
         """See `FastPath`."""
+
+    def _publish_nowait(self, subject: str, data: bytes) -> bool:  # noqa: ARG002  # for those that have a faster way
+        """Publish if nothing has to be checked or waited for; return false with nothing sent otherwise."""
+        return False
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # for those that have a faster way
         """See `FastPath`."""

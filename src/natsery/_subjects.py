@@ -8,7 +8,7 @@ from typing import Final
 
 from ._checks import text_rule
 
-_PLAIN = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")
+PLAIN_SUBJECT: Final = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*")
 """Printable ASCII without blanks and wildcards: nearly every subject, recognised in one step."""
 
 _BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
@@ -16,7 +16,7 @@ _BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 def literal_subject_rule(value: object) -> str | None:
     """A subject without wildcards: one that can be published to."""
-    if type(value) is str and _PLAIN.fullmatch(value):
+    if type(value) is str and PLAIN_SUBJECT.fullmatch(value):
         return None
     if isinstance(value, str) and ("*" in value or ">" in value):
         return "must not contain a wildcard"
@@ -25,7 +25,7 @@ def literal_subject_rule(value: object) -> str | None:
 
 def subject_rule(value: object) -> str | None:
     """A subject: tokens between dots, none empty, ``*`` as a whole token, ``>`` as the last."""
-    if type(value) is str and _PLAIN.fullmatch(value):
+    if type(value) is str and PLAIN_SUBJECT.fullmatch(value):
         return None
     wrong = text_rule(value)
     if wrong is not None:

@@ -13,7 +13,7 @@ from anyio.abc import SocketStream
 
 import natsery
 from natsery._backends._asyncio_stream import take_over
-from natsery._backends._plain_stream import PlainStream
+from natsery._backends._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream
 from natsery._native._handshake import plain_stream
 from natsery._native._native_connection import NativeConnection
 
@@ -47,7 +47,7 @@ async def pair() -> AsyncIterator[Pair]:
 async def receive_until_end(stream: PlainStream, received: list[bytes]) -> Exception:
     """Take what comes until the end; how that looked."""
     try:
-        await stream.receive_into(received.append)
+        await stream.receive_into(lambda chunk: bool(received.append(bytes(chunk))))
     except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
         return error
     raise AssertionError("it has no end")
@@ -96,12 +96,13 @@ async def test_tasks_have_their_turns_while_much_comes(pair: Pair) -> None:
     seen: list[int] = []
     received = 0
 
-    def take(data: bytes) -> None:
+    def take(data: memoryview) -> bool:
         nonlocal received
         received += len(data)
         seen.append(turns)
         if received >= size:
             tasks.cancel_scope.cancel()
+        return False
 
     async def count_turns() -> None:
         nonlocal turns
@@ -113,6 +114,25 @@ async def test_tasks_have_their_turns_while_much_comes(pair: Pair) -> None:
         tasks.start_soon(count_turns)
         await pair.near.receive_into(take)
     assert max(seen.count(turn) for turn in seen) <= 3
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_more_is_received_at_once_in_a_large_message(pair: Pair, *, is_large: bool) -> None:
+    pair.far.setblocking(False)
+    size = pair.far.send(bytes(1_000_000))
+    assert size > 4 * LARGE_RECEIVE_BYTES // 2
+    sizes: list[int] = []
+
+    def take(data: memoryview) -> bool:
+        sizes.append(len(data))
+        if sum(sizes) >= size:
+            tasks.cancel_scope.cancel()
+        return is_large
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        await pair.near.receive_into(take)
+    assert max(sizes[:2]) <= RECEIVE_BYTES
+    assert max(sizes) == (LARGE_RECEIVE_BYTES if is_large else RECEIVE_BYTES)
 
 
 async def test_a_reset_is_told(pair: Pair) -> None:
@@ -134,10 +154,11 @@ async def test_what_the_receiver_raises_ends_it_and_is_raised(pair: Pair) -> Non
 
     taken: list[bytes] = []
 
-    def take(data: bytes) -> None:
-        taken.append(data)
+    def take(data: memoryview) -> bool:
+        taken.append(bytes(data))
         if data == b"bad":
             raise RefusedError
+        return False
 
     async with bounded(), anyio.create_task_group() as tasks:
 

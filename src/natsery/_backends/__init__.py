@@ -36,14 +36,15 @@ def functions_of_loop() -> tuple[Callable[[], object], Callable[[], Awaitable[No
         return _trio.loop_of_caller, _trio.checkpoint_if_cancelled
     from . import _asyncio
 
-    return _asyncio.loop_of_caller, current_token().backend_class.checkpoint_if_cancelled
+    return _asyncio.loop_of_caller, _asyncio.quick(current_token().backend_class.checkpoint_if_cancelled)
 
 
 def checkpoint_for_threads() -> Callable[[], Awaitable[None]]:
     """Return the second of these for what threads have this event loop run with ``anyio.from_thread.run``."""
-    _, checkpoint_if_cancelled = functions_of_loop()
     if is_trio():
-        return checkpoint_if_cancelled
+        from . import _trio
+
+        return _trio.checkpoint_if_cancelled
     from . import _asyncio
 
     return _asyncio.bounded(current_token().backend_class.checkpoint_if_cancelled)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import CancelledError as AsyncioCancelledError
 from asyncio import current_task
 from asyncio import get_running_loop as loop_of_caller
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, final
+from weakref import ref
 
 __all__ = (
     "AsyncioCancelledError",
@@ -16,7 +18,11 @@ __all__ = (
     "caller_into_this_loop",
     "current_task",
     "loop_of_caller",
+    "quick",
 )
+
+_KNOWN_SCOPE: Final = ("_cancel_called", "_shield", "_parent_scope")
+"""Attributes of anyio's cancel scopes that say whether they are cancelled."""
 
 _MAX_TURNS: Final = 5
 """Turns of the event loop in which a cancellation comes, if it comes."""
@@ -65,6 +71,31 @@ def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:
         return True
 
     return call
+
+
+def quick(checkpoint: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return anyio's ``checkpoint_if_cancelled``, made quicker where anyio keeps tasks and scopes in the expected way.
+
+    It is on the way of every message that is sent or received, and anyio's takes half as long as all the rest.
+    """
+    module = sys.modules[checkpoint.__module__]
+    states = getattr(getattr(module, "_task_states", None), "data", None)
+    scope_class = getattr(module, "CancelScope", object)
+    if not isinstance(states, dict) or not all(hasattr(scope_class(), name) for name in _KNOWN_SCOPE):
+        return checkpoint
+
+    async def checkpoint_if_cancelled() -> None:
+        state = states.get(ref(current_task()))
+        scope = None if state is None else state.cancel_scope
+        while scope is not None:
+            if scope._cancel_called:
+                await checkpoint()
+                return
+            if scope._shield:
+                return
+            scope = scope._parent_scope
+
+    return checkpoint_if_cancelled
 
 
 def bounded(checkpoint: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:

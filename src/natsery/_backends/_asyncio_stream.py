@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, final
 
@@ -11,15 +10,13 @@ import anyio
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 
-from ._plain_stream import PlainStream
+from ._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream, Take
 
 _library_name: ContextVar[str | None] | None
 try:
     from sniffio import current_async_library_cvar as _library_name
 except ImportError:  # then anyio does not use it either
     _library_name = None
-
-RECEIVE_BYTES = 64 * 1024
 
 _KNOWN_STATE = ("read_queue", "is_at_eof", "exception")
 """Attributes of anyio's protocol that are needed to replace it."""
@@ -58,8 +55,9 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
 
     def __init__(self, transport: asyncio.Transport, previous: Any) -> None:  # it has no public type
         self._transport = transport
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
-        self._take: Callable[[bytes], None] | None = None
+        self._small = self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._large: memoryview | None = None
+        self._take: Take | None = None
         self._context = _context_of_callbacks()
         self._ended: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -79,12 +77,16 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Handle that this many bytes have been received."""
         if self._take is not None:
-            if nbytes == RECEIVE_BYTES:
+            chunk = self._buffer[:nbytes]
+            if nbytes == len(self._buffer):
                 # There is more. uvloop would receive up to two megabytes before running any task.
                 self._transport.pause_reading()
                 asyncio.get_running_loop().call_soon(self._read_on)
             try:
-                self._context.run(self._take, bytes(self._buffer[:nbytes]))
+                if self._context.run(self._take, chunk):
+                    self._buffer = self._large = self._large or memoryview(bytearray(LARGE_RECEIVE_BYTES))
+                else:
+                    self._buffer = self._small
             except BaseException as error:  # noqa: ASYNC103  # raised by `receive_into`, in its task
                 self._end(error)
 
@@ -117,11 +119,11 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
 
     # The public methods
 
-    async def receive_into(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Take) -> None:
         """See `PlainStream`."""
         await checkpoint()
         while self._unread:
-            take(self._unread.pop(0))
+            take(memoryview(self._unread.pop(0)))
         if self._is_at_end:
             raise self._end_error()
         self._ended = asyncio.get_running_loop().create_future()

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from anyio.abc import AsyncResource
+
+RECEIVE_BYTES: Final = 64 * 1024
+"""The most bytes of a chunk, so that no chunk keeps other tasks waiting for long."""
+
+LARGE_RECEIVE_BYTES: Final = 256 * 1024
+"""The most bytes of a chunk in the middle of a large message."""
+
+Take: TypeAlias = Callable[[memoryview], bool]
+"""Takes a chunk, which is valid during the call alone; returns whether it ends in the middle of a large message."""
 
 
 class PlainStream(AsyncResource):
     """A TCP stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
 
     @abstractmethod
-    async def receive_into(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Take) -> None:
         """Call ``take`` with each received chunk, in the event loop but not always in this task, until the stream ends.
 
         May be called once.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import final
 
 import anyio
 import trio
 from anyio.abc import SocketStream
 
-from ._plain_stream import PlainStream
-
-RECEIVE_BYTES = 64 * 1024
+from ._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream, Take
 
 
 @final
@@ -27,24 +24,29 @@ class TrioStream(PlainStream):
         self._stream = stream
         self._raw = raw
 
-    async def receive_into(self, take: Callable[[bytes], None]) -> None:
+    async def receive_into(self, take: Take) -> None:
         """See `PlainStream`."""
         raw = self._raw
+        small = buffer = memoryview(bytearray(RECEIVE_BYTES))
+        large: memoryview | None = None
         # Not anyio's, which first looks up the backend: this is called for every chunk.
         wait_readable = trio.lowlevel.wait_readable
         while True:
             try:
                 await wait_readable(raw)
-                data = raw.recv(RECEIVE_BYTES)
+                count = raw.recv_into(buffer)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise anyio.BrokenResourceError from error
             except trio.ClosedResourceError as error:
                 raise anyio.ClosedResourceError from error
-            if not data:
+            if not count:
                 raise anyio.EndOfStream
-            take(data)
+            if take(buffer[:count]):
+                buffer = large = large or memoryview(bytearray(LARGE_RECEIVE_BYTES))
+            else:
+                buffer = small
 
     async def send(self, item: bytes) -> None:
         """See `PlainStream`."""

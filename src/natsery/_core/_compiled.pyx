@@ -6,8 +6,9 @@ from collections import deque
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memcmp, memcpy
 
 from .._deadline_header import may_say_time
@@ -18,7 +19,7 @@ from .._protocol._messages import read_message
 from .._protocol._parser import MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
 from .._errors import ProtocolError
 from .._subjects import LONG_SUBJECT
-from ._limits import AWAY, BATCH_BYTES, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import AWAY, BATCH_BYTES, LARGE_MESSAGE, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 logger = logging.getLogger("natsery")
 
@@ -27,6 +28,7 @@ cdef tuple _nothing = ()
 cdef Py_ssize_t _max_control_line = MAX_CONTROL_LINE
 cdef Py_ssize_t _max_message_size = MAX_MESSAGE_SIZE
 cdef Py_ssize_t _long_subject = LONG_SUBJECT
+cdef Py_ssize_t _large_message = LARGE_MESSAGE
 cdef Py_ssize_t _batch_bytes = BATCH_BYTES
 cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
 
@@ -94,25 +96,54 @@ cdef struct Line:
     Py_ssize_t size
 
 
-cdef Py_ssize_t read_number(bytes data, Py_ssize_t start, Py_ssize_t end):
+cdef struct Span:
+    # A run of bytes, which is read by the functions below alone: they check where.
+    const unsigned char* start
+    Py_ssize_t size
+
+
+cdef inline Span span_of(bytes data):
+    return Span(<const unsigned char*>PyBytes_AS_STRING(data), len(data))
+
+
+cdef inline int byte_at(Span data, Py_ssize_t at) except -1:
+    if not 0 <= at < data.size:
+        raise IndexError(at)
+    return data.start[at]
+
+
+cdef inline const char* part(Span data, Py_ssize_t start, Py_ssize_t end) except NULL:
+    """Return where a part begins, which must lie within the data."""
+    if not 0 <= start <= end <= data.size:
+        raise IndexError(start, end)
+    return <const char*>data.start + start
+
+
+cdef inline bytes bytes_at(Span data, Py_ssize_t start, Py_ssize_t end):
+    return PyBytes_FromStringAndSize(part(data, start, end), end - start)
+
+
+cdef inline str text_at(Span data, Py_ssize_t start, Py_ssize_t end):
+    return PyUnicode_DecodeUTF8(part(data, start, end), end - start, NULL)
+
+
+cdef inline bint holds(Span data, Py_ssize_t start, Py_ssize_t end, bytes text) except -1:
+    """Return whether a text is what is between two positions."""
+    return len(text) == end - start and memcmp(part(data, start, end), PyBytes_AS_STRING(text), end - start) == 0
+
+
+cdef Py_ssize_t number_at(Span data, Py_ssize_t start, Py_ssize_t end) except -2:
     """Return the number between two positions, -1 if there is none, or none that a message may have as its size."""
-    cdef Py_ssize_t number = 0, i
-    cdef unsigned char digit
+    cdef Py_ssize_t number = 0, at
+    cdef int digit
     if not 0 < end - start <= 9:
         return -1
-    for i in range(start, end):
-        digit = data[i]
+    for at in range(start, end):
+        digit = byte_at(data, at)
         if not 48 <= digit <= 57:
             return -1
         number = 10 * number + (digit - 48)
     return number if number <= _max_message_size else -1
-
-
-cdef bint holds(bytes data, Py_ssize_t start, Py_ssize_t end, bytes text):
-    """Return whether a text is what is between two positions."""
-    if not 0 <= start <= end <= len(data) or end - start != len(text):
-        return False
-    return memcmp(PyBytes_AS_STRING(data) + start, PyBytes_AS_STRING(text), end - start) == 0
 
 
 cdef class Reader:
@@ -133,33 +164,43 @@ cdef class Reader:
         self._rest = b""
         self._end = bytearray(2)
 
-    def feed(self, bytes data not None):
-        cdef Py_ssize_t at = 0, size, count = 0, i
-        cdef Py_ssize_t[8] fields  # where each begins, and where one behind the last would
-        cdef int n
-        cdef bint is_plain, is_complete
-        cdef unsigned char c
-        cdef Line line
+    @property
+    def is_in_large_message(self):
+        return self._body is not None and self._line.size >= _large_message
+
+    def feed(self, data not None):
+        cdef Py_buffer buffer
         if self._has_failed:
             return 0
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            return self._feed(Span(<const unsigned char*>buffer.buf, buffer.len))
+        finally:
+            PyBuffer_Release(&buffer)
+
+    cdef Py_ssize_t _feed(self, Span data) except -1:
+        cdef Py_ssize_t at = 0, i, count = 0
+        cdef Py_ssize_t[8] fields  # where each begins, and where one behind the last would
+        cdef int n, c
+        cdef bint is_plain, is_complete
+        cdef Line line
+        cdef bytes joined  # keeps what is read alive
         if self._body is not None:
             at = self._fill(data, 0)
-            if self._body is not None:
-                return 0
-            if self._has_failed:
+            if self._body is not None or self._has_failed:
                 return 0
             count = 1
         elif self._rest:
-            data = self._rest + data
+            joined = self._rest + bytes_at(data, 0, data.size)
             self._rest = b""
-        size = len(data)
-        while at < size:
+            data = span_of(joined)
+        while at < data.size:
             fields[0] = at
             n = 1
             is_plain = True
             is_complete = False
-            for i in range(at, size):
-                c = data[i]
+            for i in range(at, data.size):
+                c = byte_at(data, i)
                 if c > 32:
                     continue
                 if c == 32:
@@ -168,38 +209,38 @@ cdef class Reader:
                         n += 1
                     else:
                         is_plain = False
-                elif c == 13 and i + 1 < size and data[i + 1] == 10:
+                elif c == 13 and i + 1 < data.size and byte_at(data, i + 1) == 10:
                     is_complete = True
                     break
                 elif 9 <= c <= 13:
                     is_plain = False
             if not is_complete:
-                self._rest = data[at:]
+                self._rest = bytes_at(data, at, data.size)
                 self._check_start(self._rest)
                 return count
             fields[n] = i + 1
             if not (is_plain and i - at <= _max_control_line and self._read_line(data, fields, n, &line)):
-                for event in Parser().feed(data[at : i + 2]):
+                for event in Parser().feed(bytes_at(data, at, i + 2)):
                     self._has_failed = isinstance(event, ProtocolError)
                     self._on_event(event)
                     if self._has_failed:
                         return count
                 at = i + 2
                 continue
-            at, i = i + 2, at
-            if size - at < line.size + 2:
-                self._begin_body(data[i : at - 2], i, line)
-                self._fill(data, at)
+            if data.size - (i + 2) < line.size + 2:
+                self._begin_body(bytes_at(data, at, i), at, line)
+                self._fill(data, i + 2)
                 return count
-            if not (data[at + line.size] == 13 and data[at + line.size + 1] == 10):
-                self._fail_too_long(data[at + line.size : at + line.size + 100])
+            at = i + 2
+            if not holds(data, at + line.size, at + line.size + 2, b"\r\n"):
+                self._fail_too_long(bytes_at(data, at + line.size, min(at + line.size + 100, data.size)))
                 return count
             count += 1
-            self._deliver(data, &line, data, at)
+            self._deliver(data, &line, data, at, None)
             at += line.size + 2
         return count
 
-    cdef bint _read_line(self, bytes data, Py_ssize_t* fields, int n, Line* line):
+    cdef bint _read_line(self, Span data, Py_ssize_t* fields, int n, Line* line) except -1:
         """Read the control line of a message; false if it is none, or a wrong one."""
         cdef int i, has_headers
         for i in range(n):
@@ -218,8 +259,8 @@ cdef class Reader:
         line.reply = line.reply_end = 0
         if n - has_headers == 5:
             line.reply, line.reply_end = fields[3], fields[4] - 1
-        line.size = read_number(data, fields[n - 1], fields[n] - 1)
-        line.header_size = read_number(data, fields[n - 2], fields[n - 1] - 1) if has_headers else 0
+        line.size = number_at(data, fields[n - 1], fields[n] - 1)
+        line.header_size = number_at(data, fields[n - 2], fields[n - 1] - 1) if has_headers else 0
         return 0 <= line.header_size <= line.size
 
     cdef int _check_start(self, bytes line) except -1:
@@ -250,40 +291,43 @@ cdef class Reader:
         self._filled = 0
         return 0
 
-    cdef Py_ssize_t _fill(self, bytes data, Py_ssize_t at) except -1:
+    cdef Py_ssize_t _fill(self, Span data, Py_ssize_t at) except -1:
         """Add to the body what is in the data from a position on; deliver the message when it is complete.
 
         Returns the position behind what was taken.
         """
-        cdef bytes body = self._body
+        cdef bytes body = self._body, text
         cdef Py_ssize_t size = self._line.size
-        cdef Py_ssize_t n = min(size - self._filled, len(data) - at)
+        cdef Py_ssize_t n = min(size - self._filled, data.size - at)
         if n > 0:
-            memcpy(PyBytes_AS_STRING(body) + self._filled, PyBytes_AS_STRING(data) + at, n)
+            if not 0 <= self._filled <= size - n or len(body) != size:
+                raise IndexError(self._filled, n)
+            memcpy(PyBytes_AS_STRING(body) + self._filled, part(data, at, at + n), n)
             self._filled += n
             at += n
-        while self._filled >= size and at < len(data):
-            self._end[self._filled - size] = data[at]
+        while self._filled >= size and at < data.size:
+            self._end[self._filled - size] = byte_at(data, at)
             self._filled += 1
             at += 1
             if self._filled == size + 2:
                 self._body = None
                 if self._end != b"\r\n":
-                    self._fail_too_long(bytes(self._end) + data[at : at + 98])
+                    self._fail_too_long(bytes(self._end) + bytes_at(data, at, min(at + 98, data.size)))
                     break
-                rest, self._rest = self._rest, b""
-                self._deliver(rest, &self._line, body, 0)
+                text, self._rest = self._rest, b""
+                self._deliver(span_of(text), &self._line, span_of(body), 0, body)
                 break
         return at
 
-    cdef int _deliver(self, bytes text, Line* line, bytes body, Py_ssize_t at) except -1:
-        """Deliver the message whose control line is in one and whose body is in another run of bytes."""
-        cdef SubscriptionFields subscription = self._subscriptions.get(text[line.sid : line.sid_end])
+    cdef int _deliver(self, Span text, Line* line, Span body, Py_ssize_t at, bytes whole) except -1:
+        """Deliver the message whose control line is in one and whose body is in another run of bytes.
+
+        ``whole`` is the body as an object of its own, if there is one.
+        """
+        cdef SubscriptionFields subscription = self._subscriptions.get(bytes_at(text, line.sid, line.sid_end))
         cdef MessageFields message
-        cdef bytes payload
         if subscription is None:
             return 0
-        payload = body if line.size == len(body) else body[at + line.header_size : at + line.size]
         try:
             if line.header_size:
                 message = read_message(self._event(text, line, body, at), subscription._message_type)
@@ -292,9 +336,9 @@ cdef class Reader:
                 if holds(text, line.subject, line.subject_end, subscription._subject):
                     message.subject = subscription.subject
                 else:
-                    message.subject = text[line.subject : line.subject_end].decode("utf-8")
-                message.data = payload
-                message.reply = text[line.reply : line.reply_end].decode("utf-8") if line.reply_end else ""
+                    message.subject = text_at(text, line.subject, line.subject_end)
+                message.data = bytes_at(body, at, at + line.size) if whole is None else whole
+                message.reply = text_at(text, line.reply, line.reply_end) if line.reply_end else ""
                 message.headers = _no_headers
                 message.status = 0
         except (MalformedMessageError, UnicodeDecodeError):
@@ -307,14 +351,14 @@ cdef class Reader:
             logger.exception("delivering a message on %r failed", subscription.subject)
         return 0
 
-    cdef tuple _event(self, bytes text, Line* line, bytes body, Py_ssize_t at):
+    cdef tuple _event(self, Span text, Line* line, Span body, Py_ssize_t at):
         """Return the message as the parser's event."""
         return (
-            text[line.sid : line.sid_end],
-            text[line.subject : line.subject_end],
-            text[line.reply : line.reply_end],
-            body[at : at + line.header_size],
-            body[at + line.header_size : at + line.size],
+            bytes_at(text, line.sid, line.sid_end),
+            bytes_at(text, line.subject, line.subject_end),
+            bytes_at(text, line.reply, line.reply_end),
+            bytes_at(body, at, at + line.header_size),
+            bytes_at(body, at + line.header_size, at + line.size),
         )
 
 
@@ -400,39 +444,47 @@ cdef class FrameBuffer:
             self.size += len(frame)
 
     def answer(self, str reply not None, bytes data not None):
-        cdef Py_ssize_t size = len(data), reply_size, frame_size
-        cdef const char* reply_text
-        cdef char* start
-        cdef char* at
-        if self.size > self.limit or size > self.max_payload:
+        if self.size > self.limit or len(data) > self.max_payload:
             return False
-        reply_text = PyUnicode_AsUTF8AndSize(reply, &reply_size)
-        frame_size = len(b"PUB  123456789\r\n\r\n") + reply_size + size  # at most
-        if frame_size >= LARGE:
-            self._add(b"PUB %b %d\r\n%b\r\n" % (reply.encode(), size, data))
-        else:
-            start = at = self._room(frame_size)
-            memcpy(at, b"PUB ", 4)
-            at += 4
-            memcpy(at, reply_text, reply_size)
-            at += reply_size
-            at[0] = 32
-            at = write_number(at + 1, size)
-            memcpy(at, b"\r\n", 2)
-            at += 2
-            memcpy(at, PyBytes_AS_STRING(data), size)
-            at += size
-            memcpy(at, b"\r\n", 2)
-            at += 2
-            self._used += at - start
-            self._frames += 1
-            self.size += at - start
+        self._add_pub(reply, data)
         self.until_push -= 1
         if self.until_push == 0:
             self.push()
         elif self.is_waiting:
             self.wake()
         return True
+
+    def publish(self, subject, bytes data not None):
+        if self.size > self.limit or len(data) > self.max_payload or type(subject) is not str:
+            return False
+        if not is_plain_subject(<str>subject):
+            return False
+        self._add_pub(<str>subject, data)
+        if self.is_waiting:
+            self.wake()
+        return True
+
+    cdef int _add_pub(self, str subject, bytes data) except -1:
+        cdef Py_ssize_t size = len(data), subject_size, most
+        cdef const char* text = PyUnicode_AsUTF8AndSize(subject, &subject_size)
+        cdef char* start
+        cdef char* at
+        most = 4 + subject_size + 1 + 20 + 2 + size + 2
+        if most >= LARGE:
+            self._add(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, data))
+            return 0
+        start = at = self._room(most)
+        at = write(at, b"PUB ", 4)
+        at = write(at, text, subject_size)
+        at = write(at, b" ", 1)
+        at = write_number(at, size)
+        at = write(at, b"\r\n", 2)
+        at = write(at, PyBytes_AS_STRING(data), size)
+        at = write(at, b"\r\n", 2)
+        self._used += at - start
+        self._frames += 1
+        self.size += at - start
+        return 0
 
     def expect_answers(self, long long count):
         if self._send_nowait is not None:
@@ -466,7 +518,7 @@ cdef class FrameBuffer:
         if self._rest:
             data, self._rest = self._rest, b""
             return data
-        if self._finished_frames:
+        if self._finished:
             self._finish()
             data, count = self._take_finished()
         else:
@@ -502,6 +554,24 @@ cdef class FrameBuffer:
         self._finished_frames = 0
         self.size = 0
         return frames
+
+
+cdef bint is_plain_subject(str subject):
+    """Return whether a subject is printable ASCII without blanks, wildcards and empty tokens, and short."""
+    cdef Py_UCS4 c, previous = "."
+    if not 0 < len(subject) <= _long_subject:
+        return False
+    for c in subject:
+        if c <= 32 or c >= 127 or c == "*" or c == ">" or (c == "." and previous == "."):
+            return False
+        previous = c
+    return previous != "."
+
+
+cdef inline char* write(char* at, const char* text, Py_ssize_t size) noexcept:
+    """Write so many bytes; return where they end."""
+    memcpy(at, text, size)
+    return at + size
 
 
 cdef char* write_number(char* at, Py_ssize_t number) noexcept:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._protocol._commands import SIZE_FIELDS, SMALL
+from .._subjects import LONG_SUBJECT, PLAIN_SUBJECT
 from ._limits import AWAY, BATCH_BYTES
 
 if TYPE_CHECKING:
@@ -99,6 +100,29 @@ class FrameBuffer:
         if not until_push:
             self.push()
         elif self.is_waiting:
+            self.wake()
+        return True
+
+    def publish(self, subject: str, data: bytes) -> bool:
+        """Add a PUB without a reply subject.
+
+        Returns:
+            False, with nothing added, if a sender has to wait, the payload is too large, or the subject is not one of which
+            it is plain that it may be sent.
+        """
+        size = len(data)
+        if (
+            self.size > self.limit
+            or size > self.max_payload
+            or type(subject) is not str
+            or not PLAIN_SUBJECT.fullmatch(subject)
+            or len(subject) > LONG_SUBJECT
+        ):
+            return False
+        frame = b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, data)
+        self._frames.append(frame)
+        self.size += len(frame)
+        if self.is_waiting:
             self.wake()
         return True
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 from .._errors import MalformedMessageError
 from .._protocol._messages import read_message
 from .._protocol._parser import Event, MessageEvent, Parser
+from ._limits import LARGE_MESSAGE
 
 if TYPE_CHECKING:
     from ._fields import SubscriptionFields
@@ -40,13 +41,20 @@ class Reader:
         self._on_malformed = on_malformed
         self._parser = Parser()
 
-    def feed(self, data: bytes) -> int:
+    @property
+    def is_in_large_message(self) -> bool:
+        """Whether what comes next is the rest of a large message, so that it is worth receiving much at once."""
+        return self._parser.size_of_incomplete >= LARGE_MESSAGE
+
+    def feed(self, data: bytes | memoryview) -> int:
         """Take the bytes that follow; return how many messages they complete, those that were not delivered included.
 
         An exception of a receiver is logged. After a `ProtocolError`, which is the last event, nothing more is read.
 
         Source: NATS client protocol.
         """
+        if type(data) is not bytes:
+            data = bytes(data)
         subscriptions = self._subscriptions
         count = 0
         for event in self._parser.feed(data):

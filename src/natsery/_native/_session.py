@@ -196,12 +196,13 @@ class Session:
             while True:
                 self._take(await stream.receive(RECEIVE_BYTES))
 
-    def _take(self, chunk: bytes) -> None:
+    def _take(self, chunk: bytes | memoryview) -> bool:
         counters = self._counters
         counters.in_bytes += len(chunk)
         count = self._reader.feed(chunk)
         counters.in_messages += count
         self.write_buffer.expect_answers(count)
+        return self._reader.is_in_large_message
 
     async def _write(self) -> None:
         stream, write_buffer = self.link.stream, self.write_buffer

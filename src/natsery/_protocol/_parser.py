@@ -71,6 +71,11 @@ class Parser:
         """Whether all bytes so far have been returned as events."""
         return not self._line and self._message is None
 
+    @property
+    def size_of_incomplete(self) -> int:
+        """Bytes of the message whose body is on the way, 0 if there is none."""
+        return 0 if self._message is None else self._message.size
+
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that these bytes complete, in order; none after a `ProtocolError`.
 
