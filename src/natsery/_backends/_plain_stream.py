@@ -36,7 +36,8 @@ class PlainStream(AsyncResource):
 
     @abstractmethod
     def send_nowait(self, item: bytes) -> int:
-        """Send as many bytes as possible without waiting; return their number. Must not be called during ``send``.
+        """Send as many bytes as possible without waiting; return how many count as sent. Must not be called during ``send``.
 
-        Returns 0 if the stream is broken; ``send`` raises the error.
+        The others must be the first ones that are sent next: they may be encrypted and sent in part already. Returns 0 if the
+        stream is broken; ``send`` raises the error.
         """

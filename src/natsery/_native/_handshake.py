@@ -17,6 +17,7 @@ from anyio.streams.tls import TLSStream
 from .._backends import is_trio
 from .._backends._plain_stream import PlainStream
 from .._backends._sockets import ConnectedSocket
+from .._backends._tls_stream import TlsStream, state_of
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
 from .._protocol._addresses import Address, Target
@@ -179,16 +180,25 @@ async def _connect_tcp(target: Target) -> ByteStream:
 
 
 def plain_stream(stream: ByteStream) -> ByteStream | PlainStream:
-    """Return a TCP stream as a `PlainStream` where that is possible, and any other stream unchanged."""
-    if not isinstance(stream, SocketStream):
-        return stream
+    """Return a stream as a `PlainStream` where that is possible, and otherwise unchanged; only what is returned may be used."""
+    if isinstance(stream, SocketStream):
+        return _plain_socket_stream(stream) or stream
+    if isinstance(stream, TLSStream) and isinstance(stream.transport_stream, SocketStream):
+        state = state_of(stream)
+        below = _plain_socket_stream(stream.transport_stream) if state is not None else None
+        if state is not None and below is not None:
+            return TlsStream(below, state)
+    return stream
+
+
+def _plain_socket_stream(stream: SocketStream) -> PlainStream | None:
     if is_trio():
         from .._backends._trio_stream import TrioStream
 
         return TrioStream(stream, stream.extra(SocketAttribute.raw_socket))  # noqa: S610  # no Django
     from .._backends._asyncio_stream import take_over
 
-    return take_over(stream) or stream
+    return take_over(stream)
 
 
 def check_headers(info: ServerInfo, *, has_headers: bool) -> None:

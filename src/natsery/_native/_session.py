@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import final
 
 import anyio
 
 from .._backends._plain_stream import PlainStream
+from .._backends._tls_stream import TlsStream
 from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError
 from .._protocol import _commands
 from .._protocol._messages import read_message
@@ -83,6 +85,8 @@ class Session:
             [subscription.command for subscription in live],
             stream.send_nowait if isinstance(stream, PlainStream) else None,
         )
+        if isinstance(stream, TlsStream):
+            stream.on_unsent = partial(self.write_buffer.put, b"")  # has the writer task call `send`
 
     # Commands
 
