@@ -240,8 +240,7 @@ async def test_a_server_that_stalls(say: bytes, options: dict[str, Any], waiting
 
 
 async def test_a_stall_after_the_tls_handshake(certificates: Certificates) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates.server.chain, certificates.server.key)
+    context = certificates.server_context()
 
     async def script(stream: ByteStream) -> None:
         encrypted = await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 
 import anyio
 import pytest
@@ -26,17 +25,11 @@ class Upgrading(Peer):
     """A peer that continues in TLS."""
 
     async def start_tls(self, certificates: Certificates) -> None:
-        context = certificates_context(certificates)
+        context = certificates.server_context()
         stream: ByteStream = await TLSStream.wrap(
             self._stream, server_side=True, ssl_context=context, standard_compatible=False
         )
         super().__init__(stream)
-
-
-def certificates_context(certificates: Certificates) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates.server.chain, certificates.server.key)
-    return context
 
 
 @pytest.mark.parametrize("inside", [[], ["friend.example.com:4222"]])

@@ -97,7 +97,7 @@ class TlsStream(PlainStream):
         if self._outgoing.pending and not self._is_sending:
             self.on_unsent()
         if self._outgoing.pending > MAX_UNSENT_ANSWERS:
-            raise anyio.BrokenResourceError from ssl.SSLError("the peer does not read the answers to its key updates")
+            raise anyio.BrokenResourceError from ConnectionError("the peer does not read the answers to its key updates")
 
     def _decrypt(self) -> tuple[int, Exception | None]:
         """Fill the buffer as far as there is something to decrypt.

@@ -1,0 +1,472 @@
+"""TLS on a stream whose every byte the test decides: records in pieces, a network that takes little, and every end."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import cast
+
+import anyio
+import pytest
+from anyio.abc import SocketStream
+from anyio.streams.tls import TLSStream
+
+from natsery._backends._plain_stream import PlainStream
+from natsery._backends._tls_stream import DECRYPT_BYTES, ENCRYPT_BYTES, MAX_UNSENT_ANSWERS, TlsState, TlsStream, state_of
+from natsery._native._connection_statistics import Counters
+from natsery._native._handshake import plain_stream
+from natsery._native._write_buffer import WriteBuffer
+
+from ..certificates import Certificates
+from ..test_serve import bounded
+from .test_plain_stream import VERSIONS, receive_until_end
+
+pytestmark = pytest.mark.anyio
+
+PLENTY = 1_000_000_000
+BIG = bytes(range(256)) * 2048  # 512 KiB
+
+
+class Wire(PlainStream):
+    """What is below the stream under test.
+
+    Attributes:
+        room: so many bytes are accepted.
+        sent: the bytes that were accepted.
+    """
+
+    def __init__(self) -> None:
+        self.room = PLENTY
+        self.sent = bytearray()
+        self._chunks: list[bytes | Exception] = []
+        self._news = anyio.Event()
+
+    def feed(self, *chunks: bytes | Exception) -> None:
+        """Have these received; an error ends it."""
+        self._chunks.extend(chunks)
+        self._news.set()
+
+    def make_room(self, room: int = PLENTY) -> None:
+        self.room = room
+        self._news.set()
+
+    async def receive_into(self, take: Callable[[bytes], None]) -> None:
+        while True:
+            while self._chunks:
+                chunk = self._chunks.pop(0)
+                if isinstance(chunk, Exception):
+                    raise chunk
+                take(chunk)
+            await self._wait_for_news()
+
+    async def send(self, item: bytes) -> None:
+        while item := item[self.send_nowait(item) :]:
+            await self._wait_for_news()
+
+    def send_nowait(self, item: bytes) -> int:
+        accepted = item[: self.room]
+        self.room -= len(accepted)
+        self.sent += accepted
+        return len(accepted)
+
+    async def _wait_for_news(self) -> None:
+        if self._news.is_set():
+            self._news = anyio.Event()
+        await self._news.wait()
+
+    async def aclose(self) -> None:
+        self.feed(anyio.ClosedResourceError())
+
+
+class Peer:
+    """The other side, after the handshake.
+
+    Attributes:
+        stream: the stream under test.
+        wire: what is below it.
+        state: its state.
+    """
+
+    def __init__(self, certificates: Certificates, version: ssl.TLSVersion) -> None:
+        context = certificates.client_context()
+        context.minimum_version = context.maximum_version = version
+        self._incoming, self._outgoing, ours, theirs = (ssl.MemoryBIO() for _ in range(4))
+        client = context.wrap_bio(ours, theirs, server_hostname="localhost")
+        self._server = certificates.server_context().wrap_bio(self._incoming, self._outgoing, server_side=True)
+        is_done = False
+        while not is_done:
+            ours.write(self._outgoing.read())
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                is_done = True
+            self._incoming.write(theirs.read())
+            with suppress(ssl.SSLWantReadError):
+                self._server.do_handshake()
+        # With TLS 1.3, session tickets are left in there, and come before the first record.
+        self.state = TlsState(client, ours, theirs)
+        self.wire = Wire()
+        self.stream = TlsStream(self.wire, self.state)
+
+    def encrypt(self, *items: bytes) -> bytes:
+        """These bytes, a record for each."""
+        for item in items:
+            self._server.write(item)
+        return self._outgoing.read()
+
+    def close_notify(self) -> bytes:
+        with suppress(ssl.SSLWantReadError):
+            self._server.unwrap()
+        return self._outgoing.read()
+
+    def refuse(self) -> bytes:
+        """The alert with which the peer ends it."""
+        self._incoming.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with suppress(ssl.SSLError):
+            self._server.read()
+        return self._outgoing.read()
+
+    def received(self) -> bytes:
+        """All that the stream has sent since the last call."""
+        self._incoming.write(self.wire.sent)
+        self.wire.sent.clear()
+        data = b""
+        with suppress(ssl.SSLWantReadError):
+            while chunk := self._server.read(1_000_000):
+                data += chunk
+        return data
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
+    return VERSIONS[request.param]
+
+
+@pytest.fixture
+async def peer(certificates: Certificates, version: ssl.TLSVersion) -> Peer:
+    return Peer(certificates, version)
+
+
+async def receive(peer: Peer, *chunks: bytes | Exception) -> tuple[bytes, Exception]:
+    """What the stream makes of these chunks, and the end of it."""
+    received: list[bytes] = []
+    peer.wire.feed(*chunks, anyio.EndOfStream())
+    end = await receive_until_end(peer.stream, received)
+    return b"".join(received), end
+
+
+# Receiving
+
+
+async def test_records_that_are_cut_anywhere_come_whole(peer: Peer) -> None:
+    chunks, expected = [peer.encrypt(b"first", b"second")], b"firstsecond"
+    for cut in range(1, len(chunks[0])):
+        data = peer.encrypt(b"first", b"second")
+        chunks += [data[:cut], data[cut:]]
+        expected += b"firstsecond"
+    async with bounded():
+        received, end = await receive(peer, *chunks)
+    assert received == expected
+    assert isinstance(end, anyio.EndOfStream)
+
+
+async def test_single_bytes_become_records(peer: Peer) -> None:
+    async with bounded():
+        received, _ = await receive(peer, *[bytes([each]) for each in peer.encrypt(b"first", b"second")])
+    assert received == b"firstsecond"
+
+
+async def test_records_that_come_together_are_handed_on_together(peer: Peer) -> None:
+    received: list[bytes] = []
+    peer.wire.feed(peer.encrypt(*[b"x"] * 2000), peer.encrypt(b"next"), anyio.EndOfStream())
+    async with bounded():
+        await receive_until_end(peer.stream, received)
+    assert received == [b"x" * 2000, b"next"]
+
+
+async def test_what_came_with_the_handshake_comes_first(peer: Peer) -> None:
+    data = peer.encrypt(b"first", b"second")
+    peer.state.incoming.write(data[:-1])
+    async with bounded():
+        received, _ = await receive(peer, data[-1:] + peer.encrypt(b"third"))
+    assert received == b"firstsecondthird"
+
+
+@pytest.mark.parametrize("size", [DECRYPT_BYTES - 1, DECRYPT_BYTES, DECRYPT_BYTES + 1, len(BIG)])
+async def test_more_than_the_buffer_holds_comes_whole(peer: Peer, size: int) -> None:
+    async with bounded():
+        received, _ = await receive(peer, peer.encrypt(BIG[:size]))
+    assert received == BIG[:size]
+
+
+# The ends
+
+
+async def test_what_came_before_the_close_notify_is_handed_on(peer: Peer) -> None:
+    async with bounded():
+        received, end = await receive(peer, peer.encrypt(b"last") + peer.close_notify())
+    assert received == b"last"
+    assert isinstance(end, anyio.EndOfStream)
+
+
+async def test_a_record_that_is_cut_off_by_the_end_is_dropped(peer: Peer) -> None:
+    async with bounded():
+        received, end = await receive(peer, peer.encrypt(b"last"), peer.encrypt(b"cut off")[:-1])
+    assert received == b"last"
+    assert isinstance(end, anyio.EndOfStream)
+
+
+async def test_a_record_that_somebody_has_changed_breaks_it(peer: Peer) -> None:
+    good, changed = peer.encrypt(b"good"), bytearray(peer.encrypt(b"changed"))
+    changed[-1] ^= 1
+    async with bounded():
+        received, end = await receive(peer, good + bytes(changed))
+        assert received == b"good"
+        assert isinstance(end, anyio.BrokenResourceError)
+        assert isinstance(end.__cause__, ssl.SSLError)
+        assert end.__cause__.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+        with pytest.raises(anyio.BrokenResourceError) as caught:
+            await peer.stream.send(b"x")
+        assert caught.value.__cause__ is end.__cause__
+        assert peer.stream.send_nowait(b"x") == 0
+        assert not peer.wire.sent
+
+
+async def test_an_alert_comes_after_what_was_sent_before_it(peer: Peer) -> None:
+    async with bounded():
+        received, end = await receive(peer, peer.encrypt(b"-ERR 'no'") + peer.refuse())
+    assert received == b"-ERR 'no'"
+    assert isinstance(end, anyio.BrokenResourceError)
+    assert isinstance(end.__cause__, ssl.SSLError)
+    assert end.__cause__.reason.endswith("ALERT_BAD_RECORD_MAC")
+
+
+# Sending
+
+
+async def test_what_is_sent_arrives(peer: Peer) -> None:
+    assert peer.stream.send_nowait(b"first") == 5
+    await peer.stream.send(b"second")
+    await peer.stream.send(b"")
+    assert peer.received() == b"firstsecond"
+
+
+async def test_a_big_piece_is_sent_whole(peer: Peer) -> None:
+    await peer.stream.send(BIG)
+    assert peer.received() == BIG
+    assert peer.stream.send_nowait(BIG) == len(BIG)
+    assert peer.received() == BIG
+
+
+async def test_a_network_that_takes_a_part_gets_the_rest_first_and_once(peer: Peer) -> None:
+    """Whatever part it takes."""
+    peer.stream.send_nowait(b"PUB -1 0")
+    size = len(peer.wire.sent)
+    for room in range(size):
+        peer.wire.make_room(room)
+        item = b"PUB %2d 0" % room
+        sent = peer.stream.send_nowait(item)
+        assert sent < len(item)
+        peer.wire.make_room()
+        await peer.stream.send(item[sent:])
+    assert peer.received() == b"PUB -1 0" + b"".join(b"PUB %2d 0" % room for room in range(size))
+
+
+async def test_nothing_more_is_encrypted_while_something_waits(peer: Peer) -> None:
+    peer.wire.make_room(ENCRYPT_BYTES + 10_000)
+    sent = peer.stream.send_nowait(BIG)
+    assert sent == ENCRYPT_BYTES
+    waiting = peer.stream._unsent
+    assert len(waiting) < ENCRYPT_BYTES
+    peer.wire.make_room()
+    assert peer.stream.send_nowait(BIG[sent:]) == 0
+    assert peer.stream._unsent is waiting
+    await peer.stream.send(BIG[sent:])
+    assert peer.received() == BIG
+
+
+async def test_a_push_that_gets_out_in_part_is_finished_by_the_writer_task(peer: Peer) -> None:
+    """Nothing else has to be sent for that."""
+    write_buffer = WriteBuffer(Counters())
+    write_buffer.open([], peer.stream.send_nowait)
+
+    async def write() -> None:
+        while True:
+            await write_buffer.wait_for_frames()
+            await peer.stream.send(write_buffer.take())
+            write_buffer.sent()
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        await anyio.wait_all_tasks_blocked()
+        peer.wire.make_room(10)
+        for _ in range(3):
+            write_buffer.frames.append(b"PUB a 0\r\n\r\n")
+            write_buffer.size += 11
+            write_buffer.push()
+        await anyio.wait_all_tasks_blocked()
+        assert len(peer.wire.sent) == 10
+        peer.wire.make_room()
+        await anyio.wait_all_tasks_blocked()
+        assert peer.received() == b"PUB a 0\r\n\r\n" * 3
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("room", [0, 10, 100_000])
+async def test_after_a_send_that_was_cancelled_nothing_can_be_sent(peer: Peer, room: int) -> None:
+    """The peer could decrypt nothing after a gap."""
+    peer.wire.make_room(room)
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(peer.stream.send, BIG)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    peer.wire.make_room()
+    assert peer.stream.send_nowait(b"x") == 0
+    with pytest.raises(anyio.BrokenResourceError):
+        await peer.stream.send(b"x")
+    assert len(peer.wire.sent) == room
+
+
+# What TLS itself has to say
+
+
+async def test_answers_of_tls_are_sent_before_anything_else(peer: Peer) -> None:
+    calls: list[int] = []
+    peer.stream.on_unsent = lambda: calls.append(peer.state.outgoing.pending)
+    peer.state.outgoing.write(b"answer")
+    async with bounded():
+        await receive(peer, peer.encrypt(b"x"))
+        assert calls[-1:] == [6]
+        await peer.stream.send(b"")
+        assert peer.wire.sent == b"answer"
+        peer.state.outgoing.write(b"another")
+        peer.stream.send_nowait(b"x")
+        assert peer.wire.sent.startswith(b"answeranother")
+
+
+async def test_a_peer_that_does_not_read_the_answers_fills_no_memory(peer: Peer) -> None:
+    peer.state.outgoing.write(bytes(MAX_UNSENT_ANSWERS + 1))
+    async with bounded():
+        received, end = await receive(peer)
+    assert isinstance(end, anyio.BrokenResourceError)
+    assert str(end.__cause__) == "the peer does not read the answers to its key updates"
+
+
+class OpenSSL:
+    """The ``openssl`` command as a server, which renews keys and shakes hands again when told to.
+
+    Attributes:
+        port: where it listens.
+        shown: what it has received, and more.
+    """
+
+    def __init__(self, certificates: Certificates, *options: str) -> None:
+        files = ("-cert", str(certificates.server.chain), "-key", str(certificates.server.key))
+        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", *files, *options]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.shown = b""
+        self.wait_shown(rb"ACCEPT \S+:\d+\n")
+        match = re.search(rb"ACCEPT \S+:(\d+)\n", self.shown)
+        assert match is not None
+        self.port = int(match[1])
+
+    def tell(self, text: bytes) -> None:
+        """Send this, or obey if it begins with a command: K, k, R or r. Waits until it has been read."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+
+    def wait_shown(self, pattern: bytes) -> None:
+        """Wait until it has shown this."""
+        assert self._process.stdout is not None
+        while not re.search(pattern, self.shown):
+            chunk = self._process.stdout.read(65_536)
+            assert chunk, self.shown
+            self.shown += chunk
+
+    def end(self) -> None:
+        self._process.kill()
+        with self._process:
+            pass
+
+
+@contextmanager
+def openssl(certificates: Certificates, *options: str) -> Iterator[OpenSSL]:
+    server = OpenSSL(certificates, *options)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+
+
+async def connect_to(server: OpenSSL, certificates: Certificates) -> PlainStream:
+    encrypted = await TLSStream.wrap(
+        await anyio.connect_tcp("127.0.0.1", server.port),
+        hostname="localhost",
+        ssl_context=certificates.client_context(),
+        standard_compatible=False,
+    )
+    stream = plain_stream(encrypted)
+    assert isinstance(stream, TlsStream)
+    return stream
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("option", "commands", "shown"),
+    [
+        pytest.param("-tls1_3", [b"k\n", b"K\n"], rb"(?s)(KEYUPDATE.*){2}", id="key update"),
+        pytest.param("-tls1_2", [b"r\n"], rb"(?s)(CIPHER is.*){2}", id="renegotiation"),
+    ],
+)
+async def test_a_peer_that_renews_the_keys(
+    option: str, commands: list[bytes], shown: bytes, certificates: Certificates
+) -> None:
+    with openssl(certificates, option) as server:
+        async with bounded(), await connect_to(server, certificates) as stream:
+            received = bytearray()
+            news = anyio.Event()
+            writer = anyio.Event()
+
+            def take(data: bytes) -> None:
+                received.extend(data)
+                news.set()
+
+            async def write() -> None:
+                nonlocal writer
+                while True:
+                    await writer.wait()
+                    writer = anyio.Event()
+                    await stream.send(b"")
+
+            assert isinstance(stream, TlsStream)
+            stream.on_unsent = lambda: writer.set()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+                tasks.start_soon(stream.receive_into, take)
+                for number in range(3):
+                    for command in commands:
+                        server.tell(command)
+                    await anyio.to_thread.run_sync(server.wait_shown, shown)
+                    news = anyio.Event()
+                    server.tell(b"down %d\n" % number)
+                    await news.wait()
+                    assert received.endswith(b"down %d\n" % number)
+                    await stream.send(b"up %d\n" % number)
+                    await anyio.to_thread.run_sync(server.wait_shown, b"up %d\n" % number)
+                tasks.cancel_scope.cancel()
+
+
+# anyio's stream
+
+
+def test_a_stream_of_anyio_that_is_not_as_known_has_no_state() -> None:
+    assert state_of(cast("TLSStream", SimpleNamespace())) is None
+    assert state_of(cast("TLSStream", SimpleNamespace(_ssl_object=1, _read_bio=2, _write_bio=3))) is None
