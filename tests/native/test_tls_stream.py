@@ -14,18 +14,24 @@ from typing import cast
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
 from anyio.streams.tls import TLSStream
 
 from natsery._backends._plain_stream import PlainStream
-from natsery._backends._tls_stream import DECRYPT_BYTES, ENCRYPT_BYTES, MAX_UNSENT_ANSWERS, TlsState, TlsStream, state_of
+from natsery._backends._tls_stream import (
+    DECRYPT_BYTES,
+    ENCRYPT_BYTES,
+    MAX_UNSENT_ANSWERS,
+    TlsState,
+    TlsStream,
+    state_of,
+)
 from natsery._native._connection_statistics import Counters
 from natsery._native._handshake import plain_stream
 from natsery._native._write_buffer import WriteBuffer
 
 from ..certificates import Certificates
 from ..test_serve import bounded
-from .test_plain_stream import VERSIONS, receive_until_end
+from .test_plain_stream import VERSIONS, receive_until_end, shake_hands
 
 pytestmark = pytest.mark.anyio
 
@@ -354,49 +360,73 @@ async def test_a_peer_that_does_not_read_the_answers_fills_no_memory(peer: Peer)
     async with bounded():
         received, end = await receive(peer)
     assert isinstance(end, anyio.BrokenResourceError)
-    assert str(end.__cause__) == "the peer does not read the answers to its key updates"
+    assert str(end.__cause__) == "the peer does not read the answers to its handshakes"
 
 
 class OpenSSL:
     """The ``openssl`` command as a server, which renews keys and shakes hands again when told to.
 
     Attributes:
-        port: where it listens.
-        shown: what it has received, and more.
+        stream: the stream under test, after the handshake.
+        wire: what is below it.
     """
 
-    def __init__(self, certificates: Certificates, *options: str) -> None:
+    def __init__(self, certificates: Certificates, option: str) -> None:
         files = ("-cert", str(certificates.server.chain), "-key", str(certificates.server.key))
-        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", *files, *options]
+        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", option, *files]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.shown = b""
-        self.wait_shown(rb"ACCEPT \S+:\d+\n")
-        match = re.search(rb"ACCEPT \S+:(\d+)\n", self.shown)
-        assert match is not None
-        self.port = int(match[1])
+        self._shown = b""
+        self._wait_shown(rb"ACCEPT \S+:\d+\n")
+        self._socket = socket.create_connection(("127.0.0.1", int(self._shown.split()[-1].rpartition(b":")[2])))
+        self._socket.settimeout(10)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = certificates.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._socket.sendall(outgoing.read())
+                incoming.write(self._socket.recv(65_536))
+        self.wire = Wire()
+        self.wire.sent += outgoing.read()
+        self.stream = TlsStream(self.wire, TlsState(client, incoming, outgoing))
 
-    def tell(self, text: bytes) -> None:
-        """Send this, or obey if it begins with a command: K, k, R or r. Waits until it has been read."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(text)
-
-    def wait_shown(self, pattern: bytes) -> None:
-        """Wait until it has shown this."""
+    def _wait_shown(self, pattern: bytes) -> None:
         assert self._process.stdout is not None
-        while not re.search(pattern, self.shown):
+        while not re.search(pattern, self._shown, re.DOTALL):
             chunk = self._process.stdout.read(65_536)
-            assert chunk, self.shown
-            self.shown += chunk
+            assert chunk, self._shown
+            self._shown += chunk
+
+    def say(self, text: bytes) -> None:
+        """Send this; but ``K`` is to renew the keys and to ask for the same, and ``r`` to shake hands again."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + b"\n")
+
+    async def hear(self, text: bytes) -> None:
+        """Receive what is on the wire, until it contains this."""
+        self._socket.sendall(self.wire.sent)
+        self.wire.sent.clear()
+        await anyio.to_thread.run_sync(self._wait_shown, text, abandon_on_cancel=True)
+
+    async def exchange(self) -> None:
+        """Receive what is on the wire, and have the next piece of this server's received."""
+        self._socket.sendall(self.wire.sent)
+        self.wire.sent.clear()
+        self.wire.feed(await anyio.to_thread.run_sync(self._socket.recv, 65_536, abandon_on_cancel=True))
+        await anyio.wait_all_tasks_blocked()
 
     def end(self) -> None:
         self._process.kill()
+        self._socket.close()
         with self._process:
             pass
 
 
 @contextmanager
-def openssl(certificates: Certificates, *options: str) -> Iterator[OpenSSL]:
-    server = OpenSSL(certificates, *options)
+def openssl(certificates: Certificates, option: str) -> Iterator[OpenSSL]:
+    server = OpenSSL(certificates, option)
     try:
         yield server
     finally:
@@ -406,62 +436,79 @@ def openssl(certificates: Certificates, *options: str) -> Iterator[OpenSSL]:
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
 
 
-async def connect_to(server: OpenSSL, certificates: Certificates) -> PlainStream:
-    encrypted = await TLSStream.wrap(
-        await anyio.connect_tcp("127.0.0.1", server.port),
-        hostname="localhost",
-        ssl_context=certificates.client_context(),
-        standard_compatible=False,
-    )
-    stream = plain_stream(encrypted)
-    assert isinstance(stream, TlsStream)
-    return stream
+@needs_openssl
+async def test_keys_that_are_renewed(certificates: Certificates) -> None:
+    received = bytearray()
+    with openssl(certificates, "-tls1_3") as server:
+        async with bounded(), anyio.create_task_group() as tasks:
+            tasks.start_soon(server.stream.receive_into, received.extend)
+            await server.hear(b"CIPHER is")
+            sizes: list[int] = []
+            for number in range(3):
+                server.say(b"down %d" % number)
+                while not received.endswith(b"down %d\n" % number):
+                    await server.exchange()
+                await server.stream.send(b"up %d\n" % number)
+                sizes.append(len(server.wire.sent))
+                await server.hear(b"up %d\n" % number)
+                server.say(b"K")
+                await server.exchange()
+            assert sizes[2] == sizes[1] > sizes[0]  # the keys of this side are renewed as well
+            tasks.cancel_scope.cancel()
 
 
 @needs_openssl
-@pytest.mark.parametrize(
-    ("option", "commands", "shown"),
-    [
-        pytest.param("-tls1_3", [b"k\n", b"K\n"], rb"(?s)(KEYUPDATE.*){2}", id="key update"),
-        pytest.param("-tls1_2", [b"r\n"], rb"(?s)(CIPHER is.*){2}", id="renegotiation"),
-    ],
-)
-async def test_a_peer_that_renews_the_keys(
-    option: str, commands: list[bytes], shown: bytes, certificates: Certificates
-) -> None:
-    with openssl(certificates, option) as server:
-        async with bounded(), await connect_to(server, certificates) as stream:
-            received = bytearray()
-            news = anyio.Event()
-            writer = anyio.Event()
+async def test_another_handshake(certificates: Certificates) -> None:
+    """TLS 1.2 renews keys so, and nothing can be encrypted meanwhile."""
+    received = bytearray()
+    with openssl(certificates, "-tls1_2") as server:
+        async with bounded(), anyio.create_task_group() as tasks:
+            tasks.start_soon(server.stream.receive_into, received.extend)
+            await server.hear(b"CIPHER is")
+            for number in range(3):
+                asked = anyio.Event()
+                is_sent = anyio.Event()
+                server.stream.on_unsent = asked.set
 
-            def take(data: bytes) -> None:
-                received.extend(data)
-                news.set()
+                async def send(item: bytes, is_sent: anyio.Event = is_sent) -> None:
+                    await server.stream.send(item)
+                    is_sent.set()
 
-            async def write() -> None:
-                nonlocal writer
-                while True:
-                    await writer.wait()
-                    writer = anyio.Event()
-                    await stream.send(b"")
+                server.say(b"r")
+                while not asked.is_set():
+                    await server.exchange()
+                assert server.stream.send_nowait(b"x") == 0
+                tasks.start_soon(send, b"up %d\n" % number)
+                await anyio.wait_all_tasks_blocked()
+                assert not is_sent.is_set()
+                while not is_sent.is_set():
+                    await server.exchange()
+                await server.hear(b"up %d\n" % number)
+                server.say(b"down %d" % number)
+                while not received.endswith(b"down %d\n" % number):
+                    await server.exchange()
+            tasks.cancel_scope.cancel()
 
-            assert isinstance(stream, TlsStream)
-            stream.on_unsent = lambda: writer.set()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(write)
-                tasks.start_soon(stream.receive_into, take)
-                for number in range(3):
-                    for command in commands:
-                        server.tell(command)
-                    await anyio.to_thread.run_sync(server.wait_shown, shown)
-                    news = anyio.Event()
-                    server.tell(b"down %d\n" % number)
-                    await news.wait()
-                    assert received.endswith(b"down %d\n" % number)
-                    await stream.send(b"up %d\n" % number)
-                    await anyio.to_thread.run_sync(server.wait_shown, b"up %d\n" % number)
-                tasks.cancel_scope.cancel()
+
+@needs_openssl
+async def test_a_sender_that_waits_for_another_handshake_hears_of_the_end(certificates: Certificates) -> None:
+    with openssl(certificates, "-tls1_2") as server:
+        async with bounded(), anyio.create_task_group() as tasks:
+
+            async def send() -> None:
+                with pytest.raises(anyio.BrokenResourceError):
+                    await server.stream.send(b"x")
+
+            asked = anyio.Event()
+            server.stream.on_unsent = asked.set
+            tasks.start_soon(receive_until_end, server.stream, [])
+            await server.hear(b"CIPHER is")
+            server.say(b"r")
+            while not asked.is_set():
+                await server.exchange()
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            server.wire.feed(anyio.EndOfStream())
 
 
 # anyio's stream
@@ -470,3 +517,21 @@ async def test_a_peer_that_renews_the_keys(
 def test_a_stream_of_anyio_that_is_not_as_known_has_no_state() -> None:
     assert state_of(cast("TLSStream", SimpleNamespace())) is None
     assert state_of(cast("TLSStream", SimpleNamespace(_ssl_object=1, _read_bio=2, _write_bio=3))) is None
+
+
+async def test_a_stream_of_anyio_that_is_not_as_known_goes_on(
+    version: ssl.TLSVersion, certificates: Certificates
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        far, _ = listener.accept()
+        encrypted, far = await shake_hands(near, far, version, certificates)
+        with far:
+            state = encrypted.__dict__.pop("_read_bio")
+            async with bounded(), encrypted:
+                assert plain_stream(encrypted) is encrypted
+                encrypted._read_bio = state
+                far.sendall(b"down")
+                assert await encrypted.receive() == b"down"
+                await encrypted.send(b"up")
+                assert far.recv(10) == b"up"

@@ -19,7 +19,7 @@ ENCRYPT_BYTES: Final = 64 * 1024
 """Bytes that are encrypted before they are sent: no more of them wait encrypted."""
 
 MAX_UNSENT_ANSWERS: Final = 64 * 1024
-"""Bytes with which TLS itself has answered and which the peer has not read; about 2,400 key updates."""
+"""Bytes with which TLS itself answers the peer, that may wait to be sent."""
 
 
 class TlsState(NamedTuple):
@@ -51,8 +51,8 @@ class TlsStream(PlainStream):
         state: the state after the handshake. A stream that it was taken from must not be used afterwards.
 
     Attributes:
-        on_unsent: called while receiving when TLS itself has an answer to send, to a key update for instance. ``send`` sends
-            it, before the bytes that it is given, if any.
+        on_unsent: called while receiving when TLS itself has something to send, in another handshake for instance. ``send``
+            sends it, before the bytes that it is given, if any.
     """
 
     def __init__(self, below: PlainStream, state: TlsState) -> None:
@@ -94,10 +94,11 @@ class TlsStream(PlainStream):
                 raise end
             is_full = size == DECRYPT_BYTES
         self._has_received.set()
-        if self._outgoing.pending and not self._is_sending:
+        unsent = self._outgoing.pending
+        if unsent and not self._is_sending:
             self.on_unsent()
-        if self._outgoing.pending > MAX_UNSENT_ANSWERS:
-            raise anyio.BrokenResourceError from ConnectionError("the peer does not read the answers to its key updates")
+        if unsent > MAX_UNSENT_ANSWERS:
+            raise anyio.BrokenResourceError from ConnectionError("the peer does not read the answers to its handshakes")
 
     def _decrypt(self) -> tuple[int, Exception | None]:
         """Fill the buffer as far as there is something to decrypt.
