@@ -61,7 +61,8 @@ class TlsStream(PlainStream):
         self._ssl_object, self._incoming, self._outgoing = state
         self._buffer = memoryview(bytearray(DECRYPT_BYTES))
         self._take: Callable[[bytes], None] = _drop
-        self._has_received = anyio.Event()
+        self._has_received: anyio.Event | None = None
+        """What a sender waits for, if there is one that has to wait for that."""
         self._has_ended = False
         self._error: Exception | None = None
         self._unsent = b""
@@ -80,7 +81,7 @@ class TlsStream(PlainStream):
             await self._below.receive_into(self._receive)
         finally:
             self._has_ended = True
-            self._has_received.set()
+            self._wake_sender()
 
     def _receive(self, chunk: bytes) -> None:
         """Decrypt a chunk, and hand on what was in it."""
@@ -93,12 +94,16 @@ class TlsStream(PlainStream):
             if end is not None:
                 raise end
             is_full = size == DECRYPT_BYTES
-        self._has_received.set()
+        self._wake_sender()
         unsent = self._outgoing.pending
         if unsent and not self._is_sending:
             self.on_unsent()
         if unsent > MAX_UNSENT_ANSWERS:
             raise anyio.BrokenResourceError from ConnectionError("the peer does not read the answers to its handshakes")
+
+    def _wake_sender(self) -> None:
+        if self._has_received is not None:
+            self._has_received.set()
 
     def _decrypt(self) -> tuple[int, Exception | None]:
         """Fill the buffer as far as there is something to decrypt.
@@ -140,15 +145,16 @@ class TlsStream(PlainStream):
     async def _encrypt(self, data: memoryview) -> int:
         """Encrypt some bytes; return their number."""
         while True:
-            self._has_received = anyio.Event()
             try:
                 return self._ssl_object.write(data)
             except ssl.SSLWantReadError:
                 # With TLS 1.2, the peer may have begun another handshake. Its messages are handled while receiving.
+                self._has_received = anyio.Event()
                 await self._send_encrypted()
                 if self._has_ended:
                     raise anyio.BrokenResourceError from None
                 await self._has_received.wait()
+                self._has_received = None
             except ssl.SSLError as error:
                 raise self._fail(error) from error
 
