@@ -18,9 +18,9 @@ from anyio.streams.tls import TLSStream
 
 from natsery._backends._plain_stream import PlainStream
 from natsery._backends._tls_stream import (
-    DECRYPT_BYTES,
     ENCRYPT_BYTES,
     MAX_UNSENT_ANSWERS,
+    RECORD_BYTES,
     TlsState,
     TlsStream,
     state_of,
@@ -203,10 +203,11 @@ async def test_what_came_with_the_handshake_comes_first(peer: Peer) -> None:
     assert received == b"firstsecondthird"
 
 
-@pytest.mark.parametrize("size", [DECRYPT_BYTES - 1, DECRYPT_BYTES, DECRYPT_BYTES + 1, len(BIG)])
-async def test_more_than_the_buffer_holds_comes_whole(peer: Peer, size: int) -> None:
+@pytest.mark.parametrize("size", [RECORD_BYTES - 1, RECORD_BYTES, RECORD_BYTES + 1, len(BIG)])
+async def test_big_pieces_come_whole(peer: Peer, size: int) -> None:
+    data = peer.encrypt(BIG[:size])
     async with bounded():
-        received, _ = await receive(peer, peer.encrypt(BIG[:size]))
+        received, _ = await receive(peer, *[data[at : at + 65_536] for at in range(0, len(data), 65_536)])
     assert received == BIG[:size]
 
 

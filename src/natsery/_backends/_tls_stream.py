@@ -12,8 +12,8 @@ from anyio.streams.tls import TLSStream
 
 from ._plain_stream import PlainStream
 
-DECRYPT_BYTES: Final = 64 * 1024
-"""Bytes that are decrypted before they are handed on."""
+RECORD_BYTES: Final = 16 * 1024
+"""Bytes of the largest record, decrypted."""
 
 ENCRYPT_BYTES: Final = 64 * 1024
 """Bytes that are encrypted before they are sent: no more of them wait encrypted."""
@@ -59,7 +59,6 @@ class TlsStream(PlainStream):
         self.on_unsent: Callable[[], None] = _do_nothing
         self._below = below
         self._ssl_object, self._incoming, self._outgoing = state
-        self._buffer = memoryview(bytearray(DECRYPT_BYTES))
         self._take: Callable[[bytes], None] = _drop
         self._has_received: anyio.Event | None = None
         """What a sender waits for, if there is one that has to wait for that."""
@@ -86,14 +85,11 @@ class TlsStream(PlainStream):
     def _receive(self, chunk: bytes) -> None:
         """Decrypt a chunk, and hand on what was in it."""
         self._incoming.write(chunk)
-        is_full = True
-        while is_full:
-            size, end = self._decrypt()
-            if size:
-                self._take(bytes(self._buffer[:size]))
-            if end is not None:
-                raise end
-            is_full = size == DECRYPT_BYTES
+        data, end = self._decrypt()
+        if data:
+            self._take(data)
+        if end is not None:
+            raise end
         self._wake_sender()
         unsent = self._outgoing.pending
         if unsent and not self._is_sending:
@@ -105,26 +101,22 @@ class TlsStream(PlainStream):
         if self._has_received is not None:
             self._has_received.set()
 
-    def _decrypt(self) -> tuple[int, Exception | None]:
-        """Fill the buffer as far as there is something to decrypt.
-
-        Returns:
-            The number of bytes in the buffer, and the error that says why no more will follow, if that is so.
-        """
-        buffer, size = self._buffer, 0
+    def _decrypt(self) -> tuple[bytes, Exception | None]:
+        """Return what can be decrypted now, and the error that says why no more will follow, if that is so."""
+        read = self._ssl_object.read
+        records: list[bytes] = []
+        end: Exception | None = None
         try:
-            while size < DECRYPT_BYTES:
-                count: int = self._ssl_object.read(DECRYPT_BYTES - size, buffer[size:])  # type: ignore[assignment]
-                if not count:  # close_notify
-                    return size, anyio.EndOfStream()
-                size += count
+            while record := read(RECORD_BYTES):
+                records.append(record)
+            end = anyio.EndOfStream()  # close_notify
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            return size, anyio.EndOfStream()
+            end = anyio.EndOfStream()
         except ssl.SSLError as error:
-            return size, self._fail(error)
-        return size, None
+            end = self._fail(error)
+        return b"".join(records), end
 
     def _fail(self, error: ssl.SSLError) -> anyio.BrokenResourceError:
         """Send nothing more; return the error to raise."""
