@@ -216,7 +216,7 @@ async def test_big_pieces_come_whole(peer: Peer, size: int) -> None:
 
 async def test_what_came_before_the_close_notify_is_handed_on(peer: Peer) -> None:
     async with bounded():
-        received, end = await receive(peer, peer.encrypt(b"last") + peer.close_notify())
+        received, end = await receive(peer, peer.encrypt(b"last") + peer.close_notify(), anyio.BrokenResourceError())
     assert received == b"last"
     assert isinstance(end, anyio.EndOfStream)
 
@@ -354,6 +354,18 @@ async def test_answers_of_tls_are_sent_before_anything_else(peer: Peer) -> None:
         peer.state.outgoing.write(b"another")
         peer.stream.send_nowait(b"x")
         assert peer.wire.sent.startswith(b"answeranother")
+
+
+async def test_answers_of_tls_do_not_get_into_the_middle_of_anything(peer: Peer) -> None:
+    peer.stream.send_nowait(b"x")
+    peer.wire.make_room(10)
+    assert peer.stream.send_nowait(b"y") == 0
+    peer.state.outgoing.write(b"answer")
+    peer.wire.make_room()
+    await peer.stream.send(b"y")
+    assert peer.wire.sent.endswith(b"answer")
+    del peer.wire.sent[-len(b"answer") :]
+    assert peer.received() == b"xy"
 
 
 async def test_a_peer_that_does_not_read_the_answers_fills_no_memory(peer: Peer) -> None:
