@@ -384,9 +384,9 @@ class OpenSSL:
         wire: what is below it.
     """
 
-    def __init__(self, certificates: Certificates, option: str) -> None:
+    def __init__(self, certificates: Certificates, *options: str) -> None:
         files = ("-cert", str(certificates.server.chain), "-key", str(certificates.server.key))
-        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", option, *files]
+        command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", *options, *files]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self._shown = b""
         self._wait_shown(rb"ACCEPT \S+:\d+\n")
@@ -438,8 +438,8 @@ class OpenSSL:
 
 
 @contextmanager
-def openssl(certificates: Certificates, option: str) -> Iterator[OpenSSL]:
-    server = OpenSSL(certificates, option)
+def openssl(certificates: Certificates, *options: str) -> Iterator[OpenSSL]:
+    server = OpenSSL(certificates, *options)
     try:
         yield server
     finally:
@@ -474,7 +474,7 @@ async def test_keys_that_are_renewed(certificates: Certificates) -> None:
 async def test_another_handshake(certificates: Certificates) -> None:
     """TLS 1.2 renews keys so, and nothing can be encrypted meanwhile."""
     received = bytearray()
-    with openssl(certificates, "-tls1_2") as server:
+    with openssl(certificates, "-tls1_2", "-no_ticket", "-no_cache") as server:
         async with bounded(), anyio.create_task_group() as tasks:
             tasks.start_soon(server.stream.receive_into, received.extend)
             await server.hear(b"CIPHER is")
