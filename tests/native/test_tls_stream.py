@@ -45,11 +45,13 @@ class Wire(PlainStream):
     Attributes:
         room: so many bytes are accepted.
         sent: the bytes that were accepted.
+        waiting: how many bytes ``send`` has waited with.
     """
 
     def __init__(self) -> None:
         self.room = PLENTY
         self.sent = bytearray()
+        self.waiting = 0
         self._chunks: list[bytes | Exception] = []
         self._news = anyio.Event()
 
@@ -73,6 +75,7 @@ class Wire(PlainStream):
 
     async def send(self, item: bytes) -> None:
         while item := item[self.send_nowait(item) :]:
+            self.waiting = len(item)
             await self._wait_for_news()
 
     def send_nowait(self, item: bytes) -> int:
@@ -331,12 +334,23 @@ async def test_after_a_send_that_was_cancelled_nothing_can_be_sent(peer: Peer, r
     async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(peer.stream.send, BIG)
         await anyio.wait_all_tasks_blocked()
+        assert 0 < peer.wire.waiting < ENCRYPT_BYTES + 1000
         tasks.cancel_scope.cancel()
     peer.wire.make_room()
     assert peer.stream.send_nowait(b"x") == 0
     with pytest.raises(anyio.BrokenResourceError):
         await peer.stream.send(b"x")
     assert len(peer.wire.sent) == room
+
+
+async def test_nothing_is_sent_after_an_end(peer: Peer) -> None:
+    with suppress(ssl.SSLWantReadError):
+        peer.state.ssl_object.unwrap()
+    assert peer.stream.send_nowait(b"x") == 0
+    with pytest.raises(anyio.BrokenResourceError) as caught:
+        await peer.stream.send(b"x")
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    assert caught.value.__cause__.reason == "PROTOCOL_IS_SHUTDOWN"
 
 
 # What TLS itself has to say
@@ -527,9 +541,13 @@ async def test_a_sender_that_waits_for_another_handshake_hears_of_the_end(certif
 # anyio's stream
 
 
-def test_a_stream_of_anyio_that_is_not_as_known_has_no_state() -> None:
-    assert state_of(cast("TLSStream", SimpleNamespace())) is None
-    assert state_of(cast("TLSStream", SimpleNamespace(_ssl_object=1, _read_bio=2, _write_bio=3))) is None
+KNOWN = {"_ssl_object": object(), "_read_bio": ssl.MemoryBIO(), "_write_bio": ssl.MemoryBIO()}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_stream_of_anyio_that_is_not_as_known_has_no_state(name: str) -> None:
+    assert state_of(cast("TLSStream", SimpleNamespace(**KNOWN))) == tuple(KNOWN.values())
+    assert state_of(cast("TLSStream", SimpleNamespace(**{**KNOWN, name: None}))) is None
 
 
 async def test_a_stream_of_anyio_that_is_not_as_known_goes_on(
