@@ -16,7 +16,7 @@ import anyio
 import pytest
 from anyio.streams.tls import TLSStream
 
-from natsery._backends._plain_stream import PlainStream
+from natsery._backends._direct_stream import DirectStream
 from natsery._backends._tls_stream import (
     ENCRYPT_BYTES,
     MAX_UNSENT_ANSWERS,
@@ -26,12 +26,12 @@ from natsery._backends._tls_stream import (
     state_of,
 )
 from natsery._native._connection_statistics import Counters
-from natsery._native._handshake import plain_stream
+from natsery._native._handshake import direct_stream
 from natsery._native._write_buffer import WriteBuffer
 
 from ..certificates import Certificates
 from ..test_serve import bounded
-from .test_plain_stream import VERSIONS, receive_until_end, shake_hands
+from .test_direct_stream import VERSIONS, receive_until_end, shake_hands
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ PLENTY = 1_000_000_000
 BIG = bytes(range(256)) * 2048  # 512 KiB
 
 
-class Wire(PlainStream):
+class Wire(DirectStream):
     """What is below the stream under test.
 
     Attributes:
@@ -560,7 +560,7 @@ async def test_a_stream_of_anyio_that_is_not_as_known_goes_on(
         with far:
             state = encrypted.__dict__.pop("_read_bio")
             async with bounded(), encrypted:
-                assert plain_stream(encrypted) is encrypted
+                assert direct_stream(encrypted) is encrypted
                 encrypted._read_bio = state
                 far.sendall(b"down")
                 assert await encrypted.receive() == b"down"

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 
-from ._plain_stream import PlainStream
+from ._direct_stream import DirectStream
 
 _library_name: ContextVar[str | None] | None
 try:
@@ -46,7 +46,7 @@ def _context_of_callbacks() -> Context:
 
 
 @final
-class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
+class AsyncioStream(DirectStream, asyncio.BufferedProtocol):
     """A TCP stream that receives in callbacks of the event loop, and writes to the transport directly.
 
     anyio's stream resumes and pauses the transport, and wakes a task, for every chunk.
@@ -118,7 +118,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
     # The public methods
 
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         await checkpoint()
         while self._unread:
             take(self._unread.pop(0))
@@ -150,7 +150,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         return anyio.EndOfStream()
 
     async def send(self, item: bytes) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         await self._wait_writable()
         self._transport.write(item)
         await self._wait_writable()
@@ -163,7 +163,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
             raise anyio.BrokenResourceError from self._error
 
     def send_nowait(self, item: bytes) -> int:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         if self._is_full or self._transport.is_closing():
             return 0
         self._transport.write(item)

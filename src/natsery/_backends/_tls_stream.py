@@ -1,4 +1,4 @@
-"""A TLS stream that encrypts and decrypts where a `PlainStream` sends and receives, on any event loop."""
+"""A TLS stream that encrypts and decrypts where a `DirectStream` sends and receives, on any event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSStream
 
-from ._plain_stream import PlainStream
+from ._direct_stream import DirectStream
 
 RECORD_BYTES: Final = 16 * 1024
 """Bytes of the largest record, decrypted."""
@@ -40,7 +40,7 @@ def state_of(stream: TLSStream) -> TlsState | None:
 
 
 @final
-class TlsStream(PlainStream):
+class TlsStream(DirectStream):
     """A TLS stream for one reading and one writing task.
 
     anyio's stream goes through two coroutines for each record that it receives, and cannot send without waiting. The end of
@@ -55,7 +55,7 @@ class TlsStream(PlainStream):
             sends it, before the bytes that it is given, if any.
     """
 
-    def __init__(self, below: PlainStream, state: TlsState) -> None:
+    def __init__(self, below: DirectStream, state: TlsState) -> None:
         self.on_unsent: Callable[[], None] = _do_nothing
         self._below = below
         self._ssl_object, self._incoming, self._outgoing = state
@@ -72,7 +72,7 @@ class TlsStream(PlainStream):
         """Stays true if sending is cut short: the peer can decrypt nothing after a gap."""
 
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         await checkpoint()
         self._take = take
         try:
@@ -126,7 +126,7 @@ class TlsStream(PlainStream):
         return broken
 
     async def send(self, item: bytes) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         rest = memoryview(item)[self._encrypted_ahead :]
         self._encrypted_ahead = 0
         await self._send_encrypted()
@@ -160,7 +160,7 @@ class TlsStream(PlainStream):
             self._is_sending = False
 
     def send_nowait(self, item: bytes) -> int:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         sent = 0
         while sent < len(item):
             if self._unsent or self._is_sending or self._error is not None:

@@ -10,13 +10,13 @@ import anyio
 import trio
 from anyio.abc import SocketStream
 
-from ._plain_stream import PlainStream
+from ._direct_stream import DirectStream
 
 RECEIVE_BYTES = 64 * 1024
 
 
 @final
-class TrioStream(PlainStream):
+class TrioStream(DirectStream):
     """A TCP stream for one reading and one writing task.
 
     trio tries a system call before it waits for the socket, and executes a checkpoint after each success. This reader waits
@@ -28,7 +28,7 @@ class TrioStream(PlainStream):
         self._raw = raw
 
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         raw = self._raw
         # Not anyio's, which first looks up the backend: this is called for every chunk.
         wait_readable = trio.lowlevel.wait_readable
@@ -47,7 +47,7 @@ class TrioStream(PlainStream):
             take(data)
 
     async def send(self, item: bytes) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         rest = memoryview(item)
         while rest:
             try:
@@ -58,7 +58,7 @@ class TrioStream(PlainStream):
                 raise anyio.BrokenResourceError from error
 
     def send_nowait(self, item: bytes) -> int:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         try:
             return self._raw.send(item)
         except OSError:

@@ -15,7 +15,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._backends import is_trio
-from .._backends._plain_stream import PlainStream
+from .._backends._direct_stream import DirectStream
 from .._backends._sockets import ConnectedSocket
 from .._backends._tls_stream import TlsStream, state_of
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
@@ -55,7 +55,7 @@ class Link:
     """A network connection that the server has accepted; the caller of `log_in` closes it."""
 
     target: Target
-    stream: ByteStream | PlainStream
+    stream: ByteStream | DirectStream
     socket: ConnectedSocket
     parser: Parser
     info: ServerInfo
@@ -179,19 +179,19 @@ async def _connect_tcp(target: Target) -> ByteStream:
     raise interrupt
 
 
-def plain_stream(stream: ByteStream) -> ByteStream | PlainStream:
-    """Return a stream as a `PlainStream` where that is possible, and otherwise unchanged; only what is returned may be used."""
+def direct_stream(stream: ByteStream) -> ByteStream | DirectStream:
+    """Return a stream as a `DirectStream` where that is possible, and otherwise unchanged; only what is returned may be used."""
     if isinstance(stream, SocketStream):
-        return _plain_socket_stream(stream) or stream
+        return _direct_socket_stream(stream) or stream
     if isinstance(stream, TLSStream) and isinstance(stream.transport_stream, SocketStream):
         state = state_of(stream)
-        below = _plain_socket_stream(stream.transport_stream) if state is not None else None
+        below = _direct_socket_stream(stream.transport_stream) if state is not None else None
         if state is not None and below is not None:
             return TlsStream(below, state)
     return stream
 
 
-def _plain_socket_stream(stream: SocketStream) -> PlainStream | None:
+def _direct_socket_stream(stream: SocketStream) -> DirectStream | None:
     if is_trio():
         from .._backends._trio_stream import TrioStream
 
@@ -315,7 +315,7 @@ class _HandshakeStream:
                 raise error from None
             if event is Signal.PONG:
                 check_headers(info, has_headers=has_headers)
-                stream = plain_stream(self.stream)
+                stream = direct_stream(self.stream)
                 return Link(target, stream, self.socket, self._parser, info, has_headers, self.secrets, self._events)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)

@@ -16,9 +16,9 @@ from anyio.streams.tls import TLSStream
 
 import natsery
 from natsery._backends._asyncio_stream import take_over
-from natsery._backends._plain_stream import PlainStream
+from natsery._backends._direct_stream import DirectStream
 from natsery._backends._tls_stream import TlsStream
-from natsery._native._handshake import plain_stream
+from natsery._native._handshake import direct_stream
 from natsery._native._native_connection import NativeConnection
 
 from ..certificates import Certificates
@@ -32,7 +32,7 @@ class Pair:
     """The two ends of a connection; ours has read one byte already, as after a handshake."""
 
     def __init__(self, near: ByteStream, far: socket.socket) -> None:
-        self.near = cast("PlainStream", plain_stream(near))
+        self.near = cast("DirectStream", direct_stream(near))
         self.far = far
 
 
@@ -77,7 +77,7 @@ async def shake_hands(
     return encrypted, accepted[0]
 
 
-async def receive_until_end(stream: PlainStream, received: list[bytes]) -> Exception:
+async def receive_until_end(stream: DirectStream, received: list[bytes]) -> Exception:
     """Take what comes until the end; how that looked."""
     try:
         await stream.receive_into(received.append)
@@ -93,7 +93,7 @@ async def test_connections_have_one(secure: bool, certificates: Certificates) ->
         async with bounded(), natsery.connect(server.url, tls=tls) as nc:
             assert isinstance(nc, NativeConnection)
             assert nc._session is not None
-            assert isinstance(nc._session.link.stream, TlsStream if secure else PlainStream)
+            assert isinstance(nc._session.link.stream, TlsStream if secure else DirectStream)
 
 
 def test_a_stream_of_anyio_that_is_not_as_known_is_left_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""The interface of TCP streams without TLS that use the event loop directly, for speed."""
+"""The interface of streams that use the event loop directly, for speed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from anyio.abc import AsyncResource
 
 
-class PlainStream(AsyncResource):
-    """A TCP stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
+class DirectStream(AsyncResource):
+    """A stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
 
     @abstractmethod
     async def receive_into(self, take: Callable[[bytes], None]) -> None:
