@@ -19,7 +19,7 @@ ENCRYPT_BYTES: Final = 64 * 1024
 """Bytes that are encrypted before they are sent: no more of them wait encrypted."""
 
 MAX_UNSENT_ANSWERS: Final = 64 * 1024
-"""Bytes with which TLS itself answers the peer, that may wait to be sent."""
+"""Bytes of TLS's own answers that may wait to be sent."""
 
 
 class TlsState(NamedTuple):
