@@ -61,3 +61,9 @@ class Certificates:
         if certificate is not None:
             context.load_cert_chain(certificate.chain, certificate.key)
         return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """What a server needs that is no nats-server."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.server.chain, self.server.key)
+        return context

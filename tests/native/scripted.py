@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.tls import TLSStream
+
+from ..certificates import Certificates
 
 INFO = {"server_id": "S", "version": "2.11.0", "headers": True, "max_payload": 1024, "proto": 1}
 
@@ -39,9 +42,21 @@ class Peer:
     async def greet(self, **fields: object) -> None:
         """The whole handshake."""
         await self.send_info(**fields)
+        await self.accept()
+
+    async def accept(self) -> None:
+        """What comes after INFO."""
         await self.line_of(b"CONNECT")
         await self.line_of(b"PING")
         await self.send(b"PONG\r\n")
+
+    async def start_tls(self, certificates: Certificates) -> None:
+        """Go on in TLS; INFO has said so."""
+        context = certificates.server_context()
+        self._stream = await TLSStream.wrap(
+            self._stream, server_side=True, ssl_context=context, standard_compatible=False
+        )
+        self._lines = BufferedByteReceiveStream(self._stream)
 
     async def answer_pings(self) -> None:
         """Until the client goes."""

@@ -11,6 +11,7 @@ import pytest
 import natsery
 from natsery._native._write_buffer import HIGH_WATER_BYTES, WriteBuffer
 
+from ..certificates import Certificates
 from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 from .tools import QUICK
@@ -24,19 +25,26 @@ BOUND = HIGH_WATER_BYTES + SIZE + 1_000
 class Stubborn:
     """Takes nothing until told to, and remembers what it has taken then.
 
+    Args:
+        certificates: for TLS, if there is to be any.
+
     Attributes:
         may_take: set it to have it read.
         taken: the verb and subject of each command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: Certificates | None = None) -> None:
+        self._certificates = certificates
         self.may_take = anyio.Event()
         self.taken: list[bytes] = []
         self.peer: Peer | None = None
 
     async def script(self, peer: Peer) -> None:
         self.peer = peer
-        await peer.greet(max_payload=100_000)
+        await peer.send_info(max_payload=100_000, tls_required=self._certificates is not None)
+        if self._certificates is not None:
+            await peer.start_tls(self._certificates)
+        await peer.accept()
         await self.may_take.wait()
         while True:
             verb, *fields = (await peer.line()).split()
@@ -48,10 +56,11 @@ class Stubborn:
 
 
 @asynccontextmanager
-async def filled() -> AsyncIterator[tuple[natsery.NativeConnection, Stubborn]]:
+async def filled(certificates: Certificates | None) -> AsyncIterator[tuple[natsery.NativeConnection, Stubborn]]:
     """A connection whose output buffer is over its high-water mark."""
-    stubborn = Stubborn()
-    async with scripted_server(stubborn.script) as url, natsery.connect(url, **QUICK) as nc:
+    stubborn = Stubborn(certificates)
+    options = {**QUICK, **({"tls": certificates.client_context()} if certificates is not None else {})}
+    async with scripted_server(stubborn.script) as url, natsery.connect(url, **options) as nc:
         await nc.add_subscription("before", print)
         while nc.pending_bytes <= HIGH_WATER_BYTES:
             while nc.pending_bytes <= HIGH_WATER_BYTES:
@@ -60,6 +69,11 @@ async def filled() -> AsyncIterator[tuple[natsery.NativeConnection, Stubborn]]:
         yield nc, stubborn
         stubborn.may_take.set()
         await nc.flush()
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
+    return certificates if request.param == "TLS" else None
 
 
 async def subscribe(nc: natsery.NativeConnection) -> None:
@@ -77,9 +91,9 @@ SENDERS: dict[str, Callable[[natsery.NativeConnection], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("name", SENDERS)
-async def test_senders_that_are_cancelled_leave_nothing(name: str) -> None:
+async def test_senders_that_are_cancelled_leave_nothing(name: str, tls: Certificates | None) -> None:
     """Two hundred callers of a frozen server left their requests, which were all delivered when it was back."""
-    async with bounded(), filled() as (nc, stubborn):
+    async with bounded(), filled(tls) as (nc, stubborn):
         before = nc.statistics().out_messages
         for _ in range(4):
             async with anyio.create_task_group() as tasks:
@@ -97,7 +111,7 @@ async def test_senders_that_are_cancelled_leave_nothing(name: str) -> None:
         assert stubborn.taken.count(b"PING") == 1
 
 
-async def test_senders_that_wait_have_their_turn_one_after_another() -> None:
+async def test_senders_that_wait_have_their_turn_one_after_another(tls: Certificates | None) -> None:
     """Each of those that waited was let through at once, whatever the others had sent."""
     most = 0
 
@@ -106,7 +120,7 @@ async def test_senders_that_wait_have_their_turn_one_after_another() -> None:
         await nc.publish("waiting", bytes(SIZE))
         most = max(most, nc.pending_bytes)
 
-    async with bounded(), filled() as (nc, stubborn):
+    async with bounded(), filled(tls) as (nc, stubborn):
         async with anyio.create_task_group() as tasks:
             for _ in range(200):
                 tasks.start_soon(publish, nc)
@@ -117,7 +131,9 @@ async def test_senders_that_wait_have_their_turn_one_after_another() -> None:
     assert most <= BOUND
 
 
-async def test_senders_that_wait_do_not_wake_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_senders_that_wait_do_not_wake_one_another(
+    monkeypatch: pytest.MonkeyPatch, tls: Certificates | None
+) -> None:
     """All of them were woken whenever there was room for a few: 4,000 senders kept the event loop for ten seconds."""
     senders = 500
     looks = 0
@@ -129,7 +145,7 @@ async def test_senders_that_wait_do_not_wake_one_another(monkeypatch: pytest.Mon
         return may_send(self)
 
     monkeypatch.setattr(WriteBuffer, "_may_send", look)
-    async with bounded(), filled() as (nc, stubborn):
+    async with bounded(), filled(tls) as (nc, stubborn):
         looks = 0
         async with anyio.create_task_group() as tasks:
             for _ in range(senders):
@@ -139,9 +155,9 @@ async def test_senders_that_wait_do_not_wake_one_another(monkeypatch: pytest.Mon
         assert looks < 3 * senders
 
 
-async def test_a_server_that_asks_and_does_not_read_fills_no_memory() -> None:
+async def test_a_server_that_asks_and_does_not_read_fills_no_memory(tls: Certificates | None) -> None:
     """Each of its PINGs left a PONG in the output buffer."""
-    async with bounded(), filled() as (nc, stubborn):
+    async with bounded(), filled(tls) as (nc, stubborn):
         before = nc.pending_bytes
         assert stubborn.peer is not None
         received = nc.statistics().in_bytes

@@ -13,9 +13,11 @@ from anyio.streams.tls import TLSStream
 
 import natsery
 from natsery import EventKind
+from natsery._backends._tls_stream import TlsStream
 
 from ..certificates import Certificates
 from ..server import NatsServer
+from .scripted import Peer, scripted_server
 from .tools import QUICK, Events, bounded, connection_error, recording_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
@@ -240,8 +242,7 @@ async def test_a_server_that_stalls(say: bytes, options: dict[str, Any], waiting
 
 
 async def test_a_stall_after_the_tls_handshake(certificates: Certificates) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates.server.chain, certificates.server.key)
+    context = certificates.server_context()
 
     async def script(stream: ByteStream) -> None:
         encrypted = await TLSStream.wrap(stream, server_side=True, ssl_context=context, standard_compatible=False)
@@ -341,3 +342,58 @@ async def test_a_server_that_comes_back_without_tls_gets_nothing(certificates: C
             assert server.monitor("connz?state=closed")["total"] == 2
         async with natsery.connect(server.url, token=SECRET):
             pass
+
+
+async def greet_in_tls(peer: Peer, certificates: Certificates) -> None:
+    await peer.send_info(tls_required=True)
+    await peer.start_tls(certificates)
+    await peer.accept()
+
+
+async def test_a_broken_record_ends_the_network_connection(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        below = peer._stream
+        await greet_in_tls(peer, certificates)
+        await below.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await peer.answer_pings()
+
+    with bounded():
+        async with scripted_server(script) as url:
+            async with natsery.connect(url, tls=certificates.client_context(), **QUICK) as nc:
+                events = Events(nc)
+                lost = await events.wait(EventKind.DISCONNECTED)
+                assert type(lost.error) is natsery.ConnectionLostError
+                assert str(lost.error).startswith("the network failed ([SSL: ")
+                nc._scope.cancel()
+    assert "unexpectedly" not in caplog.text
+
+
+async def test_what_tls_itself_has_to_say_is_sent_though_nothing_else_is(certificates: Certificates) -> None:
+    asked = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await greet_in_tls(peer, certificates)
+        ready.set()
+        await may_go_on.wait()
+        await peer.send(b"+OK\r\n")
+        await peer.line_of(b"PING")
+        asked.set()
+        await peer.answer_pings()
+
+    ready, may_go_on = anyio.Event(), anyio.Event()
+    with bounded():
+        async with scripted_server(script) as url:
+            async with natsery.connect(url, tls=certificates.client_context()) as nc:
+                await ready.wait()
+                assert nc._session is not None
+                stream = nc._session.link.stream
+                assert isinstance(stream, TlsStream)
+                # In place of a handshake's message: something else that has been encrypted and was not given to be sent.
+                stream._ssl_object.write(b"PING\r\n")
+                await anyio.wait_all_tasks_blocked()
+                assert not asked.is_set()
+                may_go_on.set()
+                await asked.wait()
+                nc._scope.cancel()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import ssl
 
 import anyio
 import pytest
-from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
 
 import natsery
 
@@ -22,23 +19,6 @@ pytestmark = pytest.mark.anyio
 PASSWORD = 'open "sesame" 4711'
 
 
-class Upgrading(Peer):
-    """A peer that continues in TLS."""
-
-    async def start_tls(self, certificates: Certificates) -> None:
-        context = certificates_context(certificates)
-        stream: ByteStream = await TLSStream.wrap(
-            self._stream, server_side=True, ssl_context=context, standard_compatible=False
-        )
-        super().__init__(stream)
-
-
-def certificates_context(certificates: Certificates) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates.server.chain, certificates.server.key)
-    return context
-
-
 @pytest.mark.parametrize("inside", [[], ["friend.example.com:4222"]])
 async def test_addresses_in_clear_are_not_learned_where_tls_follows(
     certificates: Certificates, inside: list[str]
@@ -47,13 +27,10 @@ async def test_addresses_in_clear_are_not_learned_where_tls_follows(
 
     async def script(peer: Peer) -> None:
         await peer.send_info(tls_required=True, connect_urls=["attacker.example.com:4222"])
-        upgrading = Upgrading(peer._stream)
-        await upgrading.start_tls(certificates)
-        await upgrading.line_of(b"CONNECT")
-        await upgrading.line_of(b"PING")
-        await upgrading.send(b"PONG\r\n")
-        await upgrading.send_info(connect_urls=inside)
-        await upgrading.answer_pings()
+        await peer.start_tls(certificates)
+        await peer.accept()
+        await peer.send_info(connect_urls=inside)
+        await peer.answer_pings()
 
     with bounded():
         async with scripted_server(script) as url:
@@ -168,15 +145,14 @@ async def test_headers_that_somebody_has_taken_away_before_tls(certificates: Cer
         nonlocal clients
         clients += 1
         await peer.send_info(tls_required=True, headers=clients > 2)
-        upgrading = Upgrading(peer._stream)
-        await upgrading.start_tls(certificates)
+        await peer.start_tls(certificates)
         if clients == 2:
-            await upgrading.greet()
+            await peer.greet()
         else:
-            await upgrading.line_of(b"PING")
-            await upgrading.send(b"PONG\r\n")
-            await upgrading.send_info()
-        await upgrading.answer_pings()
+            await peer.line_of(b"PING")
+            await peer.send(b"PONG\r\n")
+            await peer.send_info()
+        await peer.answer_pings()
 
     with bounded():
         async with scripted_server(script) as url:

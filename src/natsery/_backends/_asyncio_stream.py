@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 
-from ._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream, Take
+from ._direct_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, DirectStream, Take
 
 _library_name: ContextVar[str | None] | None
 try:
@@ -43,7 +43,7 @@ def _context_of_callbacks() -> Context:
 
 
 @final
-class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
+class AsyncioStream(DirectStream, asyncio.BufferedProtocol):
     """A TCP stream that receives in callbacks of the event loop, and writes to the transport directly.
 
     anyio's stream resumes and pauses the transport, and wakes a task, for every chunk.
@@ -120,7 +120,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
     # The public methods
 
     async def receive_into(self, take: Take) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         await checkpoint()
         while self._unread:
             take(memoryview(self._unread.pop(0)))
@@ -152,7 +152,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
         return anyio.EndOfStream()
 
     async def send(self, item: bytes) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         await self._wait_writable()
         self._transport.write(item)
         await self._wait_writable()
@@ -165,7 +165,7 @@ class AsyncioStream(PlainStream, asyncio.BufferedProtocol):
             raise anyio.BrokenResourceError from self._error
 
     def send_nowait(self, item: bytes) -> int:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         if self._is_full or self._transport.is_closing():
             return 0
         self._transport.write(item)

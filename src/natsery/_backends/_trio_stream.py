@@ -9,11 +9,11 @@ import anyio
 import trio
 from anyio.abc import SocketStream
 
-from ._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream, Take
+from ._direct_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, DirectStream, Take
 
 
 @final
-class TrioStream(PlainStream):
+class TrioStream(DirectStream):
     """A TCP stream for one reading and one writing task.
 
     trio tries a system call before it waits for the socket, and executes a checkpoint after each success. This reader waits
@@ -25,7 +25,7 @@ class TrioStream(PlainStream):
         self._raw = raw
 
     async def receive_into(self, take: Take) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         raw = self._raw
         small = buffer = memoryview(bytearray(RECEIVE_BYTES))
         large: memoryview | None = None
@@ -49,7 +49,7 @@ class TrioStream(PlainStream):
                 buffer = small
 
     async def send(self, item: bytes) -> None:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         rest = memoryview(item)
         while rest:
             try:
@@ -60,7 +60,7 @@ class TrioStream(PlainStream):
                 raise anyio.BrokenResourceError from error
 
     def send_nowait(self, item: bytes) -> int:
-        """See `PlainStream`."""
+        """See `DirectStream`."""
         try:
             return self._raw.send(item)
         except OSError:

@@ -509,7 +509,7 @@ cdef class FrameBuffer:
 
     @property
     def has_frames(self):
-        return bool(self.size or self._rest)
+        return bool(self._frames or self._finished_frames or self._rest)
 
     cpdef bytes take(self):
         cdef bytes data

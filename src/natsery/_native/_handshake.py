@@ -15,8 +15,9 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._backends import is_trio
-from .._backends._plain_stream import PlainStream
+from .._backends._direct_stream import DirectStream
 from .._backends._sockets import ConnectedSocket
+from .._backends._tls_stream import TlsStream, state_of
 from .._errors import AuthorizationError, ConnectionLostError, NatseryError, ProtocolError, SecureConnectionError
 from .._protocol import _commands
 from .._protocol._addresses import Address, Target
@@ -54,7 +55,7 @@ class Link:
     """A network connection that the server has accepted; the caller of `log_in` closes it."""
 
     target: Target
-    stream: ByteStream | PlainStream
+    stream: ByteStream | DirectStream
     socket: ConnectedSocket
     info: ServerInfo
     has_headers: bool
@@ -177,17 +178,26 @@ async def _connect_tcp(target: Target) -> ByteStream:
     raise interrupt
 
 
-def plain_stream(stream: ByteStream) -> ByteStream | PlainStream:
-    """Return a TCP stream as a `PlainStream` where that is possible, and any other stream unchanged."""
-    if not isinstance(stream, SocketStream):
-        return stream
+def direct_stream(stream: ByteStream) -> ByteStream | DirectStream:
+    """Return a stream as a `DirectStream` where that is possible, and otherwise unchanged; only what is returned may be used."""
+    if isinstance(stream, SocketStream):
+        return _direct_socket_stream(stream) or stream
+    if isinstance(stream, TLSStream) and isinstance(stream.transport_stream, SocketStream):
+        state = state_of(stream)
+        below = _direct_socket_stream(stream.transport_stream) if state is not None else None
+        if state is not None and below is not None:
+            return TlsStream(below, state)
+    return stream
+
+
+def _direct_socket_stream(stream: SocketStream) -> DirectStream | None:
     if is_trio():
         from .._backends._trio_stream import TrioStream
 
         return TrioStream(stream, stream.extra(SocketAttribute.raw_socket))  # noqa: S610  # no Django
     from .._backends._asyncio_stream import take_over
 
-    return take_over(stream) or stream
+    return take_over(stream)
 
 
 def check_headers(info: ServerInfo, *, has_headers: bool) -> None:
@@ -304,7 +314,7 @@ class _HandshakeStream:
                 raise error from None
             if event is Signal.PONG:
                 check_headers(info, has_headers=has_headers)
-                stream = plain_stream(self.stream)
+                stream = direct_stream(self.stream)
                 return Link(target, stream, self.socket, info, has_headers, self.secrets, self._unread)
             if event is Signal.PING:
                 await self.stream.send(_commands.PONG)

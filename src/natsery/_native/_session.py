@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import final
 
 import anyio
 
-from .._backends._plain_stream import PlainStream
+from .._backends._direct_stream import DirectStream
+from .._backends._tls_stream import TlsStream
 from .._core import Reader
 from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError
 from .._message import Message
@@ -85,8 +87,10 @@ class Session:
         stream = self.link.stream
         self.write_buffer.open(
             [subscription.command for subscription in live],
-            stream.send_nowait if isinstance(stream, PlainStream) else None,
+            stream.send_nowait if isinstance(stream, DirectStream) else None,
         )
+        if isinstance(stream, TlsStream):
+            stream.on_unsent = partial(self.write_buffer.put, b"")  # has the writer task call `send`
 
     # Commands
 
@@ -190,7 +194,7 @@ class Session:
     async def _read(self) -> None:
         self._take(self.link.unread)
         stream = self.link.stream
-        if isinstance(stream, PlainStream):
+        if isinstance(stream, DirectStream):
             await stream.receive_into(self._take)
         else:
             while True:

@@ -1,4 +1,4 @@
-"""The interface of TCP streams without TLS that use the event loop directly, for speed."""
+"""The interface of streams that use the event loop directly, for speed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ RECEIVE_BYTES: Final = 64 * 1024
 LARGE_RECEIVE_BYTES: Final = 256 * 1024
 """The most bytes of a chunk in the middle of a large message."""
 
-Take: TypeAlias = Callable[[memoryview], bool]
+Take: TypeAlias = "Callable[[bytes | memoryview], bool]"
 """Takes a chunk, which is valid during the call alone; returns whether it ends in the middle of a large message."""
 
 
-class PlainStream(AsyncResource):
-    """A TCP stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
+class DirectStream(AsyncResource):
+    """A stream for one reading and one writing task, with fewer loop iterations for each chunk than anyio's own."""
 
     @abstractmethod
     async def receive_into(self, take: Take) -> None:
@@ -46,7 +46,8 @@ class PlainStream(AsyncResource):
 
     @abstractmethod
     def send_nowait(self, item: bytes) -> int:
-        """Send as many bytes as possible without waiting; return their number. Must not be called during ``send``.
+        """Send as many bytes as possible without waiting; return how many count as sent. Must not be called during ``send``.
 
-        Returns 0 if the stream is broken; ``send`` raises the error.
+        The others must be the first ones that are sent next: they may be encrypted and sent in part already. Returns 0 if the
+        stream is broken; ``send`` raises the error.
         """

@@ -1,22 +1,27 @@
-"""The streams that connections without TLS work on: all that comes, all that goes, and every end that they can have."""
+"""The streams that connections work on: all that comes, all that goes, and every end that they can have."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
 
 import anyio
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream, SocketStream
+from anyio.streams.tls import TLSStream
 
 import natsery
 from natsery._backends._asyncio_stream import take_over
-from natsery._backends._plain_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, PlainStream
-from natsery._native._handshake import plain_stream
+from natsery._backends._direct_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, DirectStream
+from natsery._backends._tls_stream import TlsStream
+from natsery._native._handshake import direct_stream
 from natsery._native._native_connection import NativeConnection
 
+from ..certificates import Certificates
 from ..server import NatsServer
 from ..test_serve import bounded
 
@@ -26,16 +31,27 @@ pytestmark = pytest.mark.anyio
 class Pair:
     """The two ends of a connection; ours has read one byte already, as after a handshake."""
 
-    def __init__(self, near: SocketStream, far: socket.socket) -> None:
-        self.near = cast("PlainStream", plain_stream(near))
+    def __init__(self, near: ByteStream, far: socket.socket) -> None:
+        self.near = cast("DirectStream", direct_stream(near))
         self.far = far
 
 
+VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.fixture(params=["plain", *VERSIONS])
+def version(request: pytest.FixtureRequest) -> ssl.TLSVersion | None:
+    """The version of TLS, if there is to be any."""
+    return VERSIONS.get(request.param)
+
+
 @pytest.fixture
-async def pair() -> AsyncIterator[Pair]:
+async def pair(version: ssl.TLSVersion | None, certificates: Certificates) -> AsyncIterator[Pair]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        near: ByteStream = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
         far, _ = listener.accept()
+        if version is not None:
+            near, far = await shake_hands(near, far, version, certificates)
         with far:
             far.sendall(b"!and what came with it;")
             assert await near.receive(1) == b"!"
@@ -44,7 +60,24 @@ async def pair() -> AsyncIterator[Pair]:
             await pair.near.aclose()
 
 
-async def receive_until_end(stream: PlainStream, received: list[bytes]) -> Exception:
+async def shake_hands(
+    near: ByteStream, far: socket.socket, version: ssl.TLSVersion, certificates: Certificates
+) -> tuple[TLSStream, ssl.SSLSocket]:
+    context = certificates.client_context()
+    context.minimum_version = context.maximum_version = version
+    server_context = certificates.server_context()
+    accepted: list[ssl.SSLSocket] = []
+
+    def accept() -> None:
+        accepted.append(server_context.wrap_socket(far, server_side=True))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, accept)
+        encrypted = await TLSStream.wrap(near, hostname="localhost", ssl_context=context, standard_compatible=False)
+    return encrypted, accepted[0]
+
+
+async def receive_until_end(stream: DirectStream, received: list[bytes]) -> Exception:
     """Take what comes until the end; how that looked."""
     try:
         await stream.receive_into(lambda chunk: bool(received.append(bytes(chunk))))
@@ -53,11 +86,14 @@ async def receive_until_end(stream: PlainStream, received: list[bytes]) -> Excep
     raise AssertionError("it has no end")
 
 
-async def test_connections_without_tls_have_one(nats_server: NatsServer) -> None:
-    async with bounded(), natsery.connect(nats_server.url) as nc:
-        assert isinstance(nc, NativeConnection)
-        assert nc._session is not None
-        assert isinstance(nc._session.link.stream, PlainStream)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_connections_have_one(secure: bool, certificates: Certificates) -> None:
+    with NatsServer(certificates.server_config() if secure else "") as server:
+        tls = certificates.client_context() if secure else False
+        async with bounded(), natsery.connect(server.url, tls=tls) as nc:
+            assert isinstance(nc, NativeConnection)
+            assert nc._session is not None
+            assert isinstance(nc._session.link.stream, TlsStream if secure else DirectStream)
 
 
 def test_a_stream_of_anyio_that_is_not_as_known_is_left_as_it_is() -> None:
@@ -90,7 +126,10 @@ async def test_a_piece_larger_than_the_buffer_comes_whole(pair: Pair) -> None:
 
 async def test_tasks_have_their_turns_while_much_comes(pair: Pair) -> None:
     pair.far.setblocking(False)
-    size = pair.far.send(bytes(10_000_000))
+    size = 0
+    with suppress(BlockingIOError, ssl.SSLWantWriteError):
+        while True:
+            size += pair.far.send(bytes(16_384))
     assert size > 1_000_000
     turns = 0
     seen: list[int] = []
@@ -201,17 +240,18 @@ async def test_a_receiver_that_takes_nothing_has_senders_wait_and_gets_all(pair:
     sent = bytearray()
     while (count := pair.near.send_nowait(bytes(1_000_000))) == 1_000_000:
         sent += bytes(count)
-    sent += bytes(count)
+    rest = bytes(1_000_000 - count) + b"x" * 10_000_000
+    sent += bytes(count) + rest
     received = bytearray()
     is_done = False
 
     async def send() -> None:
         nonlocal is_done
-        await pair.near.send(b"x" * 10_000_000)
+        await pair.near.send(rest)
         is_done = True
 
     def receive() -> None:
-        while not received.endswith(b"x" * 10) or len(received) < len(sent) + 10_000_000:
+        while len(received) < len(sent):
             received.extend(pair.far.recv(1_000_000))
 
     async with bounded(), anyio.create_task_group() as tasks:
@@ -219,7 +259,7 @@ async def test_a_receiver_that_takes_nothing_has_senders_wait_and_gets_all(pair:
         await anyio.wait_all_tasks_blocked()
         assert not is_done
         await anyio.to_thread.run_sync(receive)
-    assert received == sent + b"x" * 10_000_000
+    assert received == sent
 
 
 async def test_a_sender_that_waits_hears_that_the_receiver_has_gone(pair: Pair) -> None:
