@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 from hypothesis import example, given, settings
@@ -206,7 +208,7 @@ def test_both_forms_take_lines_of_the_same_length(start, surplus):
 
 
 @needs_both
-@pytest.mark.parametrize("size", [0, 1, 2, 4095, 4096, 65_535, 65_536, 65_537, 1_000_000])
+@pytest.mark.parametrize("size", [0, 1, 2, 4095, 4096, 65_535, 65_536, 65_537, 200_000])
 @pytest.mark.parametrize("filling", [b"x", b"\r\n", b"\r", b"\n"])
 @pytest.mark.parametrize("header", [b"", b"NATS/1.0\r\nA: 1\r\n\r\n"])
 def test_both_forms_read_payloads_of_all_sizes(size, filling, header):
@@ -309,22 +311,19 @@ def test_what_ends_the_program_leaves_feed(form):
 
 
 @pytest.mark.parametrize("form", BOTH)
-@pytest.mark.parametrize("kind", [None, 5, lambda *_: None, "Message", int])
+@pytest.mark.parametrize("kind", [None, 5, lambda *_: None, "Message", int, object, type(iter([]))])
 def test_a_message_type_that_is_none_is_an_error_and_no_crash(form, kind):
     reader = form.Reader({b"1": (each := subscription(form, "a", [].append))}, None, None)
-    with pytest.raises((TypeError, AttributeError)):
-        each._message_type = kind
-        reader.feed(b"MSG a 1 0\r\n\r\n")
-        raise TypeError  # plain Python makes whatever it is told to
+    each._message_type = kind
+    if form is COMPILED or not callable(kind):
+        with pytest.raises(TypeError):
+            reader.feed(b"MSG a 1 0\r\n\r\n")
 
 
 @pytest.mark.parametrize("form", BOTH)
 def test_messages_are_no_longer_held_once_they_are_delivered(form):
     class Message(message_type(form)):
         __slots__ = ("__weakref__",)
-
-    import gc
-    import weakref
 
     held = []
     listening = subscription(form, "a", lambda message: held.append(weakref.ref(message)), Message)

@@ -7,6 +7,7 @@ from collections import deque
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.type cimport PyType_IsSubtype
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memcmp, memcpy
 
@@ -320,6 +321,8 @@ cdef class Reader:
 
 cdef MessageFields new_message(message_type):
     """Return a message without its fields; its ``__init__`` would be called with Python's conventions."""
+    if not (isinstance(message_type, type) and PyType_IsSubtype(message_type, MessageFields)):
+        raise TypeError(f"message_type: must be Message or a subclass; got {message_type!r}")
     return <MessageFields?>(<PyTypeObject*>message_type).tp_new(message_type, <PyObject*>_nothing, NULL)
 
 
