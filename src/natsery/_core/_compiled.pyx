@@ -36,13 +36,14 @@ cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
 
 
 cdef class MessageFields:
-    cdef public str subject
-    cdef public bytes data
-    cdef public str reply
+    # None of them has a type: who makes a message, or changes one, may take a subclass.
+    cdef public object subject
+    cdef public object data
+    cdef public object reply
     cdef public object headers
     cdef public object status
 
-    def __init__(self, str subject, bytes data=b"", str reply="", headers=NO_HEADERS, status=0):
+    def __init__(self, subject, data=b"", reply="", headers=NO_HEADERS, status=0):
         self.subject = subject
         self.data = data
         self.reply = reply
@@ -579,13 +580,15 @@ cdef class EndpointQueue:
         self._idle = []
         self._recent_replies = deque(maxlen=RECENT_REPLIES)
 
-    cdef bint _looks_suspicious(self, str reply):
+    cdef bint _looks_suspicious(self, reply) except -1:
         cdef Py_UCS4 c, previous = 0
+        cdef str text
         if not reply:
             return False
-        if len(reply) > _long_subject or reply[0] in self._suspicious:
+        text = reply if type(reply) is str else "".join([reply])
+        if len(text) > _long_subject or text[0] in self._suspicious:
             return True
-        for c in reply:
+        for c in text:
             if c == "*" or c == ">" or (c == "." and previous == "."):
                 return True
             previous = c
