@@ -634,6 +634,7 @@ cdef class EndpointQueue:
         clock_ns = self._clock_ns
         recent_replies = self._recent_replies
         handler = self.handler
+        failed = None
         self._waking -= 1
         try:
             while True:
@@ -675,10 +676,10 @@ cdef class EndpointQueue:
                         await self._send(request, result)
                     elif not request._has_responded and not request._is_released:
                         self._keep_silent(request)
-                except Exception as error:
-                    await self._end_with_error(request, error, is_replying=is_replying)
                 except BaseException as error:
-                    await self._end_abruptly(request, error)
+                    # Waiting in here, a coroutine of Cython's looks at the traceback without a check, and somebody who has
+                    # the error, too, may have set it to None.
+                    failed = error
                 else:
                     if not request._is_released:
                         now = clock_ns()
@@ -689,6 +690,12 @@ cdef class EndpointQueue:
                             recent_replies.append(reply)
                         else:
                             self._end_failed(request, now - begun)
+                if failed is not None:
+                    if isinstance(failed, Exception):
+                        await self._end_with_error(request, failed, is_replying=is_replying)
+                    else:
+                        await self._end_abruptly(request, failed)
+                    failed = None
                 worker.request = None
                 unyielded += 1
                 if unyielded >= _requests_between_yields:
@@ -696,6 +703,7 @@ cdef class EndpointQueue:
                     now = 0
                     await self._checkpoint()
         finally:
+            failed = None  # whose traceback has this frame
             self._workers.remove(worker)
             if worker in self._idle:
                 self._idle.remove(worker)
