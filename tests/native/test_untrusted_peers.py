@@ -222,3 +222,17 @@ async def test_a_refused_subject_that_is_a_password_is_not_shown(caplog: pytest.
             error = (await Events(nc).wait(natsery.EventKind.ERROR)).error
             assert isinstance(error, natsery.PublishDeniedError)
             assert "sesame" not in f"{error} {error!r}{caplog.text}"
+
+
+@pytest.mark.parametrize("max_payload", [2**63, 2**70, 10**4000])
+async def test_a_max_payload_of_any_size_is_taken(max_payload: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet(max_payload=max_payload)
+        await peer.line_of(b"PUB")
+        await peer.answer_pings()
+
+    with bounded():
+        async with scripted_server(script) as url, natsery.connect(url, reconnect=False) as nc:
+            await nc.publish("a", b"x")
+            await nc.flush()
+            assert nc.max_payload >= 2**31 - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -93,8 +94,8 @@ def test_only_texts_are_servers():
     assert read({"connect_urls": ["a:1", 5, None, "b:2", ["c:3"]]}).connect_urls == ("a:1", "b:2")
 
 
-@pytest.mark.parametrize(("value", "limit"), [(0, 0), (-1, 0), (2**70, 2**70)])
-def test_max_payload_is_not_negative(value, limit):
+@pytest.mark.parametrize(("value", "limit"), [(0, 0), (-1, 0), (2**70, sys.maxsize)])
+def test_max_payload_is_not_negative_and_no_more_than_a_machine_can_count(value, limit):
     assert read({"max_payload": value}).max_payload == limit
 
 

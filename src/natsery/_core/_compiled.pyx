@@ -8,6 +8,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.type cimport PyType_IsSubtype
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memcmp, memcpy
 
@@ -37,13 +38,14 @@ cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
 
 
 cdef class MessageFields:
-    cdef public str subject
-    cdef public bytes data
-    cdef public str reply
+    # None of them has a type: who makes a message, or changes one, may take a subclass.
+    cdef public object subject
+    cdef public object data
+    cdef public object reply
     cdef public object headers
     cdef public object status
 
-    def __init__(self, str subject, bytes data=b"", str reply="", headers=NO_HEADERS, status=0):
+    def __init__(self, subject, data=b"", reply="", headers=NO_HEADERS, status=0):
         self.subject = subject
         self.data = data
         self.reply = reply
@@ -364,6 +366,8 @@ cdef class Reader:
 
 cdef MessageFields new_message(message_type):
     """Return a message without its fields; its ``__init__`` would be called with Python's conventions."""
+    if not (isinstance(message_type, type) and PyType_IsSubtype(message_type, MessageFields)):
+        raise TypeError(f"message_type: must be Message or a subclass; got {message_type!r}")
     return <MessageFields?>(<PyTypeObject*>message_type).tp_new(message_type, <PyObject*>_nothing, NULL)
 
 
@@ -646,13 +650,15 @@ cdef class EndpointQueue:
         self._idle = []
         self._recent_replies = deque(maxlen=RECENT_REPLIES)
 
-    cdef bint _looks_suspicious(self, str reply):
+    cdef bint _looks_suspicious(self, reply) except -1:
         cdef Py_UCS4 c, previous = 0
+        cdef str text
         if not reply:
             return False
-        if len(reply) > _long_subject or reply[0] in self._suspicious:
+        text = reply if type(reply) is str else "".join([reply])
+        if len(text) > _long_subject or text[0] in self._suspicious:
             return True
-        for c in reply:
+        for c in text:
             if c == "*" or c == ">" or (c == "." and previous == "."):
                 return True
             previous = c
@@ -698,6 +704,7 @@ cdef class EndpointQueue:
         clock_ns = self._clock_ns
         recent_replies = self._recent_replies
         handler = self.handler
+        failed = None
         self._waking -= 1
         try:
             while True:
@@ -739,10 +746,10 @@ cdef class EndpointQueue:
                         await self._send(request, result)
                     elif not request._has_responded and not request._is_released:
                         self._keep_silent(request)
-                except Exception as error:
-                    await self._end_with_error(request, error, is_replying=is_replying)
                 except BaseException as error:
-                    await self._end_abruptly(request, error)
+                    # Waiting in here, a coroutine of Cython's looks at the traceback without a check, and somebody who has
+                    # the error, too, may have set it to None.
+                    failed = error
                 else:
                     if not request._is_released:
                         now = clock_ns()
@@ -753,6 +760,12 @@ cdef class EndpointQueue:
                             recent_replies.append(reply)
                         else:
                             self._end_failed(request, now - begun)
+                if failed is not None:
+                    if isinstance(failed, Exception):
+                        await self._end_with_error(request, failed, is_replying=is_replying)
+                    else:
+                        await self._end_abruptly(request, failed)
+                    failed = None
                 worker.request = None
                 unyielded += 1
                 if unyielded >= _requests_between_yields:
@@ -760,6 +773,7 @@ cdef class EndpointQueue:
                     now = 0
                     await self._checkpoint()
         finally:
+            failed = None  # whose traceback has this frame
             self._workers.remove(worker)
             if worker in self._idle:
                 self._idle.remove(worker)

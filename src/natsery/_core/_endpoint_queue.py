@@ -211,6 +211,7 @@ class EndpointQueue:
         recent_replies = self._recent_replies
         unyielded = 0
         now = 0  # the end of the last request, if it is the beginning of the next
+        failed: BaseException | None = None
         self._waking -= 1
         try:
             while True:
@@ -251,10 +252,8 @@ class EndpointQueue:
                         await self._send(request, result)
                     elif not request._has_responded and not request._is_released:
                         self._keep_silent(request)
-                except Exception as error:
-                    await self._end_with_error(request, error, is_replying=is_replying)
-                except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again in there
-                    await self._end_abruptly(request, error)  # noqa: ASYNC102
+                except BaseException as error:  # noqa: ASYNC103  # cancellations are raised again below
+                    failed = error
                 else:
                     if not request._is_released:
                         now = clock_ns()
@@ -266,12 +265,19 @@ class EndpointQueue:
                             recent_replies.append(reply)
                         else:
                             self._end_failed(request, now - begun)
+                if failed is not None:
+                    if isinstance(failed, Exception):
+                        await self._end_with_error(request, failed, is_replying=is_replying)
+                    else:
+                        await self._end_abruptly(request, failed)
+                    failed = None
                 worker.request = None
                 unyielded += 1
                 if unyielded >= REQUESTS_BETWEEN_YIELDS:
                     unyielded = now = 0
                     await self._checkpoint()
         finally:
+            failed = None  # whose traceback has this frame
             self._workers.remove(worker)
             if worker in self._idle:
                 self._idle.remove(worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
@@ -82,7 +83,7 @@ def read_info(text: bytes) -> ServerInfo:
         port=_get(fields, "port", 0),
         client_id=_get(fields, "client_id", 0),
         client_ip=_get_text(fields, "client_ip"),
-        max_payload=max(0, _get(fields, "max_payload", 1024 * 1024)),
+        max_payload=min(max(0, _get(fields, "max_payload", 1024 * 1024)), sys.maxsize),
         headers=_get(fields, "headers", False),
         jetstream=_get(fields, "jetstream", False),
         auth_required=_get(fields, "auth_required", False),

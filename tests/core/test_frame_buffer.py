@@ -1,0 +1,302 @@
+"""The frame buffer: both forms send the same bytes, count the same and push at the same moments."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from natsery._core import AWAY
+from natsery._core._limits import BATCH_BYTES
+from natsery._native._connection_statistics import Counters
+
+from .forms import BOTH, COMPILED, PLAIN, needs_both
+
+generated = settings(max_examples=300)
+
+
+class Peer:
+    """A frame buffer of one form, and a network that has room for so many bytes."""
+
+    def __init__(self, form, room=0, *, is_connected=True) -> None:
+        self.calls = []
+        self.received = b""
+        self.room = room
+        self.counters = Counters()
+        peer = self
+
+        class Buffer(form.FrameBuffer):
+            def wake(self):
+                self.is_waiting = False
+                peer.calls.append("wake")
+
+            def sent(self):
+                self._is_sending = False
+                peer.calls.append("sent")
+
+        self.buffer = Buffer(self.counters)
+        if is_connected:
+            self.connect()
+
+    def send_nowait(self, data):
+        taken = data[: self.room]
+        self.calls.append(("push", len(data), len(taken)))
+        self.room -= len(taken)
+        self.received += taken
+        return len(taken)
+
+    @property
+    def unsent(self):
+        """Bytes that wait, those of a frame that was sent in part included."""
+        return self.buffer.size + len(self.buffer._rest)
+
+    def state(self):
+        buffer, counters = self.buffer, self.counters
+        assert buffer.has_frames == bool(buffer.count or buffer._rest)
+        fields = (buffer.size, buffer.count, buffer.limit, buffer.max_payload, buffer.is_waiting, buffer.until_push)
+        private = (buffer._second_half, buffer._is_sending, buffer._rest)
+        return *fields, *private, counters.taken_frames, counters.out_bytes, self.received, self.calls
+
+    # What is done to it
+
+    def connect(self):
+        self.buffer._send_nowait = self.send_nowait
+        self.buffer.limit = 1_000_000
+        self.buffer.max_payload = 600_000
+
+    def retire(self):
+        self.buffer._send_nowait = None
+        self.buffer.limit = AWAY
+        self.buffer._rest = b""
+        return self.buffer.clear()
+
+    def add_first(self, frames):
+        self.buffer.add_first(frames)
+
+    def add(self, frame):
+        self.buffer.add(frame)
+
+    def answer(self, reply, data):
+        return self.buffer.answer(reply, data)
+
+    def expect(self, count):
+        self.buffer.expect_answers(count)
+
+    def push(self):
+        self.buffer.push()
+
+    def begin(self):
+        """The writer task takes what there is."""
+        return None if self.buffer._is_sending or not self.buffer.has_frames else self.take()
+
+    def take(self):
+        data = self.buffer.take()
+        self.received += data
+        return data
+
+    def finish(self):
+        """The network has accepted what the writer task has taken."""
+        if self.buffer._is_sending:
+            self.buffer.sent()
+
+    def drain(self):
+        self.finish()
+        while self.buffer.has_frames:
+            self.take()
+            self.buffer.sent()
+
+    def make_room(self, room):
+        self.room = room
+
+    def wait(self):
+        self.buffer.is_waiting = not self.buffer.has_frames
+
+    def clear(self):
+        return self.buffer.clear()
+
+
+def steps(payloads, replies, *more):
+    frames = st.one_of(
+        st.sampled_from([b"PING\r\n", b"PONG\r\n", b"SUB a 1\r\n", b"UNSUB 1\r\n"]),
+        payloads.map(lambda data: b"PUB a %d\r\n%b\r\n" % (len(data), data)),
+        payloads.map(lambda data: b"HPUB a r 12 %d\r\nNATS/1.0\r\n\r\n%b\r\n" % (12 + len(data), data)),
+    )
+    return st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), frames),
+            st.tuples(st.just("answer"), replies, payloads),
+            st.tuples(st.just("answer"), replies, payloads),
+            st.tuples(st.just("add_first"), st.lists(frames, max_size=3)),
+            st.sampled_from([("drain",), ("clear",), ("connect",), ("retire",)]),
+            *more,
+        ),
+        max_size=30,
+    )
+
+
+texts = st.one_of(st.binary(max_size=30), st.sampled_from([b"", b"\r\n", b"PUB a 1\r\nx\r\n", b"\0\r"]))
+
+
+def near(*sizes):
+    return st.sampled_from(sizes).flatmap(
+        lambda size: st.integers(-40, 40).map(lambda more: b"x" * max(0, size + more))
+    )
+
+
+short_replies = st.one_of(st.sampled_from(["r", "_INBOX.abc.1", "ü.😀"]), st.text("ab.é", min_size=1, max_size=50))
+pushes = (
+    st.tuples(st.just("expect"), st.integers(0, 6)),
+    st.tuples(st.just("make_room"), st.sampled_from([0, 1, 5, 100, 10_000, 1_000_000_000])),
+    st.sampled_from([("push",), ("wait",), ("begin",), ("finish",)]),
+)
+
+
+@needs_both
+@generated
+@given(steps(st.one_of(texts, near(9, 99, 999, 2000, 4096)), short_replies, *pushes))
+def test_both_forms_do_the_same_with_what_is_sent_at_once(steps):
+    plain, compiled = Peer(PLAIN), Peer(COMPILED)
+    for name, *arguments in steps:
+        assert plain.buffer.size < BATCH_BYTES
+        assert getattr(compiled, name)(*arguments) == getattr(plain, name)(*arguments)
+        assert compiled.state() == plain.state()
+
+
+@needs_both
+@generated
+@given(
+    steps(
+        st.one_of(texts, near(4096, 9_999, 16_310, 16_384, 65_536, 99_999, 262_144, 600_000)),
+        st.one_of(short_replies, st.sampled_from(["r" * 3000, "r" * 16_360, "é" * 8190, "r" * 16_384])),
+    )
+)
+def test_both_forms_keep_the_same_of_all_sizes(steps):
+    plain, compiled = Peer(PLAIN), Peer(COMPILED)
+    for name, *arguments in steps:
+        assert getattr(compiled, name)(*arguments) == getattr(plain, name)(*arguments)
+        assert compiled.received == plain.received
+        assert (compiled.buffer.size, compiled.buffer.count) == (plain.buffer.size, plain.buffer.count)
+    compiled.drain()
+    plain.drain()
+    assert compiled.received == plain.received
+    assert compiled.counters.taken_frames == plain.counters.taken_frames
+    assert compiled.counters.out_bytes == plain.counters.out_bytes
+
+
+@pytest.mark.parametrize("form", BOTH)
+@generated
+@given(steps(st.one_of(texts, near(4096, 16_310, 16_384, 65_536, 262_144)), short_replies, *pushes))
+def test_nothing_is_lost_doubled_or_mixed_up(form, steps):
+    """Whatever is taken at once, and wherever the network stops: a list of frames does the same."""
+    peer = Peer(form, is_connected=False)
+    sent, waiting = b"", []  # what must have been handed to the network so far, and what must wait
+    for name, *arguments in steps:
+        if name == "add":
+            waiting.append(arguments[0])
+        elif name == "add_first":
+            waiting[:0] = arguments[0]
+        handed = len(sent)
+        result = getattr(peer, name)(*arguments)
+        if name == "answer" and result:
+            reply, data = arguments
+            waiting.append(b"PUB %b %d\r\n%b\r\n" % (reply.encode(), len(data), data))
+        taken = peer.counters.out_bytes - handed
+        while taken:
+            frame = waiting.pop(0)
+            taken -= len(frame)
+            sent += frame
+        if name in ("clear", "retire"):
+            assert result == waiting
+            waiting = []
+        if name == "retire":
+            sent = sent[: len(peer.received)] if len(peer.received) < len(sent) else sent
+            peer.counters.out_bytes = len(sent)
+        assert (peer.buffer.count, peer.buffer.size) == (len(waiting), sum(map(len, waiting)))
+        assert peer.received + peer.buffer._rest == sent
+    peer.drain()
+    assert peer.received == sent + b"".join(waiting)
+
+
+# What each form has to do
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_an_answer_that_is_not_taken_leaves_nothing_behind(form):
+    peer = Peer(form)
+    assert peer.answer("r", b"x" * 600_000)
+    before = peer.state()
+    assert not peer.answer("r", b"x" * 600_001)
+    with pytest.raises(UnicodeEncodeError):
+        peer.answer("\ud800", b"x")
+    with pytest.raises(UnicodeEncodeError):
+        peer.answer("\ud800", b"x" * 100_000)
+    assert peer.state() == before
+    peer.buffer.limit = 1
+    assert not peer.answer("r", b"")
+    peer.buffer.limit = AWAY
+    peer.drain()
+    assert not peer.answer("r", b"")
+    assert peer.received == b"PUB r 600000\r\n" + b"x" * 600_000 + b"\r\n"
+
+
+@pytest.mark.parametrize("form", BOTH)
+@pytest.mark.parametrize("size", [0, 9, 10, 99, 100, 16_363, 16_364, 16_365, 16_366, 16_384, 65_536, 300_000])
+def test_frames_of_all_sizes_fill_whole_blocks(form, size):
+    peer = Peer(form)
+    frames = []
+    for number in range(200_000 // (size + 15) + 3):
+        assert peer.answer(f"r{number}", b"x" * size)
+        frames.append(b"PUB r%d %d\r\n%b\r\n" % (number, size, b"x" * size))
+    assert (peer.buffer.count, peer.buffer.size) == (len(frames), sum(map(len, frames)))
+    peer.drain()
+    assert peer.received == b"".join(frames)
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_what_is_taken_at_once_is_bounded(form):
+    peer = Peer(form)
+    for _ in range(100):
+        peer.add(b"PUB a 10000\r\n" + b"x" * 10_000 + b"\r\n")
+    while peer.buffer.has_frames:
+        assert 0 < len(peer.take()) < BATCH_BYTES + 64 * 1024
+        peer.buffer.sent()
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_an_error_of_the_network_leaves_push(form):
+    peer = Peer(form)
+
+    def send_nowait(data):
+        raise OSError("gone")
+
+    peer.buffer._send_nowait = send_nowait
+    peer.expect(4)
+    assert peer.answer("r", b"1")
+    with pytest.raises(OSError, match="gone"):
+        peer.answer("r", b"2")
+    assert (peer.buffer.size, peer.buffer.count) == (0, 0)
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_what_was_taken_does_not_change_afterwards(form):
+    """Bytes are never changed once they have been handed out."""
+    peer = Peer(form)
+    peer.add(b"PUB a 1\r\nx\r\n")
+    taken = peer.take()
+    peer.buffer.sent()
+    peer.add(b"PUB b 1\r\ny\r\n")
+    peer.answer("c", b"z")
+    assert taken == b"PUB a 1\r\nx\r\n"
+    assert peer.clear() == [b"PUB b 1\r\ny\r\n", b"PUB c 1\r\nz\r\n"]
+    assert taken == b"PUB a 1\r\nx\r\n"
+
+
+@pytest.mark.parametrize("form", BOTH)
+@pytest.mark.parametrize("max_payload", [0, 1, 2**31, sys.maxsize])
+def test_a_server_may_name_any_max_payload_that_fits(form, max_payload):
+    peer = Peer(form)
+    peer.buffer.max_payload = max_payload
+    assert peer.buffer.max_payload == max_payload
+    assert peer.answer("r", b"x") == bool(max_payload)
