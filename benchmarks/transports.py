@@ -14,7 +14,7 @@ import nats
 import natsery
 
 try:
-    from natsery._core import NAME as CORE
+    from natsery import CORE
 except ImportError:
     CORE = "python"  # the only one there is
 

@@ -12,4 +12,10 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("natsery: interrupted\n")
         return 130
+    except ImportError as error:
+        if error.name != "natsery":
+            raise
+        # The core that NATSERY_CORE asks for is not there.
+        sys.stderr.write(f"natsery: {error}\n")
+        return 1
     return run()

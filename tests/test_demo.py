@@ -65,7 +65,7 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"natsery, version {natsery.__version__}\n"
+    assert capsys.readouterr().out == f"natsery, version {natsery.__version__} ({natsery.CORE} core)\n"
 
 
 def test_a_missing_server_is_one_clear_line(

@@ -9,6 +9,7 @@ The layers; each imports only what stands below it:
 - ``_native``: `connect`; ``_nats_py``: `adapt` and `bridge`, which alone import nats-py, when they are called.
 - ``_backends``: the few things for which trio and asyncio are used directly.
 - ``_codecs``: typed bodies, read, written and described. It does no I/O and imports no event loop.
+- ``_core``: what every message passes, in two forms, compiled and plain Python.
 - ``_protocol``: the NATS client protocol, bytes to events and back; ``_service_config``, ``_endpoint_config``, ``_limits``,
   ``_adr32``, ``_responses``, ``_schemas``, ``_statistics``, ``_message``, ``_subjects``, ``_errors`` and the like: values and
   rules. These do no I/O and import no event loop.
@@ -26,6 +27,7 @@ from ._client._replies import ReplyStream as ReplyStream
 from ._client._service_client import ServiceClient as ServiceClient
 from ._codecs._codec import Codec as Codec
 from ._codecs._json_codec import JSONCodec as JSONCodec
+from ._core import CORE as CORE
 from ._endpoint_config import EndpointConfig as EndpointConfig
 from ._endpoint_config import EndpointLike as EndpointLike
 from ._endpoint_config import GroupConfig as GroupConfig
@@ -113,6 +115,7 @@ from ._streams import Messages as Messages
 from ._version import __version__ as __version__
 
 __all__ = (
+    "CORE",
     "NO_QUEUE_GROUP",
     "AccessLog",
     "AdaptedConnection",

@@ -46,6 +46,6 @@ class _Commands(click.Group):
     context_settings=HELP,
     epilog="Exit status: 0 success, 1 failure, 2 wrong usage, 3 no server, 4 no service, 5 no answer in time.",
 )
-@click.version_option(natsery.__version__)
+@click.version_option(natsery.__version__, message=f"%(prog)s, version %(version)s ({natsery.CORE} core)")
 def cli() -> None:
     """Find, watch, call and run NATS services (ADR-32)."""

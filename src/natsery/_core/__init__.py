@@ -19,7 +19,7 @@ from ._limits import AWAY
 
 __all__ = (
     "AWAY",
-    "NAME",
+    "CORE",
     "CounterFields",
     "EndpointQueue",
     "FrameBuffer",
@@ -32,7 +32,7 @@ __all__ = (
 
 _choice = os.environ.get("NATSERY_CORE", "")
 if _choice not in ("", "python", "compiled"):
-    raise ImportError(f"NATSERY_CORE: must be 'python' or 'compiled', or not set; got {_choice!r}")
+    raise ImportError(f"NATSERY_CORE: must be 'python' or 'compiled', or not set; got {_choice!r}", name="natsery")
 
 _name: Literal["compiled", "python"] = "python"
 if _choice != "python":
@@ -50,10 +50,13 @@ if _choice != "python":
 
         _name = "compiled"
     except ModuleNotFoundError as error:
+        if error.name != f"{__name__}._compiled":
+            raise  # it is there, and was compiled from other sources than those around it
         if _choice == "compiled":
             raise ImportError(
                 "NATSERY_CORE is 'compiled', and this installation has no compiled core: it was built where there was no C "
-                "compiler; install a wheel, or leave NATSERY_CORE unset"
+                "compiler; install a wheel, or leave NATSERY_CORE unset",
+                name="natsery",
             ) from error
 
 if _name == "python":
@@ -62,5 +65,5 @@ if _name == "python":
     from ._frame_buffer import FrameBuffer
     from ._reader import Reader
 
-NAME: Final = _name
-"""Which form runs."""
+CORE: Final = _name
+"""Which form runs: ``compiled`` or ``python``."""
