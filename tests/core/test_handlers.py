@@ -24,7 +24,7 @@ import trio
 from anyio.lowlevel import checkpoint
 
 import natsery
-from natsery._core import NAME
+from natsery._core import CORE
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
@@ -458,7 +458,7 @@ async def test_a_suspended_handler_can_be_looked_at(nc: Connection) -> None:
         may_go_on.set()
     assert "_work" in names
     # What a compiled coroutine waits for is not to be found from outside.
-    assert "waits" in names or NAME == "compiled"
+    assert "waits" in names or CORE == "compiled"
 
 
 def awaited(coroutine: object) -> list[object]:

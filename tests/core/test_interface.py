@@ -37,9 +37,9 @@ def own(kind: type) -> set[str]:
 
 
 def test_the_core_has_what_both_forms_have():
-    assert {*NAMES, "AWAY", "NAME"} == set(_core.__all__)
+    assert {*NAMES, "AWAY", "CORE"} == set(_core.__all__)
     assert set(vars(PLAIN)) == set(NAMES)
-    form = COMPILED if _core.NAME == "compiled" else PLAIN
+    form = COMPILED if _core.CORE == "compiled" else PLAIN
     assert all(getattr(_core, name) is getattr(form, name) for name in NAMES)
 
 
