@@ -31,6 +31,7 @@ from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 from ._usage import DEADLINE, refuse_options
+from ._wakeup import PlainWakeups, Wakeups
 
 logger = logging.getLogger("natsery")
 
@@ -207,6 +208,10 @@ class ConnectionBase(abc.Connection):
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # for those that have a faster way
         """See `FastPath`."""
         return False
+
+    def _wakeups(self) -> Wakeups:
+        """See `FastPath`."""
+        return PlainWakeups()
 
     def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # for those that are drained
         """See `FastPath`."""

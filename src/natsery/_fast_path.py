@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 from ._errors import ConnectionLostError
 from ._message import Deliver, Message
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
+from ._wakeup import PlainWakeups, Wakeups
 
 if TYPE_CHECKING:
     from . import abc
@@ -83,6 +84,10 @@ class FastPath(Protocol):
         """Subscribe to a subject that has been checked. Not a checkpoint unless it has to wait."""
         ...
 
+    def _wakeups(self) -> Wakeups:
+        """Return what makes the wake-ups of the tasks that handle messages, and runs these tasks."""
+        ...
+
     def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:
         """Call ``on_drain`` when a program drains the client below, which does not close before what is returned is called."""
         ...
@@ -129,6 +134,9 @@ class _PublicPath:
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
+
+    def _wakeups(self) -> Wakeups:
+        return PlainWakeups()
 
     def _hold_open(self, on_drain: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # the protocol's parameters
         return lambda: None

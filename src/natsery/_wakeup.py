@@ -6,8 +6,8 @@ request that finds its worker asleep.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from ._backends import is_trio
 
@@ -20,6 +20,29 @@ class Wakeup(Protocol):
 
     def set(self) -> None:
         """Wake the waiting task, or the next one to wait. From the same event loop only."""
+
+
+class Wakeups(Protocol):
+    """Makes wake-ups for tasks that handle messages, and runs these tasks."""
+
+    def new_wakeup(self) -> Wakeup:
+        """Return a wake-up; may be called in callbacks of the event loop, too."""
+        ...
+
+    def run(self, work: Coroutine[Any, Any, None], wakeup: Wakeup) -> Awaitable[None]:
+        """Return what runs a coroutine that waits with this wake-up."""
+        ...
+
+
+class PlainWakeups:
+    """The `Wakeups` of the running event loop, for tasks that are woken in its next turn."""
+
+    def __init__(self) -> None:
+        self.new_wakeup: Callable[[], Wakeup] = wakeup_class()
+
+    def run(self, work: Coroutine[Any, Any, None], wakeup: Wakeup) -> Awaitable[None]:  # noqa: ARG002
+        """See `Wakeups`."""
+        return work
 
 
 def wakeup_class() -> Callable[[], Wakeup]:

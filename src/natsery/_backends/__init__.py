@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from ._handover import Handover
 
 
 def is_trio() -> bool:
     """Return whether trio is the running event loop."""
     return "trio" in current_token().backend_class.__module__
+
+
+def new_handover() -> Handover:
+    """Return the hand-over of a connection in this event loop."""
+    if is_trio():
+        from ._trio_handover import TrioHandover
+
+        return TrioHandover()
+    from ._asyncio_handover import AsyncioHandover, LoopHandover, turns_are_cheap
+
+    return LoopHandover() if turns_are_cheap() else AsyncioHandover()
 
 
 def caller_into_this_loop(function: Callable[[], object]) -> Callable[[], bool]:

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from .._backends import new_handover
 from .._connection_base import ConnectionBase
 from .._errors import ConnectionClosedError, OutboundBufferError, PublishError
 from .._events import ConnectionEvent, EventKind
@@ -22,6 +23,7 @@ from .._protocol._addresses import Address
 from .._protocol._commands import check_line
 from .._protocol._server_info import ServerInfo
 from .._subjects import LINE_OVERHEAD
+from .._wakeup import Wakeups
 from ._authentication import check_files
 from ._connection_statistics import ConnectionStatistics, Counters
 from ._connector import Backoff, connect_elsewhere, connect_first, reconnect
@@ -59,6 +61,7 @@ class NativeConnection(ConnectionBase):
         # Kept from one session to the next
         self._counters = Counters()
         self._subscriptions = Subscriptions()
+        self._handover = new_handover()
         self._fences: dict[Fence, None] = {}  # in order
         self._fill(WriteBuffer(self._counters))
         self._line = anyio.Lock()
@@ -166,6 +169,9 @@ class NativeConnection(ConnectionBase):
         if self._session is not None:
             self._session.subscribe(subscription)
         return subscription
+
+    def _wakeups(self) -> Wakeups:
+        return self._handover
 
     @property
     def _takes_headers(self) -> bool:
@@ -332,6 +338,7 @@ class NativeConnection(ConnectionBase):
             self._subscriptions,
             self._counters,
             self._options,
+            self._handover,
             on_info=lambda info: self._learn(info, link.address),
             on_error=self._report,
         )

@@ -11,6 +11,7 @@ from typing import final
 import anyio
 
 from .._backends._direct_stream import DirectStream
+from .._backends._handover import Handover
 from .._backends._tls_stream import TlsStream
 from .._core import Reader
 from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError
@@ -42,6 +43,7 @@ class Session:
         subscriptions: where to deliver messages.
         counters: what to count in.
         options: how long the server may be silent.
+        handover: how tasks that wait for messages go on.
         on_info: called with each INFO.
         on_error: called with errors that do not end the session and do not belong to a subscription.
 
@@ -56,6 +58,7 @@ class Session:
         subscriptions: Subscriptions,
         counters: Counters,
         options: Options,
+        handover: Handover,
         *,
         on_info: Callable[[ServerInfo], None],
         on_error: Callable[[NatseryError], None],
@@ -65,6 +68,7 @@ class Session:
         self.is_lame_duck: anyio.Event = anyio.Event()
         self._subscriptions = subscriptions
         self._counters = counters
+        self._handover = handover
         self._ping_interval = options.ping_interval
         self._max_outstanding_pings = options.max_outstanding_pings
         self._on_info = on_info
@@ -203,9 +207,13 @@ class Session:
     def _take(self, chunk: bytes | memoryview) -> bool:
         counters = self._counters
         counters.in_bytes += len(chunk)
-        count = self._reader.feed(chunk)
-        counters.in_messages += count
-        self.write_buffer.expect_answers(count)
+        self._handover.begin()
+        try:
+            count = self._reader.feed(chunk)
+            counters.in_messages += count
+            self.write_buffer.expect_answers(count)
+        finally:
+            self._handover.end(self.link.stream)
         return self._reader.is_in_large_message
 
     async def _write(self) -> None:

@@ -17,7 +17,6 @@ from .._handlers import Handler
 from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause
-from .._wakeup import wakeup_class
 from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._endings import Endings
@@ -82,7 +81,7 @@ class RequestQueue(EndpointQueue):
         """Run workers in this task group from now on."""
         self._tasks = tasks
         # Chosen here, for `deliver` may be called where anyio does not know its event loop.
-        self._new_wakeup = wakeup_class()
+        self._wakeups = self._fast_path._wakeups()
         self.now = loop_clock()
         instruments = self._context.instruments
         if instruments is not None:
@@ -243,14 +242,14 @@ class RequestQueue(EndpointQueue):
 
     def _start_worker(self) -> None:
         assert self._tasks is not None
-        worker = Worker(self._new_wakeup())
+        worker = Worker(self._wakeups.new_wakeup())
         self._workers.append(worker)
         self._waking += 1
         self._tasks.start_soon(self._work, worker, self._endpoint, name=f"natsery endpoint {self._endpoint.name}")
 
     async def _work(self, worker: Worker, endpoint: Endpoint) -> None:  # noqa: ARG002  # see below
         # A compiled loop has no frame: whoever looks at the stack finds in this one which endpoint's handler is running.
-        await self.work(worker)
+        await self._wakeups.run(self.work(worker), worker.wakeup)
 
     def _check_drained(self) -> None:
         self._drained.check()
