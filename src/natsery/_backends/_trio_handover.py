@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from typing import Any, final
+from typing import Any, cast, final
 
 import trio
 
@@ -69,14 +69,13 @@ class ReceivingWakeup:
         """See `natsery._wakeup.Wakeup`."""
         while self._stream is not None and not self._is_set:
             self._is_receiving = True
+            can_go_on = False
             try:
-                if not await self._stream.receive_for_owner():
-                    self.give_back()
-            except BaseException:
-                self.give_back()
-                raise
+                can_go_on = await self._stream.receive_for_owner()
             finally:
                 self._is_receiving = False
+                if not can_go_on:
+                    self.give_back()
         while not self._is_set:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
@@ -121,7 +120,7 @@ class _Watched:
         self._on_wait = on_wait
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self
+        return cast("Generator[Any, Any, None]", self)
 
     def __iter__(self) -> Iterator[Any]:
         return self

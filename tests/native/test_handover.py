@@ -1,0 +1,154 @@
+"""Workers that go on in the place of the task that receives, and what interrupts that."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+import natsery
+from natsery._native._native_connection import NativeConnection
+
+from ..server import NatsServer
+from ..test_serve import bounded
+from .scripted import Peer, scripted_server
+
+pytestmark = pytest.mark.anyio
+
+
+def config(*endpoints: natsery.EndpointConfig) -> natsery.ServiceConfig:
+    return natsery.ServiceConfig("calc", "1.0.0", endpoints=endpoints)
+
+
+def endpoint(name: str, handler) -> natsery.EndpointConfig:
+    return natsery.EndpointConfig(name, handler)
+
+
+async def echo(request: natsery.Request) -> bytes:
+    return request.data
+
+
+@asynccontextmanager
+async def two_connections(url: str):
+    async with natsery.connect(url) as server, natsery.connect(url) as client:
+        yield server, client
+
+
+async def ask(client: natsery.abc.Connection, subject: str, times: int = 3) -> None:
+    """More than once: the worker that has answered is the one that receives the next."""
+    for number in range(times):
+        data = b"%d" % number
+        assert (await client.request(subject, data)).data == data
+
+
+async def test_a_handler_that_waits_for_a_message_of_its_own_connection_gets_it(nats_server: NatsServer) -> None:
+    async def forward(request: natsery.Request) -> bytes:
+        return (await request.connection.request("echo", request.data)).data
+
+    async with bounded(), two_connections(nats_server.url) as (server, client):
+        async with natsery.serve(server, config(endpoint("echo", echo), endpoint("forward", forward))):
+            await ask(client, "echo")
+            await ask(client, "forward")
+            await ask(client, "echo")
+
+
+async def test_a_handler_that_waits_for_something_else_holds_up_nobody(nats_server: NatsServer) -> None:
+    may_go_on, waits = anyio.Event(), anyio.Event()
+
+    async def slow(request: natsery.Request) -> bytes:
+        if request.data == b"2":
+            waits.set()
+            await may_go_on.wait()
+        return request.data
+
+    async with bounded(), two_connections(nats_server.url) as (server, client):
+        async with natsery.serve(server, config(endpoint("slow", slow), endpoint("echo", echo))):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask, client, "slow")
+                await waits.wait()
+                await ask(client, "echo")
+                may_go_on.set()
+
+
+async def test_an_idle_service_ends_and_leaves_the_connection_to_the_others(nats_server: NatsServer) -> None:
+    async with bounded(), two_connections(nats_server.url) as (server, client):
+        async with natsery.serve(server, config(endpoint("echo", echo))):
+            async with natsery.serve(server, config(endpoint("first", echo))):
+                await ask(client, "first")
+            await ask(client, "echo")
+            with anyio.CancelScope() as scope:
+                async with natsery.serve(server, config(endpoint("second", echo))) as service:
+                    await ask(client, "second")
+                    await service.endpoints[0].remove()
+                    await ask(client, "echo")
+                    extra = await service.add_endpoint(endpoint("third", echo))
+                    await ask(client, "third")
+                    assert extra.pending == 0
+                    scope.cancel()
+            await ask(client, "echo")
+            async with server.subscribe("events") as events:
+                await client.publish("events", b"x")
+                assert (await events.receive()).data == b"x"
+
+
+async def test_a_connection_that_breaks_while_a_worker_receives_is_opened_again(nats_server: NatsServer) -> None:
+    async with bounded(), two_connections(nats_server.url) as (server, client):
+        async with natsery.serve(server, config(endpoint("echo", echo))):
+            for _ in range(3):
+                await ask(client, "echo")
+                with server.events() as events:
+                    assert isinstance(server, NativeConnection)
+                    assert server._session is not None
+                    server._session.link.socket.shut_down()
+                    async for event in events:
+                        if event.kind is natsery.EventKind.RECONNECTED:
+                            break
+                await server.flush()
+                await ask(client, "echo")
+
+
+async def test_what_the_server_sends_wrong_to_a_worker_ends_the_network_connection() -> None:
+    connections = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        await peer.greet()
+        sids = {}
+        while len(sids) < 1:
+            line = await peer.line()
+            if line.startswith(b"SUB echo "):
+                sids["echo"] = line.split()[-1]
+            elif line.startswith(b"PING"):
+                await peer.send(b"PONG\r\n")
+        if connections == 1:
+            for _ in range(3):
+                await peer.send(b"MSG echo %b reply 1\r\nx\r\n" % sids["echo"])
+                while not (line := await peer.line()).startswith(b"PUB reply"):
+                    if line.startswith(b"PING"):
+                        await peer.send(b"PONG\r\n")
+            await peer.send(b"MSG echo what is this\r\n")
+        else:
+            second.set()
+        await peer.answer_pings()
+
+    second = anyio.Event()
+    async with bounded(), scripted_server(script) as url:
+        async with natsery.connect(url, reconnect_wait=0.01) as server:
+            async with natsery.serve(server, config(endpoint("echo", echo)), grace=0):
+                await second.wait()
+                assert connections == 2
+
+
+async def test_a_worker_is_woken_by_another_connection_of_its_own(nats_server: NatsServer) -> None:
+    """As while the server is left for another one: what wakes it does not come over the stream that it receives from."""
+    async with bounded(), two_connections(nats_server.url) as (server, client):
+        async with natsery.serve(server, config(endpoint("echo", echo))) as service:
+            await ask(client, "echo")
+            await anyio.wait_all_tasks_blocked()
+            queue = service.endpoints[0]._queue
+            queue.deliver(natsery.Request("echo", b"x"))
+            await anyio.wait_all_tasks_blocked()
+            assert queue.pending == 0
+            await ask(client, "echo")
