@@ -86,7 +86,8 @@ def package(session: nox.Session) -> None:
         dist = folder / "dist" / name
         session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), env=environment)
         (wheel,) = dist.glob(f"natsery-*-{tag}.whl")
-        session.install("--force-reinstall", f"natsery[server] @ {wheel.resolve().as_uri()}")
+        session.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "natsery")  # the last, of the same version
+        session.install(f"natsery[server] @ {wheel.resolve().as_uri()}")
         with session.chdir(folder):
             version = session.run("natsery", "--version", silent=True)
             if f"({core} core)" not in str(version):
