@@ -74,19 +74,24 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the wheels with each core, install them, and run the demo from another folder."""
+    """Build wheels with each core and without a compiler, install them, and run the demo from another folder."""
     session.install("build", *PROJECT["build-system"]["requires"])
     folder = Path(session.create_tmp())
     shutil.rmtree(folder / "dist", ignore_errors=True)
-    for core in ("compiled", "python"):
-        session.env["NATSERY_CORE"] = core
-        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder / "dist" / core))
-        (wheel,) = (folder / "dist" / core).glob("*.whl")
-        if wheel.name.endswith("-py3-none-any.whl") != (core == "python"):
-            session.error(f"{wheel.name} is not how the wheel with the {core} core should be tagged")
-        session.install("--force-reinstall", f"natsery[server] @ {wheel.resolve().as_uri()}")
+    for name, core, tag, environment in (
+        ("compiled", "compiled", "*", {"NATSERY_CORE": "compiled"}),
+        ("python", "python", "py3-none-any", {"NATSERY_CORE": "python"}),
+        ("no compiler", "python", "*", {"CC": "false"}),
+    ):
+        dist = folder / "dist" / name
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), env=environment)
+        (wheel,) = dist.glob(f"natsery-*-{tag}.whl")
+        session.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "natsery")  # the last, of the same version
+        session.install(f"natsery[server] @ {wheel.resolve().as_uri()}")
         with session.chdir(folder):
-            session.run("natsery", "--version")
+            version = session.run("natsery", "--version", silent=True)
+            if f"({core} core)" not in str(version):
+                session.error(f"{wheel} has another core than the {core} one: {version}")
             session.run("natsery", "demo")
 
 

@@ -56,6 +56,9 @@ MATRIX = [
     if (name, transport) != ("trio", "adapted")  # a nats-py client lives in asyncio
 ]
 
+NATIVE = pytest.mark.parametrize("setting", [case for case in MATRIX if case.values[0][1] == "native"])  # type: ignore[index]
+"""For tests that make their own connections: once on every backend."""
+
 
 @pytest.fixture(params=MATRIX)
 def setting(request: pytest.FixtureRequest) -> object:

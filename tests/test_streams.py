@@ -12,7 +12,7 @@ import natsery
 from natsery import EndReason, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 
-from .conftest import open_connection
+from .conftest import NATIVE, open_connection
 from .server import NatsServer
 from .test_serve import bounded, config
 
@@ -242,6 +242,7 @@ PERMISSIONS = """
 """
 
 
+@NATIVE
 async def test_what_permissions_a_requester_needs() -> None:
     with NatsServer(PERMISSIONS) as server:
         url = server.url.replace("nats://", "nats://{}:x@")
@@ -263,6 +264,7 @@ ACCOUNTS = """
 """
 
 
+@NATIVE
 async def test_a_window_reaches_a_service_of_another_account() -> None:
     """The server writes other reply subjects into what crosses, and takes acknowledgements back."""
     made, ended = [], anyio.Event()

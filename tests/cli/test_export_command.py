@@ -60,11 +60,22 @@ def get(url: str) -> tuple[int, str, str]:
             return error.code, error.headers["Content-Type"], error.read().decode()
 
 
+WITHOUT_GRACE = """
+import functools, sys
+import natsery
+from natsery.__main__ import main
+
+natsery.connect = functools.partial(natsery.connect, credentials_grace=0)
+sys.exit(main())
+"""
+"""The command, with connections that are closed at once when a server refuses their credentials."""
+
+
 @contextmanager
-def exporting(url: str, *options: str) -> Iterator[tuple[Program, str]]:
+def exporting(url: str, *options: str, command: tuple[str, str] = ("-m", "natsery")) -> Iterator[tuple[Program, str]]:
     """The command, and where its metrics are."""
     arguments = ("export", "--listen", "127.0.0.1:0", "--stall", "0.2", *options)
-    with running("-m", "natsery", *arguments, environment={"NATS_URL": url, "PYTHONWARNINGS": "error"}) as program:
+    with running(*command, *arguments, environment={"NATS_URL": url, "PYTHONWARNINGS": "error"}) as program:
         yield program, program.wait_for("http://127.0.0.1:").strip()
 
 
@@ -147,7 +158,11 @@ def test_it_may_not_ask() -> None:
 
 def test_a_connection_that_is_closed_for_good_ends_it() -> None:
     users = "authorization { users: [ { user: u, password: %s } ] }"
-    with NatsServer(users % "p") as server, exporting(server.url, "--user", "u", "--password", "p") as (program, _):
+    options = ("--user", "u", "--password", "p")
+    with (
+        NatsServer(users % "p") as server,
+        exporting(server.url, *options, command=("-c", WITHOUT_GRACE)) as (program, _),
+    ):
         server.restart(users % "other")
         assert program.wait() == Exit.UNREACHABLE
     assert program.output.count("Error: ") == 1

@@ -14,14 +14,19 @@ from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from ..test_serve import bounded, config
-from ..virtual_time import VIRTUAL_BACKENDS
+from ..virtual_time import VIRTUAL_BACKENDS, JumpingLoop
 
 pytestmark = pytest.mark.anyio
+
+BACKENDS = {**VIRTUAL_BACKENDS, "quick": lambda: ("asyncio", {"loop_factory": JumpingLoop})}
+
+QUICK = pytest.mark.parametrize("anyio_backend", ["trio", "quick"], indirect=True)
+"""For tests of so many replies that asyncio's debug mode would make a minute of them."""
 
 
 @pytest.fixture(params=[*VIRTUAL_BACKENDS])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return VIRTUAL_BACKENDS[request.param]()
+    return BACKENDS[request.param]()
 
 
 @dataclass
@@ -365,6 +370,7 @@ async def test_services_that_stream_nothing_subscribe_to_nothing_more(nc: Connec
         assert service._context.streams._open == {}
 
 
+@QUICK
 async def test_a_hundred_thousand_replies_to_a_reader_that_pauses(nc: Connection) -> None:
     made: list[int] = []
 
@@ -386,6 +392,7 @@ async def test_a_hundred_thousand_replies_to_a_reader_that_pauses(nc: Connection
         assert (stats.num_requests, stats.num_errors) == (1, 0)
 
 
+@QUICK
 async def test_a_huge_window_is_cut_to_the_largest(nc: Connection) -> None:
     made: list[int] = []
 
