@@ -81,6 +81,9 @@ class Peer:
     def answer(self, reply, data):
         return self.buffer.answer(reply, data)
 
+    def publish(self, subject, data):
+        return self.buffer.publish(subject, data)
+
     def expect(self, count):
         self.buffer.expect_answers(count)
 
@@ -117,6 +120,16 @@ class Peer:
         return self.buffer.clear()
 
 
+subjects = st.one_of(
+    st.sampled_from(
+        ["a", "a.b", "_INBOX.x.1", "", ".", "a.", ".a", "a..b", "a b", "a\n", "a*", "a.>", ">", "é", "a\0", "\ud800"]
+    ),
+    st.sampled_from(["a" * size for size in (999, 1000, 1001, 3900, 4000, 4096, 20_000)]),
+    st.text(max_size=6),
+    st.text("ab.*> \r\n\t~\x7f\x80", max_size=8),
+)
+
+
 def steps(payloads, replies, *more):
     frames = st.one_of(
         st.sampled_from([b"PING\r\n", b"PONG\r\n", b"SUB a 1\r\n", b"UNSUB 1\r\n"]),
@@ -128,6 +141,7 @@ def steps(payloads, replies, *more):
             st.tuples(st.just("add"), frames),
             st.tuples(st.just("answer"), replies, payloads),
             st.tuples(st.just("answer"), replies, payloads),
+            st.tuples(st.just("publish"), subjects, payloads),
             st.tuples(st.just("add_first"), st.lists(frames, max_size=3)),
             st.sampled_from([("drain",), ("clear",), ("connect",), ("retire",)]),
             *more,
@@ -199,7 +213,7 @@ def test_nothing_is_lost_doubled_or_mixed_up(form, steps):
             waiting[:0] = arguments[0]
         handed = len(sent)
         result = getattr(peer, name)(*arguments)
-        if name == "answer" and result:
+        if name in ("answer", "publish") and result:
             reply, data = arguments
             waiting.append(b"PUB %b %d\r\n%b\r\n" % (reply.encode(), len(data), data))
         taken = peer.counters.out_bytes - handed
@@ -300,3 +314,21 @@ def test_a_server_may_name_any_max_payload_that_fits(form, max_payload):
     peer.buffer.max_payload = max_payload
     assert peer.buffer.max_payload == max_payload
     assert peer.answer("r", b"x") == bool(max_payload)
+
+
+@needs_both
+@generated
+@given(subjects)
+def test_both_forms_find_the_same_subjects_plain(subject):
+    plain, compiled = Peer(PLAIN), Peer(COMPILED)
+    assert compiled.publish(subject, b"x") == plain.publish(subject, b"x")
+    assert compiled.state() == plain.state()
+
+
+@needs_both
+@pytest.mark.parametrize("code", range(0x180))
+def test_both_forms_find_the_same_characters_plain(code):
+    for subject in (chr(code), f"a{chr(code)}", f"{chr(code)}.a", f"a.{chr(code)}b"):
+        plain, compiled = Peer(PLAIN), Peer(COMPILED)
+        assert compiled.publish(subject, b"x") == plain.publish(subject, b"x")
+        assert compiled.state() == plain.state()

@@ -188,3 +188,20 @@ def test_workers_and_counters_hold_what_they_are_given(form):
         counters.num_requests, counters.processing_time = number, size
         counters.num_requests += 1
         assert (counters.num_requests, counters.processing_time) == (number + 1, size)
+
+
+@needs_both
+def test_what_the_compiled_form_needs_is_there_from_the_beginning():
+    """A subclass that forgets to call ``__init__`` gets an error, or what it asks for, and no crash."""
+
+    class Forgetful(COMPILED.FrameBuffer):
+        def __init__(self):
+            self.limit = self.max_payload = 100_000
+
+    buffer = Forgetful()
+    buffer.add(b"PING\r\n")
+    assert buffer.answer("r", b"x" * 20_000)
+    buffer.add(b"PONG\r\n")
+    assert [len(frame) for frame in buffer.clear()] == [6, 20_015, 6]
+    with pytest.raises(AttributeError):
+        COMPILED.EndpointQueue.__new__(COMPILED.EndpointQueue)._counters = None

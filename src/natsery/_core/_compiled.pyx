@@ -395,12 +395,14 @@ cdef class FrameBuffer:
     cdef Py_ssize_t _frames  # in the block
     cdef Py_ssize_t _finished_frames
 
+    def __cinit__(self, *arguments, **options):
+        self._block = bytearray(BLOCK)  # there also if a subclass forgets to call __init__
+        self._finished = deque()
+
     def __init__(self, counters):
         self.limit = AWAY
         self._counters = counters
         self._rest = b""
-        self._finished = deque()
-        self._block = bytearray(BLOCK)
 
     @property
     def count(self):
@@ -604,7 +606,7 @@ cdef class EndpointQueue:
     cdef public object now
     cdef public object _endpoint
     cdef public object _fast_path
-    cdef public CounterFields _counters
+    cdef readonly CounterFields _counters  # which must not be set to None
     cdef public object _clock_ns
     cdef public object _checkpoint
     cdef public Py_ssize_t _concurrency
