@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ._core import MessageFields
+from ._headers import NO_HEADERS, Headers
 
 
 class Message(MessageFields):
@@ -20,6 +21,20 @@ class Message(MessageFields):
     """
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        subject: str,
+        data: bytes = b"",
+        reply: str = "",
+        headers: Headers = NO_HEADERS,
+        status: int = 0,
+    ) -> None:
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self.headers = headers
+        self.status = status
 
     def __repr__(self) -> str:
         return (

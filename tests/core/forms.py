@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import natsery
 from natsery._core import _endpoint_queue, _fields, _frame_buffer, _reader
 
 MODULES = (_endpoint_queue, _fields, _frame_buffer, _reader)
@@ -53,6 +54,7 @@ def message_type(form: object) -> type:
 
     class Message(form.MessageFields):
         __slots__ = ()
+        __init__ = natsery.Message.__init__
 
     return Message
 
@@ -62,6 +64,7 @@ def request_type(form: object) -> type:
 
     class Request(form.RequestFields):
         __slots__ = ("_arrived",)
+        __init__ = natsery.Request.__init__
 
     return Request
 

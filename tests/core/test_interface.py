@@ -16,7 +16,7 @@ from natsery import _core
 from natsery._native._connection_statistics import Counters
 from natsery.testing import MemoryBroker, make_request
 
-from .forms import BOTH, COMPILED, NAMES, PLAIN, needs_both, request_type
+from .forms import BOTH, COMPILED, NAMES, PLAIN, message_type, needs_both, request_type
 
 PRIVATE_TO_THE_PLAIN_FORM = {"_frames", "_parser", "_subscriptions", "_on_event", "_on_malformed"}
 """How it does things, which nothing else reads."""
@@ -112,7 +112,7 @@ SAMPLES = {
 @pytest.mark.parametrize("form", BOTH)
 @pytest.mark.parametrize("kind", ["MessageFields", "RequestFields"])
 def test_messages_begin_alike(form, kind):
-    kind = request_type(form) if kind == "RequestFields" else form.MessageFields
+    kind = request_type(form) if kind == "RequestFields" else message_type(form)
     message = kind("a")
     fields = (message.subject, message.data, message.reply, message.headers, message.status)
     assert fields == ("a", b"", "", {}, 0)

@@ -142,15 +142,16 @@ class TlsStream(DirectStream):
             try:
                 return self._ssl_object.write(data)
             except ssl.SSLWantReadError:
-                # With TLS 1.2, the peer may have begun another handshake. Its messages are handled while receiving.
-                self._has_received = anyio.Event()
-                await self._send_encrypted()
-                if self._has_ended:
-                    raise anyio.BrokenResourceError from None
-                await self._has_received.wait()
-                self._has_received = None
+                pass
             except ssl.SSLError as error:
                 raise self._fail(error) from error
+            # With TLS 1.2, the peer may have begun another handshake. Its messages are handled while receiving.
+            self._has_received = anyio.Event()
+            await self._send_encrypted()
+            if self._has_ended:
+                raise anyio.BrokenResourceError
+            await self._has_received.wait()
+            self._has_received = None
 
     async def _send_encrypted(self) -> None:
         if self._is_sending or self._error is not None:

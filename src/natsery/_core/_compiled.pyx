@@ -45,13 +45,6 @@ cdef class MessageFields:
     cdef public object headers
     cdef public object status
 
-    def __init__(self, subject, data=b"", reply="", headers=NO_HEADERS, status=0):
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-        self.status = status
-
 
 cdef class RequestFields(MessageFields):
     cdef public object endpoint

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from .._headers import NO_HEADERS, Headers
-
 if TYPE_CHECKING:
+    from .._headers import Headers
     from .._message import Deliver, Message
     from .._service._endpoint import Endpoint
     from .._service._request import Request
@@ -25,20 +24,6 @@ class MessageFields:
     headers: Headers
     status: int
 
-    def __init__(
-        self,
-        subject: str,
-        data: bytes = b"",
-        reply: str = "",
-        headers: Headers = NO_HEADERS,
-        status: int = 0,
-    ) -> None:
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-        self.status = status
-
 
 class RequestFields(MessageFields):
     """The fields of `natsery.Request`.
@@ -56,25 +41,10 @@ class RequestFields(MessageFields):
 
     endpoint: Endpoint
     _begun: int
-
-    def __init__(
-        self,
-        subject: str,
-        data: bytes = b"",
-        reply: str = "",
-        headers: Headers = NO_HEADERS,
-        status: int = 0,
-    ) -> None:
-        # `MessageFields.__init__`, written out: a call less for every request.
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-        self.status = status
-        self._failure: Failure | None = None
-        self._has_responded = False
-        self._has_ended = False
-        self._is_released = False
+    _failure: Failure | None
+    _has_ended: bool
+    _has_responded: bool
+    _is_released: bool
 
 
 class SubscriptionFields:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 from .._adr32 import TOO_LARGE
 from .._core import RequestFields
 from .._errors import ConnectionClosedError, MaxPayloadError, NoReplySubjectError, PublishError, ServiceStoppedError
-from .._headers import HeadersInput
+from .._headers import NO_HEADERS, Headers, HeadersInput
 from .._message import Message
 from .._protocol._commands import as_bytes
 from .._service_error import read_code, sendable_error_headers
@@ -53,6 +53,25 @@ class Request(RequestFields, Message, Generic[StateT]):
 
     _arrived: float
     _deadline: float
+
+    def __init__(
+        self,
+        subject: str,
+        data: bytes = b"",
+        reply: str = "",
+        headers: Headers = NO_HEADERS,
+        status: int = 0,
+    ) -> None:
+        # `Message.__init__`, written out: a call less for every request.
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self.headers = headers
+        self.status = status
+        self._failure = None
+        self._has_responded = False
+        self._has_ended = False
+        self._is_released = False
 
     @property
     def state(self) -> StateT:
