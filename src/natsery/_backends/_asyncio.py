@@ -84,8 +84,12 @@ def quick(checkpoint: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], C
     if not isinstance(states, dict) or not all(hasattr(scope_class(), name) for name in _KNOWN_SCOPE):
         return checkpoint
 
+    loop = asyncio.get_running_loop()
+
     async def checkpoint_if_cancelled() -> None:
-        state = states.get(ref(current_task()))
+        # To look for the running loop takes a system call.
+        task = current_task(loop)
+        state = None if task is None else states.get(ref(task))
         scope = None if state is None else state.cancel_scope
         while scope is not None:
             if scope._cancel_called:
