@@ -31,7 +31,7 @@ from ._reply_tokens import ReplyTokens
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE, literal_subject_rule, queue_group_rule, subject_rule
 from ._turns import Turns
 from ._usage import DEADLINE, refuse_options
-from ._wakeup import PlainWakeups, Wakeups
+from ._wakeup import PlainWakeups, Wakeup, Wakeups, new_wakeup, wakeup_class
 
 logger = logging.getLogger("natsery")
 
@@ -257,13 +257,26 @@ class ConnectionBase(abc.Connection):
 class _Pending:
     """One request that waits for its reply."""
 
-    __slots__ = ("denied", "done", "reply", "subject")
+    __slots__ = ("denied", "is_done", "reply", "subject", "wakeup")
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, wakeup: Wakeup) -> None:
         self.subject = subject
+        self.wakeup = wakeup
+        self.is_done = False
         self.denied: NatseryError | None = None
-        self.done = anyio.Event()
         self.reply: Message | None = None
+
+    def end(self) -> None:
+        """Have the task go on that waits."""
+        self.is_done = True
+        self.wakeup.set()
+
+    async def wait(self) -> None:
+        """Wait for the end. A checkpoint."""
+        if self.is_done:
+            await checkpoint()
+        else:
+            await self.wakeup.wait()
 
 
 @final
@@ -296,19 +309,21 @@ class _Requests:
         self._pending: dict[str, _Pending] = {}
         self._lock = anyio.Lock()
         self._inbox: _Inbox | None = None
+        self._new_wakeup: Callable[[], Wakeup] = new_wakeup
 
     async def request(self, subject: str, data: bytes, headers: HeadersInput | None) -> Message:
-        await checkpoint()
+        # It waits for the reply in any case, so that other tasks get their turn.
+        await self._connection._turns.checkpoint_if_cancelled()
         if self._inbox is None or self._inbox.is_denied:
             async with self._lock:
                 await self._open_inbox()
         if not self._connection._has_room():
             await self._connection._wait_for_room()
         token = next(self._tokens)
-        pending = self._pending[token] = _Pending(subject)
+        pending = self._pending[token] = _Pending(subject, self._new_wakeup())
         try:
             await self._connection._send(subject, data, reply=f"{self._prefix}.{token}", headers=headers)
-            await pending.done.wait()
+            await pending.wait()
         finally:
             del self._pending[token]
         if pending.reply is None:
@@ -334,6 +349,7 @@ class _Requests:
             f"{self._prefix}.*", self._deliver, on_error=inbox.on_error
         )
         self._inbox = inbox
+        self._new_wakeup = wakeup_class()
         if previous is None:
             self._connection.add_listener(self._on_event)
             return
@@ -348,21 +364,21 @@ class _Requests:
         pending = self._pending.get(message.subject.rpartition(".")[2])
         if pending is not None and pending.reply is None:
             pending.reply = message
-            pending.done.set()
+            pending.end()
 
     def _fail_all(self) -> None:
         """Fail every request, because none can be answered without the inbox."""
         for pending in self._pending.values():
             pending.denied = pending.denied or self._inbox_denied()
-            pending.done.set()
+            pending.end()
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:
             for pending in self._pending.values():
-                pending.done.set()
+                pending.end()
         elif isinstance(event.error, PublishDeniedError):
             # A server denies subjects, not messages: no request to this one will be answered.
             for pending in self._pending.values():
                 if event.error.concerns(pending.subject):
                     pending.denied = PublishDeniedError(event.error.subject)
-                    pending.done.set()
+                    pending.end()
