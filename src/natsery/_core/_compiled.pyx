@@ -17,10 +17,10 @@ from .._errors import MalformedMessageError
 from .._headers import NO_HEADERS
 from .._protocol._commands import split_frames
 from .._protocol._messages import read_message
-from .._protocol._parser import MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
+from .._protocol._parser import LARGE_MESSAGE, MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
 from .._errors import ProtocolError
 from .._subjects import LONG_SUBJECT
-from ._limits import AWAY, BATCH_BYTES, LARGE_MESSAGE, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import AWAY, BATCH_BYTES, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 logger = logging.getLogger("natsery")
 

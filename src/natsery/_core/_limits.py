@@ -15,6 +15,3 @@ RECENT_REPLIES: Final = 1_024
 
 REQUESTS_BETWEEN_YIELDS: Final = 256
 """Requests that a worker handles without waiting before it lets other tasks run."""
-
-LARGE_MESSAGE: Final = 32 * 1024
-"""Bytes from which on a message is worth receiving in larger chunks."""

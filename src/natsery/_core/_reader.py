@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from .._errors import MalformedMessageError
 from .._protocol._messages import read_message
-from .._protocol._parser import Event, MessageEvent, Parser
-from ._limits import LARGE_MESSAGE
+from .._protocol._parser import LARGE_MESSAGE, Event, MessageEvent, Parser
 
 if TYPE_CHECKING:
     from ._fields import SubscriptionFields

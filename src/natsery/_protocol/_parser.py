@@ -15,6 +15,9 @@ MAX_CONTROL_LINE: Final = 64 * 1024
 MAX_MESSAGE_SIZE: Final = 64 * 1024 * 1024
 """Maximum bytes of a message, including headers: the most that a server accepts unless its ``max_pending`` is raised too."""
 
+LARGE_MESSAGE: Final = 32 * 1024
+"""Bytes from which on a message is large: worth receiving in larger chunks, and copying as seldom as possible."""
+
 MessageEvent: TypeAlias = "tuple[bytes, bytes, bytes, bytes, bytes]"
 """A message: sid, subject, reply subject (empty if none), header block, payload. A plain tuple, for speed."""
 
@@ -87,13 +90,41 @@ class Parser:
         try:
             if self._message is not None:
                 data = self._read_body(self._message, data, events)
-            self._read(self._line + data if self._line else data, events)
+            if self._line:
+                data, self._line = self._line + data, b""
+            if len(data) > LARGE_MESSAGE:
+                data = self._read_large(data, events)
+            self._read(data, events)
         except ProtocolError as error:
             self._has_failed = True
             self._line, self._message = b"", None
             self._body.clear()
             events.append(error)
         return events
+
+    def _read_large(self, data: bytes, events: list[Event]) -> bytes:
+        """Parse the large messages without headers at the start, which are not worth splitting; return what follows them."""
+        start = 0
+        while len(data) - start > LARGE_MESSAGE:
+            line_end = data.find(b"\r\n", start, start + MAX_CONTROL_LINE)
+            line = data[start : max(start, line_end)]
+            fields = line.split(b" ")
+            if fields[0] != b"MSG" or len(fields) not in (4, 5) or line.split() != fields:
+                break  # left to `_read`, as is everything else that is not as expected
+            size = int(fields[-1]) if fields[-1].isdigit() and len(fields[-1]) <= 9 else 0
+            if not LARGE_MESSAGE <= size <= MAX_MESSAGE_SIZE:
+                break
+            head = _MessageHead(fields[2], fields[1], fields[3] if len(fields) == 5 else b"", 0, size)
+            body, end = line_end + 2, line_end + 2 + size
+            if len(data) < end + 2:
+                self._message = head
+                self._body += memoryview(data)[body:]
+                return b""
+            if not data.startswith(b"\r\n", end):
+                break
+            events.append(head.message(data[body:end]))
+            start = end + 2
+        return data[start:]
 
     def _read(self, data: bytes, events: list[Event]) -> None:
         may_hold_a_long_line = len(data) > MAX_CONTROL_LINE
@@ -169,17 +200,17 @@ class Parser:
     def _read_body(self, head: _MessageHead, data: bytes, events: list[Event]) -> bytes:
         """Add to the body of a message; return the bytes that follow it once it is complete, ``b""`` until then."""
         body, size = self._body, head.size
-        body += data
+        missing = size + 2 - len(body)
+        body += memoryview(data)[:missing]
         if len(body) < size + 2:
             return b""
         if not body.startswith(b"\r\n", size):
-            raise ProtocolError("a message is longer than its size says", bytes(body[size : size + 100]))
-        rest = bytes(body[size + 2 :])
-        del body[size:]
-        events.append(head.message(bytes(body)))
+            received = bytes(body[size:]) + data[missing : missing + 98]
+            raise ProtocolError("a message is longer than its size says", received)
+        events.append(head.message(bytes(memoryview(body)[:size])))
         self._message = None
         body.clear()
-        return rest
+        return data[missing:]
 
 
 @final
