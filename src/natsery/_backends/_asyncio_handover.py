@@ -53,11 +53,15 @@ class AsyncioHandover:
         """See `Handover`."""
         woken, self._woken = self._woken or [], None
         # A task cannot be stepped while another one is running.
-        step_now = bool(woken) and asyncio.current_task(self._loop) is None
-        for wakeup in woken:
-            if step_now:
-                wakeup.step()
-            else:
+        is_callback = bool(woken) and asyncio.current_task(self._loop) is None
+        waiting = iter(woken)
+        try:
+            if is_callback:
+                for wakeup in waiting:
+                    wakeup.step()
+        finally:
+            # The others go on even if one of them ends the program.
+            for wakeup in waiting:
                 self._loop.call_soon(wakeup.step)
 
     def put(self, wakeup: StepwiseWakeup) -> None:
