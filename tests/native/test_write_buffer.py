@@ -111,6 +111,19 @@ async def test_half_a_message_does_not_go_to_the_next_server(write_buffer: Write
     assert network.received == b"PUB a"
 
 
+async def test_frames_that_are_only_for_one_server_are_not_counted_once_it_is_gone(
+    write_buffer: WriteBuffer, counters: Counters
+) -> None:
+    """One that is empty, with which TLS asks to be sent, included."""
+    write_buffer.put(b"")
+    answer(write_buffer, b"PUB a 0\r\n\r\n")
+    write_buffer.put(b"PING\r\n")
+    write_buffer.put(b"")
+    assert (write_buffer.count, counters.control_frames) == (4, 3)
+    assert write_buffer.retire() == [b"PUB a 0\r\n\r\n"]
+    assert (write_buffer.count, counters.control_frames) == (0, 0)
+
+
 async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: WriteBuffer, network: Network) -> None:
     answer(write_buffer, *[frame_of(10_000)] * (HIGH_WATER_BYTES // 10_000 + 1))
     assert write_buffer.size > write_buffer.limit

@@ -549,6 +549,7 @@ cdef class FrameBuffer:
     def clear(self):
         self._finish()
         frames = split_frames(b"".join([run for run, _ in self._finished]))
+        frames += [b""] * (self._finished_frames - len(frames))  # empty ones are not seen in there
         self._finished.clear()
         self._finished_frames = 0
         self.size = 0
