@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,10 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
 
-PYTEST = ("pytest", "-n", "auto", "--dist", "worksteal")
-"""In as many processes as there are processors; each has servers of its own."""
+PROCESSES = (os.cpu_count() or 2) * 3 // 2
+"""More than there are processors, since tests wait half of the time; each has servers of its own."""
+
+PYTEST = ("pytest", "-n", str(PROCESSES), "--dist", "worksteal")
 
 USES_OF_THE_CORE = (
     "tests/core",
