@@ -29,7 +29,7 @@ PLAIN = SimpleNamespace(**{name: vars(module)[name] for module in MODULES for na
 def _compiled() -> ModuleType | None:
     try:
         from natsery._core import _compiled
-    except ModuleNotFoundError:
+    except ImportError:
         return None
     return _compiled
 
