@@ -9,6 +9,7 @@ import pytest
 
 import natsery
 from natsery import EventKind, Message
+from natsery._native._native_connection import NativeConnection
 
 from ..server import NatsServer
 from ..test_serve import bounded
@@ -276,3 +277,17 @@ async def test_a_name_that_cannot_be_resolved_is_said_in_the_resolvers_words(mon
         with pytest.raises(natsery.ConnectError, match="Name not known"):
             async with natsery.connect("nats://[fe80::1%nowhere]:4222"):
                 pytest.fail("it has connected")
+
+
+async def test_subscriptions_that_come_and_go_are_forgotten(nats_server: NatsServer) -> None:
+    """Without a flush, or a PING because the time has come."""
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        assert isinstance(nc, NativeConnection)
+        kept = 0
+        for _ in range(5_000):
+            subscription = await nc.add_subscription("a", print)
+            await subscription.unsubscribe()
+            kept = max(kept, len(nc._subscriptions.by_sid))
+        await nc.flush()
+        assert not nc._subscriptions.by_sid
+        assert kept < 5_000

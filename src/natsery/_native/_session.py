@@ -107,6 +107,8 @@ class Session:
         """Send an UNSUB; the subscription is removed when the server has confirmed it."""
         self._unconfirmed.add_unsubscribed(subscription)
         self.write_buffer.put(_commands.unsubscribe(subscription.sid))
+        if self._unconfirmed.is_ping_due:
+            self.ping()
 
     def ping(self, fence: Fence | None = None) -> None:
         """Send a PING; its PONG passes the fence."""

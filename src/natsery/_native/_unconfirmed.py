@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import final
+from typing import Final, final
 
 import anyio
 
 from ._subscriptions import NativeSubscription
+
+MAX_UNSUBSCRIBED: Final = 256
+"""Subscriptions that wait to be removed from which on a PING is worth sending for their sake."""
 
 
 @final
@@ -82,6 +85,11 @@ class Unconfirmed:
     def add_unsubscribed(self, subscription: NativeSubscription) -> None:
         """Record an UNSUB."""
         self._current.unsubscribed.append(subscription)
+
+    @property
+    def is_ping_due(self) -> bool:
+        """Whether so many subscriptions wait to be removed that a PING should be sent."""
+        return len(self._current.unsubscribed) >= MAX_UNSUBSCRIBED
 
     def add_ping(self, messages: int, fence: Fence | None) -> None:
         """Record a PING, how many messages were sent before it, and the fence that its PONG passes if there is one."""
