@@ -16,7 +16,7 @@ import pytest
 import trio.testing
 
 import natsery
-from natsery._backends import is_trio
+from natsery._backends import functions_of_loop, is_trio
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker, make_request
 
@@ -325,3 +325,15 @@ def repeated(call: Call, times: int) -> Call:
             await call()
 
     return calls
+
+
+async def test_asyncio_s_look_for_a_cancellation_is_the_quick_one(nc: Connection) -> None:
+    """What it knows of anyio is still so; and it keeps to shields, as anyio's does."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await nc.publish("noise")
+        with pytest.raises(anyio.get_cancelled_exc_class()):
+            await nc.publish("noise")
+    if not is_trio():
+        assert functions_of_loop()[1].__module__ == "natsery._backends._asyncio"

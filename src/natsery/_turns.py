@@ -47,7 +47,9 @@ class Turns:
             await self.checkpoint_if_cancelled()
 
     def is_due(self, size: int = 0) -> bool:
-        """Count an item of so many bytes; return whether a checkpoint is due before it, and else ``checkpoint_if_cancelled``.
+        """Count an item of so many bytes, and return whether other tasks are to get their turn before it.
+
+        The caller then awaits ``checkpoint``, and ``checkpoint_if_cancelled`` otherwise.
 
         Raises:
             RuntimeError: the caller is in another event loop.

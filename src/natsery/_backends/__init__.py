@@ -51,7 +51,8 @@ def functions_of_loop() -> tuple[Callable[[], object], Callable[[], Awaitable[No
         return _trio.loop_of_caller, _trio.checkpoint_if_cancelled
     from . import _asyncio
 
-    return _asyncio.loop_of_caller, _asyncio.quick(current_token().backend_class.checkpoint_if_cancelled)
+    checkpoint_if_cancelled = current_token().backend_class.checkpoint_if_cancelled
+    return _asyncio.loop_of_caller, _asyncio.quick_checkpoint_if_cancelled(checkpoint_if_cancelled)
 
 
 def checkpoint_for_threads() -> Callable[[], Awaitable[None]]:

@@ -141,7 +141,10 @@ class _Watched:
             self._on_wait()
 
     def close(self) -> None:
-        self._coroutine.close()
+        try:
+            self._coroutine.close()
+        finally:
+            self._on_wait()
 
     # trio shows where a task waits by way of these.
 

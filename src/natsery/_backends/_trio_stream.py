@@ -19,6 +19,10 @@ class TrioStream(DirectStream):
 
     trio tries a system call before it waits for the socket, and executes a checkpoint after each success. This reader waits
     first and this writer waits only if it has to, which saves a system call and a loop iteration for each chunk.
+
+    Attributes:
+        is_taking: whether a chunk is being taken at this moment.
+        borrower: who receives in the place of the task in ``receive_into``, if anybody does.
     """
 
     def __init__(self, stream: SocketStream, raw: socket.socket) -> None:
