@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import natsery
 from natsery._native._native_connection import NativeConnection
 
+from ..certificates import Certificates
 from ..server import NatsServer
 from ..test_serve import bounded
 from .scripted import Peer, scripted_server
@@ -29,9 +33,29 @@ async def echo(request: natsery.Request) -> bytes:
     return request.data
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where to connect to, and how."""
+
+    url: str
+    tls: ssl.SSLContext | bool = False
+
+    def connect(self):
+        return natsery.connect(self.url, tls=self.tls)
+
+
+@pytest.fixture(scope="module", params=["plain", "TLS"])
+def place(nats_server: NatsServer, certificates: Certificates, request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "plain":
+        yield Place(nats_server.url)
+        return
+    with NatsServer(certificates.server_config()) as server:
+        yield Place(server.url, certificates.client_context())
+
+
 @asynccontextmanager
-async def two_connections(url: str):
-    async with natsery.connect(url) as server, natsery.connect(url) as client:
+async def two_connections(place: Place):
+    async with place.connect() as server, place.connect() as client:
         yield server, client
 
 
@@ -42,18 +66,18 @@ async def ask(client: natsery.abc.Connection, subject: str, times: int = 3) -> N
         assert (await client.request(subject, data)).data == data
 
 
-async def test_a_handler_that_waits_for_a_message_of_its_own_connection_gets_it(nats_server: NatsServer) -> None:
+async def test_a_handler_that_waits_for_a_message_of_its_own_connection_gets_it(place: Place) -> None:
     async def forward(request: natsery.Request) -> bytes:
         return (await request.connection.request("echo", request.data)).data
 
-    async with bounded(), two_connections(nats_server.url) as (server, client):
+    async with bounded(), two_connections(place) as (server, client):
         async with natsery.serve(server, config(endpoint("echo", echo), endpoint("forward", forward))):
             await ask(client, "echo")
             await ask(client, "forward")
             await ask(client, "echo")
 
 
-async def test_a_handler_that_waits_for_something_else_holds_up_nobody(nats_server: NatsServer) -> None:
+async def test_a_handler_that_waits_for_something_else_holds_up_nobody(place: Place) -> None:
     may_go_on, waits = anyio.Event(), anyio.Event()
 
     async def slow(request: natsery.Request) -> bytes:
@@ -62,7 +86,7 @@ async def test_a_handler_that_waits_for_something_else_holds_up_nobody(nats_serv
             await may_go_on.wait()
         return request.data
 
-    async with bounded(), two_connections(nats_server.url) as (server, client):
+    async with bounded(), two_connections(place) as (server, client):
         async with natsery.serve(server, config(endpoint("slow", slow), endpoint("echo", echo))):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask, client, "slow")
@@ -71,8 +95,8 @@ async def test_a_handler_that_waits_for_something_else_holds_up_nobody(nats_serv
                 may_go_on.set()
 
 
-async def test_an_idle_service_ends_and_leaves_the_connection_to_the_others(nats_server: NatsServer) -> None:
-    async with bounded(), two_connections(nats_server.url) as (server, client):
+async def test_an_idle_service_ends_and_leaves_the_connection_to_the_others(place: Place) -> None:
+    async with bounded(), two_connections(place) as (server, client):
         async with natsery.serve(server, config(endpoint("echo", echo))):
             async with natsery.serve(server, config(endpoint("first", echo))):
                 await ask(client, "first")
@@ -92,8 +116,8 @@ async def test_an_idle_service_ends_and_leaves_the_connection_to_the_others(nats
                 assert (await events.receive()).data == b"x"
 
 
-async def test_a_connection_that_breaks_while_a_worker_receives_is_opened_again(nats_server: NatsServer) -> None:
-    async with bounded(), two_connections(nats_server.url) as (server, client):
+async def test_a_connection_that_breaks_while_a_worker_receives_is_opened_again(place: Place) -> None:
+    async with bounded(), two_connections(place) as (server, client):
         async with natsery.serve(server, config(endpoint("echo", echo))):
             for _ in range(3):
                 await ask(client, "echo")
@@ -141,9 +165,9 @@ async def test_what_the_server_sends_wrong_to_a_worker_ends_the_network_connecti
                 assert connections == 2
 
 
-async def test_a_worker_is_woken_by_another_connection_of_its_own(nats_server: NatsServer) -> None:
+async def test_a_worker_is_woken_by_another_connection_of_its_own(place: Place) -> None:
     """As while the server is left for another one: what wakes it does not come over the stream that it receives from."""
-    async with bounded(), two_connections(nats_server.url) as (server, client):
+    async with bounded(), two_connections(place) as (server, client):
         async with natsery.serve(server, config(endpoint("echo", echo))) as service:
             await ask(client, "echo")
             await anyio.wait_all_tasks_blocked()

@@ -15,5 +15,5 @@ class Handover(Wakeups, Protocol):
         ...
 
     def end(self, stream: object) -> None:
-        """Have the tasks go on that the messages have woken. The chunk was received from this stream."""
+        """Have the tasks go on that the messages have woken. The chunk came through this stream's socket."""
         ...

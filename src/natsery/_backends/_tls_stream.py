@@ -51,13 +51,14 @@ class TlsStream(DirectStream):
         state: the state after the handshake. A stream that it was taken from must not be used afterwards.
 
     Attributes:
+        below: the stream that carries the encrypted bytes.
         on_unsent: called while receiving when TLS itself has something to send, in another handshake for instance. ``send``
             sends it, before the bytes that it is given, if any.
     """
 
     def __init__(self, below: DirectStream, state: TlsState) -> None:
         self.on_unsent: Callable[[], None] = _do_nothing
-        self._below = below
+        self.below = below
         self._ssl_object, self._incoming, self._outgoing = state
         self._take: Take = _drop
         self._is_in_large_message = False
@@ -78,7 +79,7 @@ class TlsStream(DirectStream):
         self._take = take
         try:
             self._receive(b"")  # what was received with the end of the handshake
-            await self._below.receive_into(self._receive)
+            await self.below.receive_into(self._receive)
         finally:
             self._has_ended = True
             self._wake_sender()
@@ -108,10 +109,14 @@ class TlsStream(DirectStream):
         read = self._ssl_object.read
         records: list[bytes] = []
         end: Exception | None = None
+        incoming = self._incoming
         try:
-            while record := read(RECORD_BYTES):
+            while incoming.pending:  # otherwise an exception would say so, which costs as much as another record
+                record = read(RECORD_BYTES)
+                if not record:  # close_notify
+                    end = anyio.EndOfStream()
+                    break
                 records.append(record)
-            end = anyio.EndOfStream()  # close_notify
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -159,7 +164,7 @@ class TlsStream(DirectStream):
         while data := self._unsent + self._outgoing.read():
             self._unsent = b""
             self._is_sending = True
-            await self._below.send(data)
+            await self.below.send(data)
             self._is_sending = False
 
     def send_nowait(self, item: bytes) -> int:
@@ -173,7 +178,7 @@ class TlsStream(DirectStream):
             except ssl.SSLError:
                 break
             encrypted = self._outgoing.read()
-            accepted = self._below.send_nowait(encrypted)
+            accepted = self.below.send_nowait(encrypted)
             if accepted < len(encrypted):
                 # These bytes do not count as sent, so that `send` is called, which sends the rest of what they have become.
                 self._unsent = encrypted[accepted:]
@@ -184,7 +189,7 @@ class TlsStream(DirectStream):
 
     async def aclose(self) -> None:
         """Close it at once. A checkpoint."""
-        await self._below.aclose()
+        await self.below.aclose()
 
 
 def _do_nothing() -> None:

@@ -89,6 +89,7 @@ class Session:
         for subscription in live:
             self._unconfirmed.add_subscribed(subscription)
         stream = self.link.stream
+        self._socket_stream = stream.below if isinstance(stream, TlsStream) else stream
         self.write_buffer.open(
             [subscription.command for subscription in live],
             stream.send_nowait if isinstance(stream, DirectStream) else None,
@@ -215,7 +216,7 @@ class Session:
             counters.in_messages += count
             self.write_buffer.expect_answers(count)
         finally:
-            self._handover.end(self.link.stream)
+            self._handover.end(self._socket_stream)
         return self._reader.is_in_large_message
 
     async def _write(self) -> None:
