@@ -62,7 +62,8 @@ async def serve(
             live until it has ended. The first signal is a ``stop()``: the body is cancelled, and accepted requests get the
             grace. The second one cuts them off, as ``stop(grace=0)`` does. After that the signals do again what they did
             before, so a third one ends a program that hangs. Services of one event loop that say so stop together. A
-            signal that the program ignores stays ignored.
+            signal that the program ignores stays ignored. Leave it to a web server, or what else handles signals in the
+            program, and end the block instead.
 
     Raises:
         SubscriptionDeniedError: the server refuses a subscription, at the start (nothing is left behind) or later (the
