@@ -7,7 +7,6 @@ Then, from another terminal: nats request math.add 1+2
 
 from __future__ import annotations
 
-import signal
 import sys
 
 import trio
@@ -28,11 +27,9 @@ config = natsery.ServiceConfig(name="calc", version="1.0.0", endpoints=[natsery.
 
 
 async def main(url: str) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with natsery.connect(url) as nc, natsery.serve(nc, config) as service:
-            print(f"ready: {service.name} {service.version} at {url}", flush=True)
-            await anext(signals)
-            print("stopping", flush=True)
+    async with natsery.connect(url) as nc, natsery.serve(nc, config, stop_on_signals=True) as service:
+        print(f"ready: {service.name} {service.version} at {url}", flush=True)
+        await service.wait_stopped()
     for each in service.stats().endpoints:
         print(f"{each.subject}: {each.num_requests} requests, {each.num_errors} errors", flush=True)
 

@@ -8,10 +8,8 @@ Then, from another terminal: nats request math.add 1+2
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 
-import anyio
 import nats
 
 import natsery
@@ -30,15 +28,13 @@ config = natsery.ServiceConfig(name="calc", version="1.0.0", endpoints=[natsery.
 
 
 async def main(url: str) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        client = await nats.connect(url)
-        try:
-            async with natsery.serve(client, config) as service:
-                print(f"ready: {service.name} {service.version} at {url}", flush=True)
-                await anext(signals)
-                print("stopping", flush=True)
-        finally:
-            await client.close()  # noqa: ASYNC102
+    client = await nats.connect(url)
+    try:
+        async with natsery.serve(client, config, stop_on_signals=True) as service:
+            print(f"ready: {service.name} {service.version} at {url}", flush=True)
+            await service.wait_stopped()
+    finally:
+        await client.close()  # noqa: ASYNC102
     for each in service.stats().endpoints:
         print(f"{each.subject}: {each.num_requests} requests, {each.num_errors} errors", flush=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -74,8 +75,11 @@ async def test_stop_from_a_plain_callback_of_the_event_loop(nc: Connection) -> N
             trio.lowlevel.current_trio_token().run_sync_soon(service.stop)
         else:
             import asyncio
+            from contextvars import Context
 
-            asyncio.get_running_loop().call_soon(service.stop)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(service.stop, context=Context())  # as asyncio.run has it, and another thread
+            loop.call_soon(partial(service.stop, grace=0), context=Context())
         await service.wait_stopped()
 
 

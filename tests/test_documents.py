@@ -22,7 +22,7 @@ from natsery.testing import MemoryBroker
 
 from .raw_client import raw_client
 from .server import NatsServer
-from .test_serve import add, bounded, config
+from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 
@@ -86,8 +86,10 @@ def test_the_codec_in_the_documents_works() -> None:
     assert codec.schema(int) == {"type": "integer"}
 
 
-async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
-    orders = functions_of(ROOT / "README.md", "async def orders")["orders"]
+async def test_the_connection_in_the_documents_works(
+    nats_server: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = functions_of(CONNECTION, "async def orders")["orders"]
 
     async def reserve(request: natsery.Request) -> bytes:
         return b"reserved " + request.data
@@ -105,25 +107,6 @@ async def test_the_connection_in_the_readme_works(nats_server: NatsServer, capsy
     assert "orders.old b'7'\nb'reserved 7'" in output
 
 
-async def test_the_client_in_the_readme_works(nats_server: NatsServer, capsys: pytest.CaptureFixture[str]) -> None:
-    look_around = functions_of(ROOT / "README.md", "async def look_around")["look_around"]
-    async with bounded(), natsery.connect(nats_server.url) as nc:
-        async with natsery.serve(nc, config(natsery.group("math", [add]))):
-            await look_around(nc)
-    assert "b'3'\ncalc 1.0.0 ['math.add']\n" in capsys.readouterr().out
-
-
-async def test_the_shop_in_the_readme_works(nats_server: NatsServer) -> None:
-    shop = functions_of(ROOT / "README.md", "async def items")
-    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, shop["config"]):
-        client = natsery.ServiceClient(nc)
-        assert await client.call(shop["price"], shop["Order"]("tea", 3)) == 1050
-        async with client.stream(shop["items"]) as items:
-            assert [item async for item in items] == ["tea", "cocoa"]
-        with pytest.raises(natsery.ServiceError, match=r"400:Invalid Body: \$\.item: is missing"):
-            await client.request("price", b"{}")
-
-
 async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> None:
     store = functions_of(CONNECTION, "async def store")["store"]
     with NatsServer(f'jetstream {{ store_dir: "{tmp_path}" }}') as server:
@@ -136,17 +119,6 @@ async def test_the_bridge_in_the_documents_reaches_key_value(tmp_path: Path) -> 
                 return (await bucket.get("colour")).value
 
             assert await nc.call(read) == b"green"
-
-
-async def test_the_detached_request_in_the_readme_is_answered(nats_server: NatsServer) -> None:
-    main = functions_of(ROOT / "README.md", "async def deliver")["main"]
-    async with bounded(), natsery.connect(nats_server.url) as nc, anyio.create_task_group() as tasks:
-        tasks.start_soon(main, nc)
-        client = natsery.ServiceClient(nc)
-        while not await client.ping("shop", count=1):
-            pass
-        assert (await nc.request("order", b"7")).data == b"delivered 7"
-        tasks.cancel_scope.cancel()
 
 
 STREAMS = ROOT / "docs" / "streams.md"

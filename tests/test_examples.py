@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import signal
 import urllib.error
 import urllib.request
@@ -58,12 +59,12 @@ def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
 
 
 @pytest.mark.parametrize("name", ["calc.py", "calc_asyncio.py"])
-@pytest.mark.parametrize("attempt", range(2))
-def test_an_example_answers_and_stops_on_ctrl_c(name: str, attempt: int, nats_server: NatsServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_example_answers_and_stops_on_a_signal(name: str, number: signal.Signals, nats_server: NatsServer) -> None:
     with running(str(ROOT / "examples" / name), nats_server.url) as program:
         program.wait_for("ready")
         assert ask(nats_server.url, b"1+2", b"-5+5", b"x") == ["3", "0", "400"]
-        program.interrupt()
+        program.send(number)
         assert program.wait() == 0, program.output
     assert program.output.endswith("math.add: 3 requests, 1 errors\n")
     assert "Traceback" not in program.output
@@ -164,55 +165,42 @@ async def ping(url: str) -> tuple[natsery.ServicePing, ...]:
         return tuple(await natsery.ServiceClient(nc).ping(count=1))
 
 
-def readme_blocks(url: str) -> list[str]:
-    text = README.read_text(encoding="utf-8").replace("nats://127.0.0.1:4222", url)
+def python_of(page: Path, url: str) -> list[str]:
+    """The Python blocks of a page, with this server in place of the one on the usual port."""
+    text = page.read_text(encoding="utf-8").replace("nats://127.0.0.1:4222", url)
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_permissions_in_the_readme_are_enough_and_hold_replies_to_inboxes() -> None:
-    (permissions,) = re.findall(r"^```\n(authorization.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    others = "users: [ { user: asker, password: asker }"
-
-    async def answer(request: natsery.Request) -> bytes:
-        return b"answered"
-
-    config = natsery.ServiceConfig("calc", "1.0.0", endpoints=[natsery.group("math", [answer])])
-
-    async def main(url: str) -> None:
-        asker = await nats.connect(url, user="asker", password="asker")
-        client = await nats.connect(url, user="calc", password="change me")
-        try:
-            async with natsery.serve(client, config):
-                assert (await asker.request("math.answer", timeout=10)).data == b"answered"
-                assert (await asker.request("$SRV.PING.calc", timeout=10)).data
-                elsewhere = await asker.subscribe("elsewhere")
-                await asker.publish("math.answer", reply="elsewhere")
-                assert (await asker.request("math.answer", timeout=10)).data == b"answered"
-                assert elsewhere.pending_msgs == 0
-        finally:
-            await client.close()  # noqa: ASYNC102
-            await asker.close()  # noqa: ASYNC102
-
-    with NatsServer(permissions.replace("users: [", others)) as server:
-        asyncio.run(main(server.url))
-
-
-def test_the_python_in_the_readme_runs(nats_server: NatsServer, tmp_path: Path) -> None:
-    service, *others, test = readme_blocks(nats_server.url)
-    (variant,) = [block for block in others if "asyncio.run(" in block]
+def test_the_readme_is_true(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Its service runs, with nats-py too, as docs/nats-py.md has it; its command prints what it says; its test passes."""
+    service, test = python_of(README, nats_server.url)
+    (with_nats_py,) = python_of(ROOT / "docs" / "nats-py.md", nats_server.url)
     (tmp_path / "calc.py").write_text(service)
-    (tmp_path / "calc_asyncio.py").write_text(variant)
+    (tmp_path / "calc_nats_py.py").write_text(with_nats_py)
     (tmp_path / "test_calc.py").write_text(test)
-    for name in ("calc.py", "calc_asyncio.py"):
-        with running(name, cwd=tmp_path) as program:
+    ((command, printed),) = re.findall(
+        r"^`natsery (request .*?)` then prints `(.*?)`", README.read_text(), re.MULTILINE
+    )
+    arguments = ("-m", "natsery", *shlex.split(command), "--server", nats_server.url)
+    for name in ("calc.py", "calc_nats_py.py"):
+        with running(name, cwd=tmp_path, environment=STRICT) as program:
             program.wait_for("ready")
-            assert ask(nats_server.url, b"1+2", b"x") == ["3", "400"]
+            with running(*arguments, environment=STRICT) as asking:
+                assert asking.wait() == 0, asking.output
+            assert asking.output == f"{printed}\n"
             program.interrupt()
-            assert program.wait() in (-signal.SIGINT, 130), program.output
-        assert program.output.endswith("KeyboardInterrupt\n")
+            assert program.wait() == 0, program.output
+        assert program.output == "ready\n"
     with running("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_calc.py", cwd=tmp_path) as program:
         assert program.wait() == 0, program.output
-    assert "1 passed" in program.output
+    assert "2 passed" in program.output  # on trio and on asyncio
+
+
+def test_the_readme_fits_a_screen() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 95
+    code = "\n".join(python_of(README, "nats://127.0.0.1:4222"))
+    assert max(map(len, code.splitlines())) <= 80
 
 
 def test_the_tests_in_the_documents_pass(tmp_path: Path) -> None:

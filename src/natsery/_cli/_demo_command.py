@@ -78,7 +78,7 @@ async def _demo() -> None:
     print_line("Try next, with calc.py of the README:")
     print_line("  natsery server                 # in a terminal of its own")
     print_line("  natsery run calc               # in another one; or python calc.py")
-    print_line("  natsery request math.add 1+2")
+    print_line("  natsery request add '[1, 2]'")
     print_line("  natsery ls                     # and natsery stats, natsery top")
 
 

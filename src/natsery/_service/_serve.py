@@ -21,6 +21,7 @@ from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue
 from ._service import Service
+from ._stop_signals import StopSignals
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def _stop(service: Service) -> None:
 @block_of_one_task("natsery.serve", _stop)
 @asynccontextmanager
 async def serve(
-    nc: abc.Connection | Client, config: ServiceConfig, *, grace: float = DEFAULT_GRACE
+    nc: abc.Connection | Client, config: ServiceConfig, *, grace: float = DEFAULT_GRACE, stop_on_signals: bool = False
 ) -> AsyncIterator[Service]:
     """Run a service for the length of a block::
 
@@ -57,6 +58,12 @@ async def serve(
         grace: seconds that accepted requests get, from the moment the block ends; what is not finished then is answered
             with 503, ``Service Stopping``. 0 cuts off at once. Leaving takes at most a few seconds more; only a handler
             that shields itself from cancellation, or blocks the event loop, can hold it longer.
+        stop_on_signals: whether SIGINT (Ctrl-C) and SIGTERM, on Windows also SIGBREAK, end the service, from the moment it is
+            live until it has ended. The first signal is a ``stop()``: the body is cancelled, and accepted requests get the
+            grace. The second one cuts them off, as ``stop(grace=0)`` does. After that the signals do again what they did
+            before, so a third one ends a program that hangs. Services of one event loop that say so stop together. A
+            signal that the program ignores stays ignored. Leave it to a web server, or what else handles signals in the
+            program, and end the block instead.
 
     Raises:
         SubscriptionDeniedError: the server refuses a subscription, at the start (nothing is left behind) or later (the
@@ -64,6 +71,7 @@ async def serve(
         ConnectionClosedError: the connection is or becomes closed for good.
         TypeError, ValueError: ``config`` or ``grace`` breaks a rule.
         BackendMismatchError: ``nc`` cannot be driven from this event loop.
+        RuntimeError: ``stop_on_signals`` outside of the main thread, where no signals arrive.
 
     What the body raises leaves the block as the object that it is; if ``stop(error)`` gave an error as well, both leave as
     an exception group.
@@ -79,6 +87,7 @@ async def serve(
             f"the service {config.name!r} is for {config.backend}, and {loop_name()} is running; "
             f"write anyio.run(main, backend={config.backend!r}), or natsery run --backend {config.backend}"
         )
+    signals = StopSignals.in_this_loop() if stop_on_signals else None
     protect_from_interrupt(Service._host, RequestQueue._work, WorkQueue.run)
     async with as_connection(nc) as connection:
         if connection.is_closed:
@@ -97,6 +106,8 @@ async def serve(
                         await service._open()
                         service._tell("service_started")
                         has_started = True
+                        if signals is not None:
+                            signals.add(service)
                         with service._body:
                             yield service
                     except get_cancelled_exc_class():
@@ -110,6 +121,8 @@ async def serve(
                     raise
             finally:
                 service._stopped.set()
+                if signals is not None:
+                    signals.discard(service)
                 if has_started:
                     service._tell("service_ended")
             _raise_what_happened(body_error, service._error)
@@ -142,16 +155,21 @@ async def serve_forever(
     config: ServiceConfig,
     *,
     grace: float = DEFAULT_GRACE,
+    stop_on_signals: bool = False,
     task_status: TaskStatus[Service] = TASK_STATUS_IGNORED,
 ) -> None:
     """Run a service until it is cancelled or stopped, as a task::
 
         service = await nursery.start(natsery.serve_forever, nc, config)
 
-    Takes and raises what ``serve`` does; returns after ``service.stop()``.
+    Or as all that a program does, until Ctrl-C or SIGTERM::
+
+        await natsery.serve_forever(nc, config, stop_on_signals=True)
+
+    Takes and raises what ``serve`` does; returns after ``service.stop()``, or the signal.
 
     **Cancellation:** ends the service as the end of ``serve``'s block does, drained within the grace.
     """
-    async with serve(nc, config, grace=grace) as service:
+    async with serve(nc, config, grace=grace, stop_on_signals=stop_on_signals) as service:
         task_status.started(service)
         await service.wait_stopped()

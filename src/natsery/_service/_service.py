@@ -21,6 +21,7 @@ from .._interrupts import start_task
 from .._limits import GroupOptions, Limits
 from .._nuid import new_nuid
 from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint, ServiceConfig, check_types, place, with_schema
 from .._subjects import join
 from ._context import ServiceContext
@@ -54,6 +55,7 @@ class Service:
         self.config = config
         self.started = config.clock.now()
         self._home = Home()
+        self._now = loop_clock()
         self._connection = connection
         self._context = ServiceContext(connection, config, self.stop, state, self.id)
         self._context.service = self
@@ -142,7 +144,7 @@ class Service:
             if not self._stopping.is_set():
                 self._grace = grace
             elif not self._stopped.is_set():
-                self._set_deadline(min(self._draining.deadline, anyio.current_time() + grace))
+                self._set_deadline(min(self._draining.deadline, self._now() + grace))
         if error is not None and self._error is None and not self._stopped.is_set():
             self._error = error
         self._begin_stop()
@@ -214,7 +216,7 @@ class Service:
     def _begin_stop(self) -> None:
         if not self._stopping.is_set():
             self._stopping.set()
-            self._set_deadline(anyio.current_time() + self._grace)
+            self._set_deadline(self._now() + self._grace)
 
     def _set_deadline(self, deadline: float) -> None:
         """Give accepted requests until then."""
