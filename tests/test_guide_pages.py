@@ -10,9 +10,11 @@ import importlib
 import inspect
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -134,20 +136,26 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_the_services_of_start_answer_as_it_says(nats_server: NatsServer, tmp_path: Path) -> None:
     environment = {"NATS_URL": nats_server.url, "NATS_CONTEXT": "", "PYTHONWARNINGS": "error"}
-    shown = re.findall(r"^    \$ (natsery request .*)\n((?:    [^$\n].*\n)+)", page("start"), re.MULTILINE)
-    assert len(shown) == 6
-    for name, prefix in (("greeter", "natsery request hello"), ("notes", "natsery request notes")):
+    greeting, notes = re.split(r"^## Types.*$", page("start"), flags=re.MULTILINE)
+    for name, text in (("greeter", greeting), ("notes", notes)):
+        shown = re.findall(r"^    \$ natsery (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
+        commands = {shlex.join(shlex.split(command)): textwrap.dedent(output) for command, output in shown}
         with running("-m", "natsery", "run", name, cwd=tmp_path, environment=environment) as program:
             program.wait_for("ready")
-            for command, output in shown:
-                if command.startswith(prefix):
-                    arguments = re.findall(r"'(.*?)'|(\S+)", command)
-                    words = [quoted or plain for quoted, plain in arguments][1:]
-                    with running("-m", "natsery", *words, cwd=tmp_path, environment=environment) as asking:
+            if f"run {name}" in commands:
+                said = commands.pop(f"run {name}").replace("nats://127.0.0.1:4222", nats_server.url)
+                assert program.output == re.sub(r"instance \w+", re.findall(r"instance \w+", program.output)[0], said)
+            for command, output in commands.items():
+                if not command.startswith("server"):
+                    arguments = ("-m", "natsery", *shlex.split(command))
+                    with running(*arguments, cwd=tmp_path, environment=environment) as asking:
                         asking.wait()
-                    assert asking.output == re.sub(r"^    ", "", output, flags=re.MULTILINE)
+                    lines = [line.rstrip() for line in asking.output.splitlines()]
+                    assert lines  # and on a terminal, where there are sums, one more
+                    assert lines == output.splitlines()[: len(lines)]
             program.terminate()
             assert program.wait() == 0, program.output
+        assert len(commands) >= 4
 
 
 def test_the_tests_of_start_pass(tmp_path: Path) -> None:
@@ -216,6 +224,20 @@ def test_the_options_of_serve_are_there() -> None:
     parameters = inspect.signature(natsery.serve).parameters.values()
     expected = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     assert {name.strip("`"): eval(default.strip("`")) for name, default, _ in rows} == expected
+
+
+def test_the_hooks_have_the_signatures_that_are_shown() -> None:
+    rows = {name.strip("`"): signature for name, signature, _ in table(page("services"), "| hook | signature | |")}
+    assert set(rows) <= set(options_of(natsery.ServiceConfig))
+    for name, cls in (("instruments", natsery.Instrument), ("codec", natsery.Codec)):
+        shown = re.findall(r"`(\w+)\((.*?)\)`", rows[name])
+        methods = {each: getattr(cls, each) for each in vars(cls) if not each.startswith(("_", "call_"))}
+        assert dict(shown) == {
+            each: ", ".join(
+                parameter.strip("_") for parameter in inspect.signature(method).parameters if parameter != "self"
+            )
+            for each, method in methods.items()
+        }
 
 
 async def test_the_hooks_are_called() -> None:
@@ -594,7 +616,7 @@ def test_the_prefixes_that_are_never_answered_are_there() -> None:
         row for row in table(page("security"), "| a requester chooses | so natsery |") if "reply subject" in row[0]
     )
     prefixes = {prefix.removesuffix(".") for prefix in forbidden_reply_prefixes("$SRV")}
-    assert prefixes <= set(re.findall(r"`(\$\w+)`", row[1]))
+    assert prefixes == set(re.findall(r"`(\$\w+)`", row[1]))
 
 
 async def test_bodies_that_mean_no_good_are_answered() -> None:
