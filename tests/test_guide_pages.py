@@ -593,6 +593,29 @@ def test_the_permissions_are_enough_and_no_more() -> None:
         anyio.run(main, server, backend="trio")
 
 
+def test_allowed_responses_may_go_anywhere_once() -> None:
+    (config,) = blocks("security", "")
+    listed = 'publish: { allow: ["_INBOX_web.>", "_INBOX_watch.>"] }'
+    assert listed in config
+    open_users = "{ user: asker, password: asker }"
+    config = config.replace(listed, "allow_responses: true").replace("users: [", f"users: [ {open_users}")
+
+    async def main(server: NatsServer) -> None:
+        async with (
+            bounded(60),
+            natsery.connect(server.url, user="orders", password="change me") as service,
+            natsery.connect(server.url, user="asker", password="asker") as asker,
+            natsery.serve(service, module("orders").config),
+            asker.subscribe("elsewhere") as elsewhere,
+        ):
+            assert (await asker.request("orders.web.new")).data == b"ordered for web"
+            await asker.publish("orders.web.new", reply="elsewhere")
+            assert (await elsewhere.receive()).data == b"ordered for web"
+
+    with NatsServer(config) as server:
+        anyio.run(main, server)
+
+
 def test_the_commands_with_the_permissions_work(tmp_path: Path) -> None:
     (config,) = blocks("security", "")
     logins = dict(re.findall(r'user: (\w+), password: "(.*?)"', config))
