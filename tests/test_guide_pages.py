@@ -15,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +28,7 @@ import yaml
 
 import natsery
 from natsery._cli._run._run_command import run
+from natsery._service._error_reporting import CAUSED_BY_PEERS
 from natsery._subjects import forbidden_reply_prefixes
 from natsery.testing import MemoryBroker
 
@@ -35,8 +36,7 @@ from .certificates import Certificates
 from .processes import running
 from .server import NatsServer
 from .test_examples import ask_json
-from .test_serve import add, bounded, error_of
-from .test_serve import config as calc
+from .test_serve import bounded, error_of
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio
@@ -61,9 +61,10 @@ NAMES = {
         "async def archive": "forwarding",
     },
     "calling": {
+        "calc = natsery": "called",
         'b"one"': "calling",
         "async def total": "many",
-        "async def price": "repeating",
+        "async def price_of": "repeating",
         "async def names": "streams",
         "async def in_stock": "several",
         "async def look_around": "finding",
@@ -359,14 +360,14 @@ def test_the_errors_are_those_that_are_sent() -> None:
 
 async def test_a_call_returns_or_raises(capsys: pytest.CaptureFixture[str]) -> None:
     async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
-        async with natsery.serve(nc, calc(natsery.group("math", [add]))):
+        async with natsery.serve(nc, module("called").calc):
             await module("calling").main(nc)
             assert await module("many").total(nc, [b"1+2", b"3+4"]) == 10
     assert capsys.readouterr().out == "b'3'\n400 expected 'a+b'\n"
 
 
 async def test_a_call_is_repeated_until_somebody_is_there() -> None:
-    price = module("repeating").price
+    price_of = module("repeating").price_of
     asked = []
 
     @natsery.endpoint("price")
@@ -383,7 +384,7 @@ async def test_a_call_is_repeated_until_somebody_is_there() -> None:
         replies = []
 
         async def ask() -> None:
-            replies.append(await price(client, "tea"))
+            replies.append(await price_of(client, "tea"))
 
         tasks.start_soon(ask)
         await anyio.sleep(1)
@@ -393,41 +394,30 @@ async def test_a_call_is_repeated_until_somebody_is_there() -> None:
                 await anyio.sleep(1)
             assert (asked, replies) == (["tea"] * 3, [350])
             with pytest.raises(natsery.ServiceError, match="404"):
-                await price(client, "gold")
+                await price_of(client, "gold")
         begun = anyio.current_time()
         with pytest.raises(TimeoutError):
-            await price(client, "tea")
+            await price_of(client, "tea")
         assert anyio.current_time() == begun + 10
 
 
 async def test_streams_and_several_replies() -> None:
-    @natsery.endpoint("items")
-    async def items(request: natsery.Request) -> AsyncIterator[str]:
-        yield "tea"
-        yield "cocoa"
+    called = module("called")
 
-    def branch(name: str) -> natsery.ServiceConfig:
-        @natsery.endpoint(queue_group=natsery.NO_QUEUE_GROUP)
-        async def find(request: natsery.Request) -> None:
-            if name == "Rome":
-                raise natsery.ServiceError(404, "sold out")
-            await request.respond(b"3", headers={"Branch": name})
+    @natsery.endpoint(queue_group=natsery.NO_QUEUE_GROUP)
+    async def find(request: natsery.Request) -> None:
+        raise natsery.ServiceError(404, "sold out")
 
-        return natsery.ServiceConfig(name, "1.0.0", endpoints=[natsery.group("stock", [find])])
-
-    shop = natsery.ServiceConfig("shop", "1.0.0", endpoints=[natsery.group("shop", [items])])
-    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, shop):
+    rome = natsery.ServiceConfig("rome", "1.0.0", endpoints=[natsery.group("stock", [find])])
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, called.shop):
         assert await module("streams").names(nc) == ["tea", "cocoa"]
-        async with AsyncExitStack() as stack:
-            for name in ("Oslo", "Rome", "Kyiv"):
-                await stack.enter_async_context(natsery.serve(nc, branch(name)))
+        async with natsery.serve(nc, called.oslo), natsery.serve(nc, rome), natsery.serve(nc, called.kyiv):
             assert await module("several").in_stock(nc) == {"Oslo": b"3", "Kyiv": b"3"}
 
 
 async def test_services_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
-        async with natsery.serve(nc, calc(natsery.group("math", [add]))):
-            await module("finding").look_around(nc)
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, module("called").calc):
+        await module("finding").look_around(nc)
     assert capsys.readouterr().out == "calc 1.0.0 ['math.add']\n0 requests\nstall []\nTrue count\n"
 
 
@@ -466,6 +456,13 @@ def test_the_ends_of_collections_are_there() -> None:
         if of_discover:
             assert eval(re.findall(r"`(.*?)`", of_discover)[0]) == discover[option]
     assert [row[-1].strip('`"') for row in rows] == [str(reason) for reason in natsery.EndReason]
+
+
+def test_the_errors_that_are_reported_are_errors() -> None:
+    rows = table(page("services"), "| error | what has happened |")
+    names = {name for errors, _ in rows for name in re.findall(r"`(\w+)`", errors)}
+    assert all(issubclass(getattr(natsery, name), natsery.NatseryError) for name in names)
+    assert {each.__name__ for each in (*CAUSED_BY_PEERS, natsery.ReportsDroppedError)} <= names
 
 
 def test_the_errors_of_calls_are_errors() -> None:
