@@ -75,9 +75,9 @@ def source_of(start: str) -> str:
 
 
 @asynccontextmanager
-async def serving(*configs: natsery.ServiceConfig) -> AsyncIterator[natsery.abc.Connection]:
+async def serving(*configs: natsery.ServiceConfig, seconds: float = 20) -> AsyncIterator[natsery.abc.Connection]:
     """A connection to these services, in memory."""
-    async with bounded(3600), MemoryBroker() as broker, broker.connect() as nc, anyio.create_task_group() as tasks:
+    async with bounded(seconds), MemoryBroker() as broker, broker.connect() as nc, anyio.create_task_group() as tasks:
         for config in configs:
             await tasks.start(natsery.serve_forever, nc, config)
         yield nc
@@ -154,7 +154,7 @@ async def test_one_service_is_on_two_servers_one_of_which_comes_late(nats_server
 
 @IN_VIRTUAL_TIME
 async def test_a_periodic_task_runs_beside_the_endpoints() -> None:
-    async with serving(recipe("class Rates")["config"]) as nc:
+    async with serving(recipe("class Rates")["config"], seconds=3600) as nc:
         assert (await nc.request("fetched")).data == b"1"
         await anyio.sleep(150)
         assert (await nc.request("fetched")).data == b"3"
@@ -214,7 +214,7 @@ async def test_requests_wait_without_holding_up_others() -> None:
 @IN_VIRTUAL_TIME
 async def test_requests_that_wait_are_cut_off_by_a_stop() -> None:
     config = recipe("class Payments")["config"]
-    async with bounded(3600), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as requester:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as requester:
         async with anyio.create_task_group() as tasks:
             answers: list[str | None] = []
 
