@@ -49,7 +49,7 @@ RECIPES = [
     "async def upload",
     "def price_v1",
     "class OldOrder",
-    "def tell_health",
+    "class Health",
     "autojump_clock",
 ]
 """What each block holds that no other does, in the order of the page."""
@@ -423,13 +423,17 @@ def test_old_and_new_bodies_are_read() -> None:
 
 @IN_VIRTUAL_TIME
 async def test_statistics_tell_whether_the_database_is_there() -> None:
-    names = recipe("def tell_health")
-    async with serving(names["config"]) as nc:
+    names = recipe("class Health")
+    async with serving(names["config"], seconds=60) as nc:
         assert await names["list_sick"](nc) == []
         assert (await nc.request("find", b'"tea"')).data == b'"TEA"'
-        names["database"].is_up = False
+        names["health"].database.is_there = False
+        await anyio.sleep(7)
         assert len(await names["list_sick"](nc)) == 1
         assert error_of(await nc.request("find", b'"tea"')) == "503:the database is down"
+        names["health"].database.is_there = True
+        await anyio.sleep(7)
+        assert await names["list_sick"](nc) == []
 
 
 def test_the_test_passes(tmp_path: Path) -> None:
