@@ -61,8 +61,10 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style and the rules of structured concurrency."""
+    """Check format, style, spelling, the rules of structured concurrency, and what the workflows may do."""
     session.install(*_groups("lint"))
+    session.run("codespell")
+    session.run("zizmor", "--offline", "--quiet", ".github")
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
     sources = sorted(str(path) for path in Path("src").rglob("*.py"))
