@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import nats
 import pytest
-import uvloop
 from hypothesis import settings
 
 import natsery
@@ -19,6 +18,11 @@ from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
+
+try:
+    import uvloop
+except ImportError:  # it does not run on Windows
+    uvloop = None
 
 # The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
 settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
@@ -28,7 +32,7 @@ settings.load_profile("natsery")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same goes for the end of a terminal under nohup.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -41,8 +45,9 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
     "trio": ("trio", {}),
     "asyncio": ("asyncio", {"debug": True}),
-    "uvloop": ("asyncio", {"loop_factory": uvloop.new_event_loop}),
 }
+if uvloop is not None:
+    BACKENDS["uvloop"] = ("asyncio", {"loop_factory": uvloop.new_event_loop})
 if sys.version_info >= (3, 12):
     BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
 
