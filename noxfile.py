@@ -109,7 +109,8 @@ def interop(session: nox.Session) -> None:
     """Test with other implementations of NATS services, and AsyncAPI's schema, those that can be got on this machine."""
     _install(session, "compiled", *_groups("interop"))
     peers = session.cache_dir / "peers"
-    session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})
+    limit = ("-o", "faulthandler_timeout=1800")  # a test may have to build its peer first
+    session.run("python", "-m", "pytest", "interop", *limit, *session.posargs, env={"NATSERY_PEERS": str(peers)})
 
 
 @nox.session(python=PYTHONS[0], default=False)
