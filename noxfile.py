@@ -61,8 +61,10 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style and the rules of structured concurrency."""
+    """Check format, style, spelling, the rules of structured concurrency, and what the workflows may do."""
     session.install(*_groups("lint"))
+    session.run("codespell")
+    session.run("zizmor", "--offline", "--quiet", ".github")
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
     sources = sorted(str(path) for path in Path("src").rglob("*.py"))
@@ -107,7 +109,8 @@ def interop(session: nox.Session) -> None:
     """Test with other implementations of NATS services, and AsyncAPI's schema, those that can be got on this machine."""
     _install(session, "compiled", *_groups("interop"))
     peers = session.cache_dir / "peers"
-    session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})
+    limit = ("-o", "faulthandler_timeout=1800")  # a test may have to build its peer first
+    session.run("python", "-m", "pytest", "interop", *limit, *session.posargs, env={"NATSERY_PEERS": str(peers)})
 
 
 @nox.session(python=PYTHONS[0], default=False)

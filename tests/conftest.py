@@ -7,11 +7,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 import nats
 import pytest
-import uvloop
 from hypothesis import settings
 
 import natsery
@@ -19,6 +19,12 @@ from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
+from .slow import QUICK_SETTINGS, is_slow_file
+
+try:
+    import uvloop
+except ImportError:  # it does not run on Windows
+    uvloop = None
 
 # The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
 settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
@@ -28,7 +34,7 @@ settings.load_profile("natsery")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same goes for the end of a terminal under nohup.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -41,23 +47,40 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
     "trio": ("trio", {}),
     "asyncio": ("asyncio", {"debug": True}),
-    "uvloop": ("asyncio", {"loop_factory": uvloop.new_event_loop}),
 }
+if uvloop is not None:
+    BACKENDS["uvloop"] = ("asyncio", {"loop_factory": uvloop.new_event_loop})
 if sys.version_info >= (3, 12):
     BACKENDS["eager"] = ("asyncio", {"loop_factory": _eager_loop})
 
 QUICK_BACKENDS = [pytest.param(backend, id=name) for name, backend in {**BACKENDS, "asyncio": ("asyncio", {})}.items()]
 """For tests that repeat something a thousand times, of which asyncio's debug mode makes minutes."""
 
-MATRIX = [
-    pytest.param((backend, transport), id=f"{name}-{transport}")
+SETTINGS = {
+    f"{name}-{transport}": (backend, transport)
     for name, backend in BACKENDS.items()
     for transport in ("native", "adapted", "bridged")
     if (name, transport) != ("trio", "adapted")  # a nats-py client lives in asyncio
+}
+
+MATRIX = [
+    pytest.param(setting, id=name, marks=() if name in QUICK_SETTINGS else pytest.mark.slow)
+    for name, setting in SETTINGS.items()
 ]
 
 NATIVE = pytest.mark.parametrize("setting", [case for case in MATRIX if case.values[0][1] == "native"])  # type: ignore[index]
 """For tests that make their own connections: once on every backend."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Save the quick run importing what it leaves out."""
+    return True if config.option.markexpr == "not slow" and is_slow_file(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow_file(item.path):
+            item.add_marker("slow")
 
 
 @pytest.fixture(params=MATRIX)

@@ -1,4 +1,4 @@
-"""A re-usable wake-up for one waiting task, in the event loop's own terms.
+"""A reusable wake-up for one waiting task, in the event loop's own terms.
 
 `anyio.Event` serves once and costs an object and two calls through its backend each time; this is on the path of every
 request that finds its worker asleep.

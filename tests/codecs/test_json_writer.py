@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -121,8 +122,9 @@ def deep() -> list[Any]:
     ],
 )
 def test_what_json_has_no_form_for_is_refused(value, error, text):
-    with pytest.raises(error, match=f"^{text}$"):
+    with pytest.raises(error) as caught:
         WRITE(value)
+    assert re.fullmatch(text, str(caught.value))  # without the notes on where it was, which Python 3.14 adds
 
 
 def test_a_failure_leaves_nothing_behind():

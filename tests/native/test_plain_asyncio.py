@@ -10,11 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-import uvloop
 
 import natsery
 from natsery import EventKind, Message
 
+from ..conftest import uvloop
 from ..server import NatsServer
 
 PERMISSIONS = '{ user: u, password: p, permissions: { publish: { deny: "forbidden" } } }'
@@ -26,7 +26,11 @@ def run_eagerly(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-RUNS = [asyncio.run, uvloop.run, *([run_eagerly] if sys.version_info >= (3, 12) else [])]
+RUNS = [
+    asyncio.run,
+    *([uvloop.run] if uvloop is not None else []),
+    *([run_eagerly] if sys.version_info >= (3, 12) else []),
+]
 
 
 async def use(url: str) -> None:

@@ -8,14 +8,13 @@ import anyio
 import anyio.lowlevel
 import nats
 import pytest
-import uvloop
 from nats.aio.client import Client
 
 import natsery
 from natsery._nats_py import _safe_client
 from natsery.abc import Connection
 
-from ..conftest import open_connection
+from ..conftest import BACKENDS, open_connection
 from ..server import NatsServer
 from ..test_serve import add, bounded, config
 
@@ -27,7 +26,7 @@ def setting(request: pytest.FixtureRequest) -> object:
     return ("asyncio", {}), request.param
 
 
-UVLOOP = ("asyncio", {"loop_factory": uvloop.new_event_loop})
+LOOPS = {"asyncio": ("asyncio", {}), **{name: BACKENDS[name] for name in ("uvloop",) if name in BACKENDS}}
 QUICK = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": 2}
 
 
@@ -185,7 +184,7 @@ async def test_a_changed_password_ends_the_service(transport: str, allow_reconne
                 load.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("setting", [(("asyncio", {}), "adapted"), (UVLOOP, "adapted")], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("setting", [(loop, "adapted") for loop in LOOPS.values()], ids=[*LOOPS])
 async def test_a_socket_that_is_lost_and_not_yet_missed(transport: str, nats_server: NatsServer) -> None:
     """On uvloop, ``flush`` raised uvloop's ``RuntimeError``, and answers were lost on asyncio."""
     async with bounded(), open_connection(transport, nats_server.url, **QUICK) as nc:

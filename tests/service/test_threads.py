@@ -15,6 +15,7 @@ import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
 
+from ..conftest import BACKENDS
 from ..test_serve import bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
@@ -22,11 +23,9 @@ pytestmark = pytest.mark.anyio
 variable: ContextVar[str] = ContextVar("variable", default="")
 
 
-@pytest.fixture(params=["trio", "asyncio", "uvloop"])
+@pytest.fixture(params=[name for name in ("trio", "asyncio", "uvloop") if name in BACKENDS])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """With real time, for threads know no other."""
-    from ..conftest import BACKENDS
-
     return BACKENDS[request.param]
 
 
