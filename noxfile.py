@@ -31,6 +31,12 @@ USES_OF_THE_CORE = (
 )
 
 
+COMMAND = "*/natsery/_cli/*,*/natsery_command.py"
+
+COMMAND_COVERED = 90
+"""Percent of the command's lines and branches that are run at least; of all else it is a hundred."""
+
+
 def _groups(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
 
@@ -108,6 +114,20 @@ def interop(session: nox.Session) -> None:
     _install(session, "compiled", *_groups("interop"))
     peers = session.cache_dir / "peers"
     session.run("python", "-m", "pytest", "interop", *session.posargs, env={"NATSERY_PEERS": str(peers)})
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests run, with both cores and in every process, and fail below the gates."""
+    _install(session, "compiled", *_groups("test", "coverage"))
+    session.env["COVERAGE_FILE"] = str((session.cache_dir / "coverage" / ".coverage").resolve())
+    session.run("coverage", "erase")
+    # natsery is a plugin of pytest, so it must be measured from before pytest begins. The compiled module is not measured.
+    for core, folders in (("compiled", ("tests",)), ("python", USES_OF_THE_CORE)):
+        session.run("coverage", "run", "-m", *PYTEST, *folders, *session.posargs, env={"NATSERY_CORE": core})
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--omit", COMMAND, "--fail-under", "100")
+    session.run("coverage", "report", "--include", COMMAND, "--fail-under", str(COMMAND_COVERED))
 
 
 @nox.session(python=PYTHONS[0], default=False)
