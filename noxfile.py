@@ -131,6 +131,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], default=False)
+def mutation(session: nox.Session) -> None:
+    """Break the service layer in one place after the other, and fail where no test notices; an hour at a time."""
+    _install(session, "python", *_groups("test", "mutation"))
+    session.run("python", "mutation/run.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
 def minimums(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     allowed = [*PROJECT["project"]["dependencies"], *_groups("test")]
