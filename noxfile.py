@@ -31,6 +31,12 @@ USES_OF_THE_CORE = (
 )
 
 
+COMMAND = "*/natsery/_cli/*,*/natsery_command.py"
+
+COMMAND_COVERED = 90
+"""Percent of the command's lines and branches that are run at least; of all else it is a hundred."""
+
+
 def _groups(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
 
@@ -111,6 +117,27 @@ def interop(session: nox.Session) -> None:
     peers = session.cache_dir / "peers"
     limit = ("-o", "faulthandler_timeout=1800")  # a test may have to build its peer first
     session.run("python", "-m", "pytest", "interop", *limit, *session.posargs, env={"NATSERY_PEERS": str(peers)})
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests run, with both cores and in every process, and fail below the gates."""
+    _install(session, "compiled", *_groups("test", "coverage"))
+    session.env["COVERAGE_FILE"] = str((session.cache_dir / "coverage" / ".coverage").resolve())
+    session.run("coverage", "erase")
+    # natsery is a plugin of pytest, so it must be measured from before pytest begins. The compiled module is not measured.
+    for core, folders in (("compiled", ("tests",)), ("python", USES_OF_THE_CORE)):
+        session.run("coverage", "run", "-m", *PYTEST, *folders, *session.posargs, env={"NATSERY_CORE": core})
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--omit", COMMAND, "--fail-under", "100")
+    session.run("coverage", "report", "--include", COMMAND, "--fail-under", str(COMMAND_COVERED))
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def mutation(session: nox.Session) -> None:
+    """Break the service layer in one place after the other, and fail where no test notices; an hour at a time."""
+    _install(session, "python", *_groups("test", "mutation"))
+    session.run("python", "mutation/run.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], default=False)

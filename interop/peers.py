@@ -1,4 +1,8 @@
-"""The other implementations: how each is got, and what it says where ADR-32 is silent or it differs."""
+"""The other implementations: how each is got, and what it says where ADR-32 is silent or it differs.
+
+nats.c is not among them: its services came with version 3.7, and Debian 12 has 3.4. ``tests/data/control_replies.json`` has replies
+of it.
+"""
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ def test_failures_add_up_by_cause():
     stats = snapshot(counters)
     assert stats.failures == {"exception": 2, "overloaded": 1}
     assert sum(stats.failures.values()) == stats.num_errors
+    assert stats.processing_time == 0  # that of requests that were not handled
 
 
 def test_the_average_is_rounded_down():

@@ -95,6 +95,12 @@ class Page(Generic[T]):
 
 
 @dataclass
+class Labelled(Generic[T]):
+    label: str
+    value: T
+
+
+@dataclass
 class Numbers(Page[int]):
     total: int = 0
 
@@ -203,6 +209,11 @@ NOON = datetime(2024, 2, 3, 12, tzinfo=UTC)
 
 # A type, then texts and what they mean, then texts that do not fit, where and why.
 SAMPLES: list[tuple[Any, dict[str, Any], dict[str, str]]] = [
+    (
+        Labelled[int],
+        {'{"label":"x","value":1}': Labelled("x", 1)},
+        {'{"label":"x","value":"y"}': "$.value: must be an int, got 'y'"},
+    ),
     (None, {"null": None}, {"0": "$: must be null, got 0"}),
     (
         bool,

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -178,3 +179,11 @@ def test_a_schema_does_not_depend_on_the_process():
     root = Path(samples.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert json.loads(done.stdout) == json.loads(json.dumps([CODEC.schema(type_) for type_, _, _ in SAMPLES]))
+
+
+def test_a_model_that_no_schema_describes_is_named():
+    class Model(pydantic.BaseModel):
+        act: Callable[[int], int]
+
+    with pytest.raises(TypeError, match=r"^Model: Cannot generate a JsonSchema"):
+        CODEC.schema(Model)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -66,6 +67,7 @@ WRITE = CODEC.encoder(Any)
         (Point(1), "[1,0]"),
         ({1}, "[1]"),
         (OrderedDict(a=1), '{"a":1}'),
+        (MappingProxyType({"a": {1}}), '{"a":[1]}'),
         (Item("x"), '{"name":"x","count":1}'),
         (Order(OrderId(1), [Item("x")]), '{"id":1,"items":[{"name":"x","count":1}],"placed":null,"tags":{}}'),
         (Derived(a=1), '{"a":1,"b":0.5,"c":false}'),

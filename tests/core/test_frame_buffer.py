@@ -279,6 +279,17 @@ def test_what_is_taken_at_once_is_bounded(form):
 
 
 @pytest.mark.parametrize("form", BOTH)
+def test_the_writer_task_sends_what_the_network_did_not_take_at_once(form):
+    peer = Peer(form, room=5)
+    peer.wait()
+    peer.expect(2)
+    assert peer.answer("r", b"1")
+    assert peer.calls == [("push", 12, 5), "wake"]
+    peer.drain()
+    assert peer.received == b"PUB r 1\r\n1\r\n"
+
+
+@pytest.mark.parametrize("form", BOTH)
 def test_an_error_of_the_network_leaves_push(form):
     peer = Peer(form)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from natsery import ProtocolError
 from natsery._protocol._parser import (
+    LARGE_MESSAGE,
     MAX_CONTROL_LINE,
     MAX_MESSAGE_SIZE,
     ErrorEvent,
@@ -147,6 +148,11 @@ def test_large_payloads_come_out_whole(size, filling):
     assert feed(stream) == [event]
     assert feed(*(stream[start : start + 65_536] for start in range(0, len(stream), 65_536))) == [event]
     assert feed(stream + b"PING\r\n") == [event, Signal.PING]
+
+
+def test_a_large_message_ends_where_its_size_says():
+    stream = msg(b"1", b"a", b"", b"", b"x" * 2 * LARGE_MESSAGE)
+    assert reason_of(stream[:-2] + b"x\r\n") == reason_of(b"MSG a 1 1\r\nxx\r\n")
 
 
 def test_the_largest_message_is_taken():

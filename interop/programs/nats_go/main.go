@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -150,6 +151,78 @@ func request(nc *nats.Conn, text string) {
 	say("", results)
 }
 
+type grouped struct {
+	Name       string            `json:"name"`
+	Group      string            `json:"group"`
+	Subject    string            `json:"subject"`
+	QueueGroup string            `json:"queue_group"`
+	Metadata   map[string]string `json:"metadata"`
+}
+
+type examined struct {
+	Name        string            `json:"name"`
+	Version     string            `json:"version"`
+	Description string            `json:"description"`
+	Metadata    map[string]string `json:"metadata"`
+	Groups      []grouped         `json:"groups"`
+	Endpoints   []grouped         `json:"endpoints"`
+}
+
+func offer(nc *nats.Conn, wanted examined) micro.Service {
+	service, err := micro.AddService(nc, micro.Config{
+		Name:         wanted.Name,
+		Version:      wanted.Version,
+		Description:  wanted.Description,
+		Metadata:     wanted.Metadata,
+		StatsHandler: func(endpoint *micro.Endpoint) any { return map[string]string{"endpoint": endpoint.Name} },
+	})
+	check(err)
+	groups := map[string]micro.Group{"": service.AddGroup("")}
+	for _, each := range wanted.Groups {
+		var options []micro.GroupOpt
+		if each.QueueGroup != "" {
+			options = append(options, micro.WithGroupQueueGroup(each.QueueGroup))
+		}
+		groups[each.Name] = service.AddGroup(each.Name, options...)
+	}
+	for _, each := range wanted.Endpoints {
+		handler := func(request micro.Request) { check(request.Respond(request.Data())) }
+		if each.Name == "faulty" {
+			handler = func(request micro.Request) { check(request.Error("500", "handler error", nil)) }
+		}
+		options := []micro.EndpointOpt{micro.WithEndpointSubject(each.Subject), micro.WithEndpointMetadata(each.Metadata)}
+		if each.QueueGroup != "" {
+			options = append(options, micro.WithEndpointQueueGroup(each.QueueGroup))
+		}
+		check(groups[each.Group].AddEndpoint(each.Name, micro.HandlerFunc(handler), options...))
+	}
+	check(nc.Flush())
+	return service
+}
+
+func takePart(nc *nats.Conn) {
+	steps, err := nc.SubscribeSync("tests.service.core.>")
+	check(err)
+	check(nc.Flush())
+	fmt.Println("ready")
+	first, err := steps.NextMsg(patience)
+	check(err)
+	var step struct {
+		Config examined `json:"config"`
+	}
+	check(json.Unmarshal(first.Data, &step))
+	service := offer(nc, step.Config)
+	check(first.Respond(nil))
+	last, err := steps.NextMsg(patience)
+	check(err)
+	check(service.Stop())
+	check(nc.Flush())
+	check(last.Respond(nil))
+	verdict, err := steps.NextMsg(patience)
+	check(err)
+	fmt.Println(strings.TrimPrefix(verdict.Subject, "tests.service.core."))
+}
+
 func main() {
 	nc, err := nats.Connect(os.Args[2])
 	check(err)
@@ -157,6 +230,8 @@ func main() {
 	switch os.Args[1] {
 	case "serve":
 		serve(nc, os.Args[3])
+	case "take-part":
+		takePart(nc)
 	case "discover":
 		discover(nc, os.Args[3], os.Args[4], os.Args[5])
 	case "request":

@@ -133,14 +133,13 @@ class MemoryBroker(AsyncContextManagerMixin):
 
     def _forget(self, connection: MemoryConnection) -> None:
         """Remove a connection that is closed."""
-        if connection in self._connections:
-            self._connections.remove(connection)
+        self._connections.remove(connection)
 
     def _post(self, delivery: Callable[[], None]) -> None:
         """Append a delivery to the queue."""
+        assert self._wakeup is not None
         self._deliveries.append(delivery)
-        if self._wakeup is not None:
-            self._wakeup.set()
+        self._wakeup.set()
 
     def _route(self, sender: MemoryConnection, message: Message) -> None:
         """Post a message to the subscriptions that match its subject, or post that there is none."""

@@ -1,0 +1,112 @@
+"""Breaks the service layer in one place after the other, and fails where no test notices.
+
+mutmut makes the mutants and runs the tests that reach each; `[tool.mutmut]` in pyproject.toml says which modules and which
+tests. This bounds its time, adds up, and compares the mutants that survived with those that `survivors.toml` explains. What was
+found is kept in the folder ``mutants``, so that the next run goes on where this one ended, with what has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDER = Path("mutants")
+EXPLAINED = Path(__file__).with_name("survivors.toml")
+SECONDS_TO_STOP = 60
+
+STATUSES = {0: "survived", 1: "killed", 2: "", 3: "killed", 5: "untested", 33: "untested", 37: "killed", None: ""}
+"""What mutmut's exit statuses mean, ``""`` for not tested yet; all others are time-outs and crashes."""
+
+Change = tuple[str, str, str]
+"""A function, what a mutant takes out of it, and what it puts in."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "mutants", nargs="*", help="names or patterns, such as 'natsery._statistics.*'; all if left out"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="stop after so long, for another run to go on (default: 60)"
+    )
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="of a folder that has been filled, only each Nth mutant"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="how many mutants to test at a time (default: 2)")
+    options = parser.parse_args()
+    names = options.mutants or (sorted(_found())[:: options.every] if options.every > 1 else [])
+    is_complete = _run_mutmut(names, options.processes, options.minutes * 60)
+    found = {name: status for name, status in _found().items() if status}
+    _print_table(found)
+    explained = {
+        (each["function"], each["without"], each["with"]) for each in tomllib.loads(EXPLAINED.read_text())["survivor"]
+    }
+    unexplained = 0
+    for name in sorted(name for name, status in found.items() if status in ("survived", "untested")):
+        diff = subprocess.run(["mutmut", "show", name], capture_output=True, text=True, check=True).stdout
+        if _change(name, diff) not in explained:
+            unexplained += 1
+            print(f"\n{diff.strip()}")
+    print(f"\n{unexplained} mutants survived that no entry in {EXPLAINED.name} explains")
+    if not is_complete:
+        print(f"the time was up after {options.minutes:g} minutes: run it again to go on")
+    return 1 if unexplained else 0
+
+
+def _run_mutmut(names: list[str], processes: int, seconds: float) -> bool:
+    """Test the mutants that have no result yet; return whether there was time for all of them."""
+    mutmut = subprocess.Popen(["mutmut", "run", "--max-children", str(processes), *names])
+    try:
+        status = mutmut.wait(seconds)
+    except subprocess.TimeoutExpired:
+        mutmut.send_signal(signal.SIGINT)
+        mutmut.wait(SECONDS_TO_STOP)
+        return False
+    if status:
+        raise SystemExit(f"mutmut ended with {status}")
+    return True
+
+
+def _found() -> dict[str, str]:
+    """What has become of each mutant, ``""`` for those that have not been tested."""
+    metas = (json.loads(path.read_text()) for path in FOLDER.rglob("*.meta"))
+    return {
+        name: STATUSES.get(status, "stopped") for meta in metas for name, status in meta["exit_code_by_key"].items()
+    }
+
+
+def _print_table(found: dict[str, str]) -> None:
+    rows: dict[str, Counter[str]] = {}
+    for name, status in found.items():
+        for row in (_module(name), "all"):
+            rows.setdefault(row, Counter()).update(["mutants", status])
+    columns = ("mutants", "killed", "stopped", "survived", "untested")
+    print(f"\n{'':32}" + "".join(f"{each:>10}" for each in columns))
+    for row, counts in sorted(rows.items(), key=lambda item: (item[0] == "all", item[0])):
+        print(f"{row:32}" + "".join(f"{counts[each]:10}" for each in columns))
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0].removeprefix("natsery.")
+
+
+def _change(name: str, diff: str) -> Change:
+    """What `survivors.toml` knows a mutant by, since its number changes with the code around it."""
+    function = name.rpartition("__mutmut_")[0].replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
+    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+    return function, "\n".join(_marked(lines, "-")), "\n".join(_marked(lines, "+"))
+
+
+def _marked(lines: list[str], mark: str) -> Iterator[str]:
+    return (line[1:].strip() for line in lines if line.startswith(mark))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
