@@ -17,7 +17,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from .one_form import BACKENDS, CORES
+from .one_form import BACKENDS, CORES, heed_interrupts
 from .scenarios import SCENARIOS
 from .table import as_json, as_markdown, failures
 from .tally import LeftOver, Tally
@@ -28,6 +28,7 @@ END_SECONDS = 30
 
 def main() -> None:
     arguments = _parser().parse_args()
+    heed_interrupts()
     forms = arguments.form or [form for form in FORMS if not form.startswith("uvloop")]
     scenarios = arguments.scenario or list(SCENARIOS)
     seed = secrets.randbelow(1_000_000_000) if arguments.seed is None else arguments.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -31,9 +32,16 @@ def main() -> None:
     work = json.loads(sys.stdin.readline())
     if work["core"] != natsery.CORE:
         raise SystemExit(f"the {natsery.CORE} core runs instead of the {work['core']} one")
+    heed_interrupts()
     logging.disable()  # handlers raise all the time
     with NatsServer() as server:
         anyio.run(partial(_run, server, **work), **BACKENDS[work["backend"]])
+
+
+def heed_interrupts() -> None:
+    """Have Ctrl-C, and a polite end, interrupt this process although a shell has started it in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 async def _run(
