@@ -155,18 +155,18 @@ OPERATIONS: list[Operation] = [
 ]
 
 
-async def run_cancelled(operation: Operation, nc: Connection, n: int) -> None:
-    """Run an operation, and cancel it the n-th time that it gives control to the event loop."""
+async def run_cancelled(operation: Operation, nc: Connection, chance: random.Random) -> None:
+    """Run an operation that is held up now and then, and cancel it at a point that is drawn by lot."""
 
     async def operate() -> None:
         await operation(nc)
 
     with anyio.CancelScope() as scope:
-        await CancelledAt(operate(), n, scope)
+        await CancelledAt(operate(), chance.randint(1, MAX_STEPS), scope, chance)
 
 
 async def run_schedule(nc: Connection, chance: random.Random) -> None:
     """Run one to three operations at the same time, each cancelled somewhere."""
     async with anyio.create_task_group() as tasks:
         for operation in chance.choices(OPERATIONS, k=chance.randint(1, 3)):
-            tasks.start_soon(run_cancelled, operation, nc, chance.randint(1, MAX_STEPS))
+            tasks.start_soon(run_cancelled, operation, nc, random.Random(chance.random()))

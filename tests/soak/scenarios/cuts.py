@@ -58,6 +58,8 @@ async def cuts(bench: Bench) -> AsyncIterator[Run]:
 
         async def run(chance: random.Random) -> None:
             proxy = chance.choice([one, other])
+            for each in (one, other):
+                each.sent.clear()  # which would grow all the time
             cuts = proxy.cuts
             # Little hits the handshake after it, a lot a message; the second of two cuts comes while it reconnects.
             for _ in range(chance.choice([1, 1, 2])):
