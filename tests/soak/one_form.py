@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 import natsery
 from natsery.testing import NatsServer
@@ -54,6 +55,10 @@ async def _run(
     runs: int | None,
     first_seed: int,
 ) -> None:
+    # Event loops open some files when they first need them, and keep them.
+    await anyio.to_thread.run_sync(lambda: None)
+    async with natsery.connect(server.url) as nc:
+        await nc.flush()
     for name in scenarios:
         tally = Tally(f"{backend}-{core}", name)
         await repeat(SCENARIOS[name], server, tally, _report, seconds=seconds, runs=runs, first_seed=first_seed)
