@@ -30,6 +30,17 @@ USES_OF_THE_CORE = (
     "tests/test_contract.py",
 )
 
+GENERATED = (
+    "tests/test_service_states.py",
+    "tests/test_connection_states.py",
+    "tests/protocol/test_parser.py",
+    "tests/protocol/test_headers.py",
+    "tests/protocol/test_server_info.py",
+    "tests/core/test_reader.py",
+    "tests/test_responses.py",
+)
+"""Tests of examples that hypothesis makes, in numbers that the profile says."""
+
 
 COMMAND = "*/natsery/_cli/*,*/natsery_command.py"
 
@@ -163,3 +174,11 @@ def bench(session: nox.Session) -> None:
     _install(session, "compiled", *_groups("benchmark"))
     folder = session.cache_dir / "benchmark-peers"
     session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Repeat scenarios under load for ten minutes (-- --minutes 60), and look for examples that break what must hold."""
+    _install(session, "compiled", *_groups("test"))
+    session.run("python", "-m", "tests.soak", *session.posargs)
+    session.run(*PYTEST, "--hypothesis-profile", "soak", *GENERATED)

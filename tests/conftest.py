@@ -29,6 +29,10 @@ except ImportError:  # it does not run on Windows
 # The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
 settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
 settings.load_profile("natsery")
+# For `nox -s soak`: others each time, many more of them, and in state machines longer ways.
+settings.register_profile(
+    "soak", max_examples=2000, stateful_step_count=100, database=None, deadline=None, print_blob=True
+)
 
 # A shell has its background jobs ignore Ctrl-C, and they hand that down to the programs under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -17,6 +17,7 @@ class Proxy:
         port: where it listens.
         dead: the directions in which nothing is passed on any more, ``"to server"`` and ``"to client"``.
         connections: how many the client has now.
+        cuts: how often it has cut the network as ``cut_after`` said.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,8 @@ class Proxy:
         self.port = 0
         self.dead: set[str] = set()
         self.connections = 0
+        self.cuts = 0
+        self._left: dict[str, int] = {}
 
     @property
     def url(self) -> str:
@@ -32,6 +35,22 @@ class Proxy:
     def verbs(self) -> list[str]:
         """The client's command lines, without payloads' sizes and the like, in order."""
         return [line.decode() for line in self.sent.split(b"\r\n") if line.split(b" ")[0] in _VERBS]
+
+    def cut_after(self, direction: str, size: int) -> None:
+        """Pass on so many more bytes in a direction, and then cut the connection; for once."""
+        self._left[direction] = size
+
+    def _until_cut(self, direction: str, chunk: bytes) -> tuple[bytes, bool]:
+        """Return what of a chunk is passed on, and whether the connection is cut after it."""
+        left = self._left.get(direction)
+        if left is None:
+            return chunk, False
+        if len(chunk) < left:
+            self._left[direction] = left - len(chunk)
+            return chunk, False
+        del self._left[direction]
+        self.cuts += 1
+        return chunk[:left], True
 
 
 _VERBS = (b"SUB", b"UNSUB", b"PING")
@@ -47,8 +66,12 @@ async def open_proxy(port: int) -> AsyncIterator[Proxy]:
                 chunk = await source.receive()
                 if direction == "to server":
                     proxy.sent.extend(chunk)
-                if direction not in proxy.dead:
-                    await target.send(chunk)
+                passed, is_cut = proxy._until_cut(direction, chunk)
+                if direction not in proxy.dead and passed:
+                    await target.send(passed)
+                if is_cut:
+                    done.cancel()
+                    return
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             done.cancel()
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natsery import EndpointInfo, EndpointStats, MalformedReplyError, ServiceInfo, ServicePing, ServiceStats
 from natsery._responses import check_json, format_time, parse_time
+
+from . import corpus
 
 ID = "x3Yuiq7g7MoxhXdxk7i4K7"
 WHO = {"name": "calc", "id": ID, "version": "1.0.0"}
@@ -301,6 +303,17 @@ def test_what_was_read_is_read_only():
 def test_arbitrary_bytes_raise_nothing_else(kind, data):
     with pytest.raises(MalformedReplyError):
         kind.from_json(data)
+
+
+@KINDS
+@settings(max_examples=3 * settings.default.max_examples)
+@given(data=corpus.damaged(corpus.REPLIES, corpus.JSON_WORDS))
+def test_damaged_replies_are_read_as_they_can_be_written_or_refused(kind, data):
+    try:
+        reply = kind.from_json(data)
+    except MalformedReplyError:
+        return
+    assert kind.from_json(reply.to_json()).to_dict() == reply.to_dict()
 
 
 JSON = st.recursive(

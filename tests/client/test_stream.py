@@ -258,6 +258,16 @@ async def test_no_responders_and_malformed_replies_are_errors(nc: Connection) ->
         assert await replies.receive() == 2
 
 
+async def test_leaving_is_said_where_the_service_opens_meanwhile(nc: Connection, broker: MemoryBroker) -> None:
+    """The reader answered as if it were still there, and the service waited for it until the next heartbeat."""
+    async with bounded(100), nc.subscribe("played") as requests, nc.subscribe(f"{INBOX}.*") as answers:
+        async with ServiceClient(nc).stream("played", window=4):
+            service = PlayedService(nc, await requests.receive(), answers)
+            broker.delay = 0.1
+            await service.open()
+        assert await service.answers() == [(0, b"leave")]
+
+
 async def test_a_count_ends_the_stream_and_leaves(nc: Connection) -> None:
     async with play(nc, count=2) as (service, replies):
         await service.open()

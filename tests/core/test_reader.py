@@ -14,10 +14,11 @@ from natsery import ProtocolError
 from natsery._headers import NO_HEADERS
 from natsery._protocol._parser import MAX_CONTROL_LINE, MAX_MESSAGE_SIZE
 
-from ..protocol.streams import bytewise, cut, damaged, encode, events, msg, payloads, tokens
+from .. import corpus
+from ..protocol.streams import PROTOCOL_TEXT, bytewise, cut, damaged, encode, events, msg, payloads, tokens
 from .forms import BOTH, COMPILED, PLAIN, message_type, needs_both, request_type, subscription
 
-generated = settings(max_examples=300)
+generated = settings(max_examples=3 * settings.default.max_examples)
 
 
 class Listener:
@@ -127,6 +128,14 @@ def test_both_forms_read_the_same_of_damaged_streams(stream, data):
     assert_alike(stream)
     assert_alike(*cut(stream, data.draw(st.lists(st.integers(0, len(stream)), max_size=6))))
     assert_alike(*bytewise(stream))
+
+
+@needs_both
+@generated
+@given(corpus.damaged(corpus.STREAMS, PROTOCOL_TEXT), st.data())
+def test_both_forms_read_the_same_of_damaged_recordings(stream, data):
+    assert_alike(stream)
+    assert_alike(*cut(stream, data.draw(st.lists(st.integers(0, len(stream)), max_size=6))))
 
 
 @needs_both

@@ -11,8 +11,8 @@ import pytest
 import natsery
 
 from ..conftest import QUICK_BACKENDS
+from ..schedules import CancelledAt
 from ..server import NatsServer
-from ..test_cancellation import CancelledAt
 from ..test_serve import add, bounded, config
 from .scripted import Peer, scripted_server
 

@@ -21,8 +21,8 @@ from natsery import EventKind
 from natsery._native import _greetings, _resolver
 
 from ..certificates import Certificates
+from ..schedules import CancelledAt
 from ..server import NatsServer
-from ..test_cancellation import CancelledAt
 from ..test_serve import bounded
 from .tools import QUICK, Events, running_tasks, settled
 

@@ -7,7 +7,9 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from natsery import ProtocolError
-from natsery._protocol._parser import ErrorEvent, InfoEvent, Signal
+from natsery._protocol._parser import ErrorEvent, InfoEvent, Parser, Signal
+
+from .. import corpus
 
 
 def msg(sid, subject, reply, header, payload):
@@ -74,6 +76,14 @@ events = st.one_of(
     texts.map(lambda text: InfoEvent(text.encode())),
     texts.map(lambda text: ErrorEvent(text.strip("' \t"))).filter(lambda event: event.text == event.text.strip()),
 )
+
+
+def recorded(kind):
+    """The header blocks, or the INFO texts, of what servers have sent."""
+    found = [event for stream in corpus.STREAMS for event in Parser().feed(stream)]
+    if kind == "INFO":
+        return [event.text for event in found if isinstance(event, InfoEvent)]
+    return [event[3] for event in found if isinstance(event, tuple) and event[3]]
 
 
 @st.composite

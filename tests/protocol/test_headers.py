@@ -12,6 +12,26 @@ from natsery._errors import MalformedMessageError
 from natsery._headers import Headers
 from natsery._protocol._headers import MAX_HEADERS, read_headers
 
+from .. import corpus
+from .streams import recorded
+
+RECORDED = recorded("headers")
+WORDS = [
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b":",
+    b": ",
+    b" ",
+    b"\t",
+    b"NATS/1.0",
+    b" 503",
+    b"\r\n\r\n",
+    b"A: 1\r\n",
+    b"\xc3\xa9",
+    b"\xff",
+]
+
 
 def block(*lines):
     return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
@@ -96,6 +116,26 @@ def test_status_lines(line, status, description):
 def test_damaged_blocks_are_malformed(damaged):
     with pytest.raises(MalformedMessageError):
         read_headers(damaged)
+
+
+@pytest.mark.parametrize("text", RECORDED, ids=range(len(RECORDED)))
+def test_what_servers_have_sent_comes_out_as_it_was_written(text):
+    headers, status, description = read_headers(text)
+    first = b"NATS/1.0" + (f" {status} {description}".rstrip().encode() if status else b"")
+    assert first + headers.encode().removeprefix(b"NATS/1.0") == text
+
+
+@settings(max_examples=3 * settings.default.max_examples)
+@given(corpus.damaged(RECORDED, WORDS))
+def test_damaged_recordings_are_headers_or_malformed(text):
+    try:
+        headers, status, description = read_headers(text)
+    except MalformedMessageError:
+        return
+    assert 0 <= status <= 999
+    assert isinstance(description, str)
+    again = read_headers(Headers.from_wire(headers.multi_items()).encode()).headers
+    assert again.multi_items() == headers.multi_items()
 
 
 @settings(max_examples=300)

@@ -20,9 +20,10 @@ from natsery._protocol._parser import (
     Signal,
 )
 
-from .streams import bytewise, comparable, cut, damaged, encode, events, msg
+from .. import corpus
+from .streams import PROTOCOL_TEXT, bytewise, comparable, cut, damaged, encode, events, msg
 
-generated = settings(max_examples=300)
+generated = settings(max_examples=3 * settings.default.max_examples)
 
 
 def feed(*pieces):
@@ -57,6 +58,27 @@ def test_damaged_frames_give_the_same_outcome_however_they_are_cut(stream, data)
     assert comparable(feed(*cut(stream, positions))) == comparable(outcome)
     assert comparable(feed(*bytewise(stream))) == comparable(outcome)
     assert_documented(outcome)
+
+
+@generated
+@given(corpus.damaged(corpus.STREAMS, PROTOCOL_TEXT), st.data())
+def test_damaged_recordings_give_the_same_outcome_however_they_are_cut(stream, data):
+    outcome = feed(stream)
+    positions = data.draw(st.lists(st.integers(0, len(stream)), max_size=6))
+    assert comparable(feed(*cut(stream, positions))) == comparable(outcome)
+    assert comparable(feed(*bytewise(stream))) == comparable(outcome)
+    assert_documented(outcome)
+
+
+@pytest.mark.parametrize("stream", corpus.STREAMS, ids=range(len(corpus.STREAMS)))
+def test_what_servers_have_sent_is_read_whole(stream):
+    parser = Parser()
+    outcome = parser.feed(stream)
+    assert parser.is_between_events
+    assert_documented(outcome)
+    assert not isinstance(outcome[-1], ProtocolError)
+    assert b"".join(map(encode, outcome)) == stream
+    assert feed(*bytewise(stream)) == outcome
 
 
 def assert_documented(outcome):

@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 from natsery import ProtocolError
 from natsery._protocol._server_info import ServerInfo, read_info
 
+from .. import corpus
+from .streams import recorded
+
+RECORDED = recorded("INFO")
+
 # As a server of version 2.11 sends it.
 REAL = {
     "server_id": "NAKXWF3D2EJPSBLUPQ6CKZ6RV7QYQXTHE5TI5LRJ3MLHJZ7TNVYBQ3YS",
@@ -135,6 +140,24 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from([*REAL, "other"]), json_values))
 def test_any_values_are_read(fields):
     info = read(fields)
+    for field in dataclasses.fields(ServerInfo):
+        assert type(getattr(info, field.name)) is type(getattr(ServerInfo(), field.name))
+
+
+@pytest.mark.parametrize("text", RECORDED, ids=range(len(RECORDED)))
+def test_what_servers_have_sent_is_read(text):
+    info = read_info(text)
+    sent = json.loads(text)
+    assert (info.server_id, info.version, info.max_payload) == (sent["server_id"], sent["version"], sent["max_payload"])
+    assert info.nonce == sent.get("nonce", "")
+
+
+@given(corpus.damaged(RECORDED, corpus.JSON_WORDS))
+def test_damaged_recordings_are_info_or_a_protocol_error(text):
+    try:
+        info = read_info(text)
+    except ProtocolError:
+        return
     for field in dataclasses.fields(ServerInfo):
         assert type(getattr(info, field.name)) is type(getattr(ServerInfo(), field.name))
 

@@ -83,11 +83,14 @@ async def open_stream(
     reader = _StreamReader(nc, subject, collection, decode, window, hint)
     with call as headers:
         with_window = [*Headers(headers).multi_items(), (WINDOW_HEADER, str(window))]
-        async with receive_replies(nc, subject, data, with_window, reader) as replies:
-            try:
-                yield replies
-            finally:
-                await replies._leave()  # noqa: ASYNC102  # shielded and bounded in there
+        try:
+            async with receive_replies(nc, subject, data, with_window, reader) as replies:
+                try:
+                    yield replies
+                finally:
+                    await replies._leave()  # noqa: ASYNC102  # shielded and bounded in there
+        finally:
+            await reader._leave_late()  # noqa: ASYNC102  # the same
 
 
 @final
@@ -121,6 +124,9 @@ class _StreamReader(ReplyStream[T]):
         self._last_read_subject = ""
         self._answered: deque[str] = deque(maxlen=_RECENT_ANSWERS)
         self._failure: NatseryError | None = None
+        self._has_left = False
+        self._is_unheard = False
+        """Whether nothing of the service had come when the reader left."""
 
     async def receive(self) -> T:
         """See `ReplyStream` and `ServiceClient.stream`."""
@@ -229,7 +235,7 @@ class _StreamReader(ReplyStream[T]):
             self._max_pending_bytes = self._window * self._nc.max_payload
             self._messages._max_pending = max(MAX_PENDING, self._window + 1)
         # With how far they have been read, in case an acknowledgement was lost.
-        if self._answer_nowait(subject, b"%d" % self._number):
+        if not self._has_left and self._answer_nowait(subject, b"%d" % self._number):
             self._acknowledged = self._number
 
     def _on_event(self, event: ConnectionEvent) -> None:
@@ -246,6 +252,21 @@ class _StreamReader(ReplyStream[T]):
 
     async def _leave(self) -> None:
         """Tell the service that no more replies are wanted, unless it has ended the stream."""
+        self._has_left = True
+        self._is_unheard = not self._received
+        await self._say_leaving()
+
+    async def _leave_late(self) -> None:
+        """Tell it now if nothing of it had come when the reader left, and it has opened the stream meanwhile."""
+        if not self._is_unheard or self.ended is EndReason.NO_RESPONDERS or not self._nc.is_connected:
+            return
+        # Protects the generator as below. What the server had sent has been delivered then, and what comes later it reports
+        # to the service as sent to nobody.
+        with anyio.move_on_after(LEAVING_SECONDS, shield=True), suppress(NatseryError):
+            await self._nc.flush()
+        await self._say_leaving()
+
+    async def _say_leaving(self) -> None:
         is_over = self.ended is EndReason.SENTINEL or isinstance(self._failure, ServiceError)
         # Between accounts, a server takes one answer to each.
         unused = [each for each in self._subjects if _may_answer(each) and each.lower() not in self._answered]
