@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-from installations import UnavailableError, go_program, node_with, python_with, rust_program
+from installations import UnavailableError, go_program, java_program, node_with, python_with, rust_program
 from transports import CORE
 
 HERE = Path(__file__).parent
@@ -89,6 +89,10 @@ def _nats_rs(folder: Path) -> list[str]:
     return [rust_program(folder, HERE / "others" / "nats_rs", optimised=True)]
 
 
+def _jnats(folder: Path) -> list[str]:
+    return java_program(folder, HERE / "others" / "jnats" / "Echo.java", optimised=True)
+
+
 def _bare_socket(_: Path) -> list[str]:
     return [sys.executable, str(HERE / "others" / "bare_socket.py")]
 
@@ -111,6 +115,7 @@ PEERS = {
     "nats-js": Peer("@nats-io/services, Node", _nats_js),
     "nats-go": Peer("nats.go micro", _nats_go),
     "nats-rs": Peer("async-nats service, Rust", _nats_rs),
+    "jnats": Peer("jnats service, Java", _jnats),
     "bare-socket": Peer("(no service: a bare socket)", _bare_socket),
 }
 
