@@ -129,7 +129,8 @@ def latest(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure natsery beside other implementations of NATS services."""
+    """Measure natsery beside other NATS libraries; ``-- --quick`` takes some three minutes."""
     _install(session, "compiled", *_groups("benchmark"))
     folder = session.cache_dir / "benchmark-peers"
-    session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)
+    # After Ctrl-C it still writes what there is.
+    session.run("python", "benchmarks/run.py", "--folder", str(folder), *session.posargs, interrupt_timeout=30)
