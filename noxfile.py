@@ -134,3 +134,10 @@ def bench(session: nox.Session) -> None:
     folder = session.cache_dir / "benchmark-peers"
     # After Ctrl-C it still writes what there is.
     session.run("python", "benchmarks/run.py", "--folder", str(folder), *session.posargs, interrupt_timeout=30)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def instructions(session: nox.Session) -> None:
+    """Count the instructions of a request with valgrind, and fail if one takes 2 % more than its budget."""
+    _install(session, "compiled", *_groups("benchmark"))
+    session.run("python", "benchmarks/instructions.py", *session.posargs)

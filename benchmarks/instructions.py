@@ -27,6 +27,7 @@ from typing import Self
 
 import trustme
 from lockstep import LockstepServer
+from page import INSTRUCTIONS, write_part
 
 from processes import progress
 
@@ -175,6 +176,45 @@ def table(found: dict[str, int], budget: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
+def is_within(found: dict[str, int], allowed: dict[str, int]) -> bool:
+    """Whether all have a budget and keep to it."""
+    return not _unknown(found, allowed) and not _grown(found, allowed)
+
+
+def remarks(found: dict[str, int], budget: dict[str, dict]) -> list[str]:
+    """What is to be said about figures beside a budget."""
+    allowed = budget.get("instructions", {})
+    then = budget.get("made with", {})
+    lines = [
+        f"The budget was made with {what} {then[what]}, and this is {value}, which may be the reason for a change."
+        for what, value in made_with().items()
+        if what in then and then[what] != value
+    ]
+    if unknown := _unknown(found, allowed):
+        lines.append(f"No budget for Python {python_key()} has: {'; '.join(unknown)}. --update writes one.")
+    if grown := _grown(found, allowed):
+        lines += [f"More than {TOLERANCE:.0%} above the budget:", table(grown, allowed)]
+        lines.append("Make it cheaper, or raise the budget with --update and say in the commit what that buys.")
+    return lines
+
+
+def _unknown(found: dict[str, int], allowed: dict[str, int]) -> list[str]:
+    """Those without a budget."""
+    return [name for name in found if name not in allowed]
+
+
+def _grown(found: dict[str, int], allowed: dict[str, int]) -> dict[str, int]:
+    """Those above their budget."""
+    return {name: each for name, each in found.items() if name in allowed and each > allowed[name] * (1 + TOLERANCE)}
+
+
+def write_page(budget: dict[str, dict]) -> None:
+    """Put the budget into docs/benchmarks.md."""
+    lines = [f"- {what}: {value}" for what, value in budget["made with"].items()]
+    rows = [f"| {name} | {instructions:,} |" for name, instructions in budget["instructions"].items()]
+    write_part(INSTRUCTIONS, "\n".join(["| | instructions each |", "|---|---|", *rows, "", *lines]))
+
+
 def count_all(cases: list[Case]) -> dict[str, int]:
     """The figures; the two cores at the same time."""
 
@@ -198,7 +238,9 @@ def count_all(cases: list[Case]) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the cases that have this in their names, such as 'trio' (all)")
-    parser.add_argument("--update", action="store_true", help="write the figures into budget.json")
+    parser.add_argument(
+        "--update", action="store_true", help="write the figures into budget.json and docs/benchmarks.md"
+    )
     arguments = parser.parse_args()
     cases = [case for case in CASES if arguments.only in case.name]
     if not cases:
@@ -215,23 +257,10 @@ def main() -> None:
     if arguments.update:
         budgets[python_key()] = {"made with": made_with(), "instructions": {**allowed, **found}}
         BUDGET.write_text(json.dumps(budgets, indent=2) + "\n")
+        write_page(budgets[python_key()])
         return
-    for what, value in made_with().items():
-        then = budget.get("made with", {}).get(what, value)
-        if then != value:
-            print(
-                f"\nThe budget was made with {what} {then}, and this is {value}, which may be the reason for a change."
-            )
-    unknown = [name for name in found if name not in allowed]
-    grown = [name for name in found if name in allowed and found[name] > allowed[name] * (1 + TOLERANCE)]
-    if unknown:
-        print(f"\nNo budget for Python {python_key()} has: {'; '.join(unknown)}. --update writes one.")
-    if grown:
-        print(
-            f"\nMore than {TOLERANCE:.0%} above the budget:\n\n{table({name: found[name] for name in grown}, allowed)}"
-        )
-        print("\nMake it cheaper, or have --update raise the budget and say in the commit what that buys.")
-    raise SystemExit(1 if grown or unknown else 0)
+    print("".join(f"\n{line}\n" for line in remarks(found, budget)))
+    raise SystemExit(0 if is_within(found, allowed) else 1)
 
 
 if __name__ == "__main__":

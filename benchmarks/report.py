@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,11 +13,9 @@ from typing import Any
 
 from chart import draw
 from lab import Lab
+from page import PAGE, TIMES, write_part
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE = DOCS / "benchmarks.md"
-PAGE_CHART = DOCS / "benchmarks.svg"
-BEGIN, END = "<!-- begin: what nox -s bench writes -->", "<!-- end: what nox -s bench writes -->"
+PAGE_CHART = PAGE.with_suffix(".svg")
 
 
 @dataclass(frozen=True)
@@ -109,17 +106,8 @@ def write_page(lab: Lab, machine: Machine) -> None:
     chart = chart_of(lab, machine)
     if chart is not None:
         PAGE_CHART.write_text(chart)
-    picture = "![Services beside one another](benchmarks.svg)\n\n" if chart else ""
-    replace_between(PAGE, BEGIN, END, picture + as_markdown(lab, machine, finished=True))
-
-
-def replace_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two lines of a page."""
-    content = page.read_text()
-    if begin not in content or end not in content:
-        raise SystemExit(f"{page} lacks the line {begin!r} or {end!r}")
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    page.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n{end}", content))
+    picture = "![Services of natsery and of others, relative to nats-py](benchmarks.svg)\n\n" if chart else ""
+    write_part(TIMES, picture + as_markdown(lab, machine, finished=True))
 
 
 def _set(lab: Lab) -> str:
