@@ -170,10 +170,18 @@ def latest(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure natsery beside other implementations of NATS services."""
+    """Measure natsery beside other NATS libraries; ``-- --quick`` takes some three minutes."""
     _install(session, "compiled", *_groups("benchmark"))
     folder = session.cache_dir / "benchmark-peers"
-    session.run("python", "benchmarks/micro.py", "--folder", str(folder), *session.posargs)
+    # After Ctrl-C it still writes what there is.
+    session.run("python", "benchmarks/run.py", "--folder", str(folder), *session.posargs, interrupt_timeout=30)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def instructions(session: nox.Session) -> None:
+    """Count the instructions of a request with valgrind, and fail if one takes 2 % more than its budget."""
+    _install(session, "compiled", *_groups("benchmark"))
+    session.run("python", "benchmarks/instructions.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -58,7 +58,7 @@ def go_program(folder: Path, package: str) -> str:
     return str(program)
 
 
-def java_program(folder: Path, source: Path) -> list[str]:
+def java_program(folder: Path, source: Path, *, optimised: bool = False) -> list[str]:
     """The command of a class that javac compiles, with what the ``pom.xml`` beside it names."""
     java, javac, maven = (shutil.which(name) for name in ("java", "javac", "mvn"))
     if java is None or javac is None or maven is None:
@@ -74,8 +74,8 @@ def java_program(folder: Path, source: Path) -> list[str]:
         _run(maven, "--quiet", "--batch-mode", "--file", str(pom), goal, f"-DoutputDirectory={libraries}")
         _run(javac, "-d", str(unfinished / "classes"), "-cp", str(libraries / "*"), str(source))
         unfinished.rename(made)
-    # It does not run long enough for the second compiler.
-    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+    # What runs for a moment only is done before the second compiler is, and its threads only cost.
+    options = [] if optimised else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
     return [java, *options, "-cp", os.pathsep.join([str(made / "classes"), str(made / "libraries" / "*")]), source.stem]
 
 

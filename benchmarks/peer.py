@@ -12,6 +12,7 @@ import anyio
 import nats
 import nats.micro
 import nats.micro.request
+from feature_configs import FEATURES, NONE
 from transports import BACKENDS, describe, nats_py_options, open_connection
 
 import natsery
@@ -20,7 +21,7 @@ STAY_SECONDS = 0.02
 AWAY_SECONDS = 0.005
 
 Join = Callable[[], AbstractAsyncContextManager[Any]]
-Open = Callable[[str, str, str | None], AbstractAsyncContextManager[Join]]
+Open = Callable[..., AbstractAsyncContextManager[Join]]
 
 
 @asynccontextmanager
@@ -43,23 +44,14 @@ async def nats_py(url: str, subject: str, authority: str | None) -> AsyncIterato
     await client.close()
 
 
-def echo_config(subject: str) -> natsery.ServiceConfig:
-    """The same service for natsery."""
-
-    async def echo(request: natsery.Request) -> bytes:
-        return request.data
-
-    endpoint = natsery.EndpointConfig("echo", echo, subject=subject)
-    return natsery.ServiceConfig("echo", "1.0.0", endpoints=[endpoint])
-
-
 def natsery_on(transport: str) -> Open:
     """natsery on a connection of that kind."""
 
     @asynccontextmanager
-    async def open_natsery(url: str, subject: str, authority: str | None) -> AsyncIterator[Join]:
+    async def open_natsery(url: str, subject: str, authority: str | None, feature: str = NONE) -> AsyncIterator[Join]:
         async with open_connection(transport, url, authority) as nc:
-            yield lambda: natsery.serve(nc, echo_config(subject))
+            config = FEATURES[feature](subject)
+            yield lambda: natsery.serve(nc, config)
 
     return open_natsery
 
@@ -88,9 +80,11 @@ PEERS = {
 }
 
 
-async def serve(peer: Peer, url: str, subject: str, authority: str | None, rejoins: int) -> None:
+async def serve(
+    peer: Peer, url: str, subject: str, options: dict[str, str], authority: str | None, rejoins: int
+) -> None:
     """Serve until killed, or leave and rejoin so often and then say ``done``."""
-    async with peer.open(url, subject, authority) as join:
+    async with peer.open(url, subject, authority, **options) as join:
         if not rejoins:
             async with join():
                 print("ready", peer.versions(), flush=True)
@@ -110,6 +104,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("subject")
     parser.add_argument("--rejoins", type=int, default=0, help="leave and rejoin so often (%(default)s: just serve)")
+    parser.add_argument("--feature", choices=FEATURES, help="have natsery serve with that")
     parser.add_argument("--tls", metavar="FILE", help="connect with TLS, trusting the authority in this file")
     arguments = parser.parse_args()
     peer = PEERS[arguments.peer]
@@ -119,6 +114,7 @@ def main() -> None:
         peer,
         arguments.url,
         arguments.subject,
+        {"feature": arguments.feature} if arguments.feature else {},
         arguments.tls,
         arguments.rejoins,
         backend=backend,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-from installations import UnavailableError, go_program, node_with, python_with, rust_program
+from installations import UnavailableError, go_program, java_program, node_with, python_with, rust_program
 from transports import CORE
 
 HERE = Path(__file__).parent
@@ -35,13 +35,12 @@ class Client:
     """A client, and what it is measured at.
 
     Its command, made with a folder for installations, takes at the end a URL, a subject, which of these to do, how often,
-    how often before that to warm up, and how many callers. Some take ``--deadlines`` before that.
+    how often before that to warm up, and how many callers.
     """
 
     title: str
     command: Callable[[Path], list[str]]
     works: tuple[str, ...] = ALL_WORKS
-    takes_deadlines: bool = False
 
 
 PeerT = TypeVar("PeerT", Peer, Client)
@@ -89,6 +88,10 @@ def _nats_rs(folder: Path) -> list[str]:
     return [rust_program(folder, HERE / "others" / "nats_rs", optimised=True)]
 
 
+def _jnats(folder: Path) -> list[str]:
+    return java_program(folder, HERE / "others" / "jnats" / "Echo.java", optimised=True)
+
+
 def _bare_socket(_: Path) -> list[str]:
     return [sys.executable, str(HERE / "others" / "bare_socket.py")]
 
@@ -111,13 +114,21 @@ PEERS = {
     "nats-js": Peer("@nats-io/services, Node", _nats_js),
     "nats-go": Peer("nats.go micro", _nats_go),
     "nats-rs": Peer("async-nats service, Rust", _nats_rs),
+    "jnats": Peer("jnats service, Java", _jnats),
     "bare-socket": Peer("(no service: a bare socket)", _bare_socket),
 }
 
 
 def _own_client(title: str, key: str, *works: str) -> Client:
     command = [sys.executable, str(HERE / "client_peer.py"), key]
-    return Client(title, lambda _: command, works or ALL_WORKS, takes_deadlines=not key.startswith("nats-py"))
+    return Client(title, lambda _: command, works or ALL_WORKS)
+
+
+def _with_deadlines(client: Client) -> Client:
+    def command(folder: Path) -> list[str]:
+        return [*client.command(folder), "--deadlines"]
+
+    return Client(f"{client.title}, with deadlines", command, (REQUEST,))
 
 
 def _nats_js_client(folder: Path) -> list[str]:
@@ -129,15 +140,19 @@ def _nats_go_client(folder: Path) -> list[str]:
     return [go_program(folder, str(HERE / "others" / "nats_go")), "use"]
 
 
+_NATIVE_CLIENTS = {
+    key: _own_client(f"natsery native, {key.removeprefix('native-')}", key)
+    for key in ("native-trio", "native-asyncio", "native-uvloop")
+}
+
 CLIENTS = {
     BASELINE: _own_client("nats-py, asyncio", "nats-py"),
     "nats-py-loop": _own_client("nats-py, asyncio, `async for`", "nats-py-loop", RECEIVE),
-    "native-trio": _own_client("natsery native, trio", "native-trio"),
-    "native-asyncio": _own_client("natsery native, asyncio", "native-asyncio"),
-    "native-uvloop": _own_client("natsery native, uvloop", "native-uvloop"),
-    "python-trio": _on_python_core(_own_client("natsery native, trio", "native-trio")),
-    "python-asyncio": _on_python_core(_own_client("natsery native, asyncio", "native-asyncio")),
-    "python-uvloop": _on_python_core(_own_client("natsery native, uvloop", "native-uvloop")),
+    **_NATIVE_CLIENTS,
+    **{f"{key}-deadlines": _with_deadlines(client) for key, client in _NATIVE_CLIENTS.items()},
+    "python-trio": _on_python_core(_NATIVE_CLIENTS["native-trio"]),
+    "python-asyncio": _on_python_core(_NATIVE_CLIENTS["native-asyncio"]),
+    "python-uvloop": _on_python_core(_NATIVE_CLIENTS["native-uvloop"]),
     "service-trio": _own_client("natsery `ServiceClient`, trio", "service-trio", REQUEST),
     "service-asyncio": _own_client("natsery `ServiceClient`, asyncio", "service-asyncio", REQUEST),
     "service-uvloop": _own_client("natsery `ServiceClient`, uvloop", "service-uvloop", REQUEST),

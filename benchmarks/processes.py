@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,12 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     # request's time, depends on what a process has freed before; this makes it keep them, for all alike.
     keep = str(16 * 1024 * 1024)
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return _start(command, environment)
+
+
+def _start(command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """A process that a terminal's Ctrl-C does not reach: it is ended by whoever started it."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, process_group=0)
 
 
 def await_line(process: subprocess.Popen[str], expected: str) -> str:
@@ -59,21 +65,25 @@ def await_line(process: subprocess.Popen[str], expected: str) -> str:
     return rest
 
 
-def start_requester(
-    url: str, subject: str, *, count: int, outstanding: int, payload_bytes: int = 16
-) -> subprocess.Popen[str]:
+def start_requester(url: str, subject: str, *options: str, count: int, outstanding: int) -> subprocess.Popen[str]:
     """A requester at work; ``count=0`` goes on until it is terminated."""
     command = [sys.executable, str(HERE / "requester.py"), url, subject]
-    command += ["--count", str(count), "--outstanding", str(outstanding), "--payload", str(payload_bytes)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return _start([*command, "--count", str(count), "--outstanding", str(outstanding), *options])
 
 
 def finish_requester(process: subprocess.Popen[str]) -> dict[str, float]:
     """What a requester found out, once it has ended."""
-    output, _ = process.communicate(timeout=120)
+    with ended(process):
+        output, _ = process.communicate(timeout=120)
     if process.returncode != 0:
-        raise SystemExit("the requester failed")
+        raise ServiceFailedError("the requester failed")
     return json.loads(output)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process so far."""
+    # Its clock, as clock_getcpuclockid(3) makes it: /proc counts in hundredths of a second, which is too coarse here.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 @contextmanager

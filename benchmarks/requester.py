@@ -12,7 +12,6 @@ import re
 import resource
 import signal
 import socket
-import statistics
 import time
 from urllib.parse import urlsplit
 
@@ -25,19 +24,21 @@ ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 class Wire:
     """A connection to nats-server that can do requests and nothing else."""
 
-    def __init__(self, url: str, payload_bytes: int) -> None:
-        self._payload = (PATTERN * (payload_bytes // len(PATTERN) + 1))[:payload_bytes]
+    def __init__(self, url: str, payload: bytes) -> None:
+        self._payload = payload
+        # What follows the number in each request.
+        self._rest = b" %d\r\n%b\r\n" % (len(payload), payload)
         address = urlsplit(url)
         self._socket = socket.create_connection((address.hostname, address.port), 5)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._inbox = f"_INBOX.{os.getpid()}x{time.monotonic_ns()}."
         # Numbers of one width, so that all good replies are of one length.
         echo = b"MSG %b%b 1 %d\r\n%b\r\n"
-        self._echo_size = len(echo % (self._inbox.encode(), b"%09d" % 0, payload_bytes, self._payload))
+        self._echo_size = len(echo % (self._inbox.encode(), b"%09d" % 0, len(payload), payload))
         # What follows the first bytes is skipped, which takes no time whatever its length.
-        start = self._payload[: len(PATTERN)]
-        payload = rb"%b(?s:.{%d})" % (start, payload_bytes - len(start))
-        self._echo = re.compile(echo % (re.escape(self._inbox).encode(), rb"(\d{9})", payload_bytes, payload))
+        start = payload[: len(PATTERN)]
+        pattern = rb"%b(?s:.{%d})" % (re.escape(start), len(payload) - len(start))
+        self._echo = re.compile(echo % (re.escape(self._inbox).encode(), rb"(\d{9})", len(payload), pattern))
         self._unparsed = b""
         self._await(b"\r\n")  # what comes before INFO may be taken for a TLS handshake
         options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "name": "requester"}
@@ -58,9 +59,8 @@ class Wire:
 
     def send(self, subject: str, numbers: range) -> None:
         """Send one request for each number; the number ends its reply subject."""
-        start = f"PUB {subject} {self._inbox}".encode().replace(b"%", b"%%")
-        frame = b"%b%%09d %d\r\n%b\r\n" % (start, len(self._payload), self._payload)
-        self._sending.sendall(frame * len(numbers) % tuple(numbers))
+        start, rest = f"PUB {subject} {self._inbox}".encode(), self._rest
+        self._sending.sendall(b"".join([b"%b%09d%b" % (start, number, rest) for number in numbers]))
 
     def receive(self) -> list[tuple[int, str]]:
         """The numbers and outcomes of the replies in the next chunk, or nothing after 50 ms."""
@@ -165,14 +165,20 @@ def run(wire: Wire, subject: str, count: int, outstanding: int, must_stop: list[
         "seconds": seconds,
         "requests": issued,
         "requests_per_second": issued / seconds,
-        "median_us": statistics.median(latencies) / 1000 if latencies else 0.0,
-        "p99_us": latencies[int(len(latencies) * 0.99)] / 1000 if latencies else 0.0,
+        "p50_us": percentile(latencies, 0.5),
+        "p99_us": percentile(latencies, 0.99),
+        "p999_us": percentile(latencies, 0.999),
         "errors": outcomes[REFUSED] + outcomes[FAILED] + lost,
         **outcomes,
         "lost": lost,
         "unexpected": unexpected,
         "own_cpu_us_per_request": (cpu_seconds() - cpu_start) * 1e6 / max(issued, 1),
     }
+
+
+def percentile(sorted_ns: list[int], part: float) -> float:
+    """The time within which that part of the requests was answered, in microseconds."""
+    return sorted_ns[int(len(sorted_ns) * part)] / 1000 if sorted_ns else 0.0
 
 
 def cpu_seconds() -> float:
@@ -193,10 +199,13 @@ def main() -> None:
     )
     parser.add_argument("--outstanding", type=int, default=64, help="requests under way at a time (%(default)s)")
     parser.add_argument("--payload", type=int, default=16, help="bytes in each request (%(default)s)")
+    parser.add_argument("--body", help="what is in each request instead, where any bytes will not do")
     arguments = parser.parse_args()
     must_stop: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: must_stop.append(True))
-    wire = Wire(arguments.url, arguments.payload)
+    size = arguments.payload
+    payload = (PATTERN * (size // len(PATTERN) + 1))[:size] if arguments.body is None else arguments.body.encode()
+    wire = Wire(arguments.url, payload)
     print(json.dumps(run(wire, arguments.subject, arguments.count, arguments.outstanding, must_stop)))
 
 
