@@ -18,6 +18,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
+    "linked_literals",
     "public_names",
 ]
 exclude_patterns = ["_build", "_extensions"]
@@ -26,10 +27,12 @@ nitpicky = True  # a name that leads nowhere fails the build, which has -W
 html_theme = "furo"
 html_title = f"natsery {release}"
 html_copy_source = False
+pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4  # as GitHub makes them
 
 default_role = "py:obj"
+maximum_signature_line_length = 100  # longer ones have a line for each parameter
 python_use_unqualified_type_names = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {

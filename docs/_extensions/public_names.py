@@ -82,15 +82,26 @@ def write_signature(
     return signature, returns
 
 
-def read_sections(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+def read_sections(_app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Read ``Args:`` and the like. Of constants and properties, no type stands before a colon: it is in the annotation."""
     what = "class" if what in {"attribute", "data", "property"} else what
-    lines[:] = GoogleDocstring(lines, Config(), app, what, name, value, options).lines()
+    text = "\n".join(GoogleDocstring(lines, Config(), None, what, name, value, options).lines())
+    # An attribute's type belongs into its signature.
+    pattern = r"^(\.\. attribute:: .*)\n((?:\n|   .*\n)*?)(   :type: .*)$"
+    lines[:] = re.sub(pattern, r"\1\n\3\n\2", text, flags=re.MULTILINE).splitlines()
 
 
-def leave_out_private_bases(_app: Sphinx, _name: str, _cls: type, _options: Any, bases: list[Any]) -> None:
-    """Show public classes only: a private base is not what a reader can use."""
-    bases[:] = [base for base in bases if not re.search(r"\._", getattr(base, "__module__", ""))] or [object]
+def leave_out_bases(_app: Sphinx, _name: str, _cls: type, _options: Any, bases: list[Any]) -> None:
+    """Leave out the bases that a reader cannot use: private ones, and ``object``."""
+    bases[:] = [
+        base for base in bases if base is not object and not re.search(r"\._|^typing$", getattr(base, "__module__", ""))
+    ]
+
+
+def leave_out_no_bases(_app: Sphinx, _domain: str, _kind: str, content: nodes.Element) -> None:
+    """Leave out the paragraph that lists a class's bases if there are none left."""
+    if content.children and content.children[0].astext().strip() == "Bases:":
+        del content.children[0]
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contents: nodes.TextElement) -> nodes.Node | None:
@@ -108,13 +119,18 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contents: no
 
 
 def exists(name: str) -> bool:
-    """Whether a name is a built-in one or can be imported."""
+    """Whether a name is a built-in one or can be imported, or is a member of what can be."""
     name = IMPORTED_FROM.get(name, name)
-    module, _, last = name.rpartition(".")
+    parent, _, last = name.rpartition(".")
     try:
-        return hasattr(importlib.import_module(module or "builtins"), last)
+        found: Any = importlib.import_module(parent or "builtins")
     except ImportError:
-        return False
+        module, _, parent = parent.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), parent)
+        except (ImportError, AttributeError, ValueError):
+            return False
+    return hasattr(found, last) or last in getattr(found, "__dataclass_fields__", ())
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -122,6 +138,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", read_sources_of_exports)
     app.connect("autodoc-process-docstring", read_sections)
     app.connect("autodoc-process-signature", write_signature)
-    app.connect("autodoc-process-bases", leave_out_private_bases)
+    app.connect("autodoc-process-bases", leave_out_bases)
+    app.connect("object-description-transform", leave_out_no_bases)
     app.connect("missing-reference", resolve, priority=900)  # after the inventories of other libraries
     return {"parallel_read_safe": True}
