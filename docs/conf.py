@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
     "linked_literals",
+    "llms",
     "public_names",
 ]
 exclude_patterns = ["_build", "_extensions"]
