@@ -98,6 +98,36 @@ def typing(session: nox.Session) -> None:
     session.run("pyright", "--ignoreexternal", "--verifytypes", "natsery")
 
 
+def _build_site(session: nox.Session, builder: str) -> Path:
+    """Build the site with everything checked, and return where it is."""
+    _install(session, "python", *_groups("docs"))
+    folder = Path("docs", "_build", builder)
+    session.run(
+        "sphinx-build",
+        "--builder",
+        builder,
+        "--fresh-env",
+        "--fail-on-warning",
+        "--keep-going",
+        "-q",
+        "docs",
+        str(folder),
+    )
+    return folder
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of the documents; a warning, a page outside the contents and a link that leads nowhere in it are errors."""
+    session.log(f"written: {_build_site(session, 'html').resolve()}/index.html")
+
+
+@nox.session(default=False)
+def links(session: nox.Session) -> None:
+    """Check that what the documents link to outside the site is there, which needs the network."""
+    _build_site(session, "linkcheck")
+
+
 @nox.session
 def package(session: nox.Session) -> None:
     """Build wheels with each core and without a compiler, install them, and run the demo from another folder."""

@@ -54,6 +54,10 @@ class Program:
                 return line
 
     @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 

@@ -86,7 +86,6 @@ class ReplyStream(ObjectReceiveStream[T]):
         malformed: an error for each reply so far that could not be read, up to 1,024 of them.
         repeated: further replies so far of instances that had answered already, up to 1,024 of them. Such replies are not
             returned; `ServiceClient.request_many` knows no instances, and returns every reply.
-        dropped: replies so far that were dropped because this task was too slow.
     """
 
     ended: EndReason | None
@@ -117,7 +116,7 @@ class ReplyStream(ObjectReceiveStream[T]):
 
     @property
     def dropped(self) -> int:
-        """See the class."""
+        """Replies so far that were dropped because this task was too slow."""
         return self._messages.dropped
 
     async def receive(self) -> T:

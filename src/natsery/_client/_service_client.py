@@ -247,7 +247,7 @@ class ServiceClient:
             NoRespondersError: there is no such service.
             UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject, or with a subject of
                 servers, which begin with ``$``.
-            TypeError, ValueError, …: as for ``request``.
+            TypeError, ValueError: as for ``request``, with the others that it raises.
 
         **Cancellation:** the request may have been sent; a late reply is dropped. A checkpoint.
         """
@@ -356,7 +356,7 @@ class ServiceClient:
             UnknownEndpointError: it serves no schemas, or has no such endpoint.
             ServiceError: the service answered with an error.
             MalformedReplyError: the answer is no such document, or is larger than 64 MiB in all.
-            TypeError, ValueError, …: as for ``request``.
+            TypeError, ValueError: as for ``request``, with the others that it raises.
 
         **Cancellation:** nothing is left behind. A checkpoint.
         """
@@ -366,7 +366,7 @@ class ServiceClient:
         request = SchemaRequest(self.request, name)
         return await request.send(self.discover("INFO", name, id), endpoint)
 
-    @explain_options({**_COLLECT_HINTS, "payload": "write data=..."})
+    @explain_options(_COLLECT_HINTS | {"payload": "write data=..."})
     @block("client.request_many")
     @asynccontextmanager
     async def request_many(

@@ -79,7 +79,7 @@ class Endpoint:
 
     @property
     def pending(self) -> int:
-        """Requests that it has accepted and not finished yet: those that wait, and those that are being handled."""
+        """How many requests it has accepted and not finished yet, those that wait and those that are being handled."""
         return self._queue.pending
 
     @property

@@ -93,7 +93,7 @@ class Service:
 
     @property
     def pending(self) -> int:
-        """Requests that it has accepted and not finished yet: those that wait, and those that handlers have in hand."""
+        """How many requests it has accepted and not finished yet, those that wait and those that handlers have in hand."""
         return sum(endpoint.pending for endpoint in (*self._endpoints, *self._joining))
 
     def ping(self) -> ServicePing:

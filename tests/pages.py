@@ -1,0 +1,62 @@
+"""The Python blocks of the documents."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n\n?)?^(?P<indent> *)```python\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block; ``<!-- not run: why -->`` above it keeps it from being run."""
+
+    page: Path
+    line: int
+    text: str
+    why_not_run: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it runs an event loop, and does not only define what others use."""
+        return re.search(r"^(?:if __name__ ==|(?:anyio|asyncio|trio)\.run\()", self.text, re.MULTILINE) is not None
+
+    @property
+    def can_be_imported(self) -> bool:
+        """Whether it may be run to have what it defines, which starts no program."""
+        return self.why_not_run is None and (not self.is_program or "__main__" in self.text)
+
+    @property
+    def imported(self) -> set[str]:
+        """The modules that it takes names from."""
+        return {
+            node.module for node in ast.walk(ast.parse(self.text)) if isinstance(node, ast.ImportFrom) and node.module
+        }
+
+    def compile(self) -> CodeType:
+        """Return its code, whose lines are those of the page."""
+        return compile("\n" * self.line + self.text, str(self.page), "exec", dont_inherit=True)
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return the Python blocks of a page, in their order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start("text")), textwrap.dedent(match["text"]), match["reason"])
+        for match in _BLOCK.finditer(text)
+    ]
