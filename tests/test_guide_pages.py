@@ -125,7 +125,7 @@ def test_every_block_is_tested(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
-    for target, anchor in re.findall(r"\]\(([\w.-]*?)(?:#([\w-]+))?\)", page(name)):
+    for target, anchor in re.findall(r"\]\(([\w./-]*?)(?:#([\w-]+))?\)", page(name)):
         text = (DOCS / target).read_text(encoding="utf-8") if target else page(name)
         titles = [title.lower() for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
         anchors = [re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles]
