@@ -62,6 +62,7 @@ SLOW_FILES = (
     "test_layers.py",
     "test_one_task.py",
     "test_order.py",
+    "test_pictures.py",
     "test_plugin.py",
     "test_servers.py",
     "test_service_scope.py",

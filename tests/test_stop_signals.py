@@ -87,6 +87,7 @@ async def wait_for(program: Program, text: str) -> None:
     await anyio.to_thread.run_sync(program.wait_for, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_program_without_work_ends(
     start: Callable[..., object], number: signal.Signals, nats_server: NatsServer
@@ -99,6 +100,7 @@ def test_a_program_without_work_ends(
     assert not [subject for subject in nats_server.subscriptions() if "work" in subject]
 
 
+@pytest.mark.slow
 @one_client
 @pytest.mark.parametrize("number", SIGNALS)
 async def test_what_is_accepted_is_answered(
@@ -122,6 +124,7 @@ async def test_what_is_accepted_is_answered(
     assert program.output == "ready\naccepted\nstopping\nended\n"
 
 
+@pytest.mark.slow
 @one_client
 @pytest.mark.parametrize("numbers", [SIGNALS, SIGNALS[::-1]])
 async def test_the_second_signal_cuts_off(
@@ -145,6 +148,7 @@ async def test_the_second_signal_cuts_off(
     assert program.output == "ready\naccepted\nstopping\ncut off\nended\n"
 
 
+@pytest.mark.slow
 @one_client
 async def test_the_third_signal_ends_a_program_that_hangs(
     start: Callable[..., object], nats_server: NatsServer
@@ -232,6 +236,7 @@ async def test_it_is_refused_in_another_thread(anyio_backend: str) -> None:
         await anyio.to_thread.run_sync(partial(anyio.run, main, backend=anyio_backend))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
 def test_a_forked_process_ends_when_it_is_told_to(loop: str, tmp_path: Path) -> None:

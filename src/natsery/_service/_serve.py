@@ -17,11 +17,11 @@ from .._errors import BackendMismatchError, ConfigError, ConnectionClosedError, 
 from .._interrupts import protect_from_interrupt, start_task
 from .._running_loop import loop_name
 from .._service_config import ServiceConfig
+from .._signals import StopSignals
 from .._tasks import block_of_one_task, raise_as_it_is
 from ._as_connection import as_connection
 from ._request_queue import RequestQueue
 from ._service import Service
-from ._stop_signals import StopSignals
 from ._work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def serve(
                         service._tell("service_started")
                         has_started = True
                         if signals is not None:
-                            signals.add(service)
+                            signals.add(service.stop)
                         with service._body:
                             yield service
                     except get_cancelled_exc_class():
@@ -122,7 +122,7 @@ async def serve(
             finally:
                 service._stopped.set()
                 if signals is not None:
-                    signals.discard(service)
+                    signals.discard(service.stop)
                 if has_started:
                     service._tell("service_ended")
             _raise_what_happened(body_error, service._error)

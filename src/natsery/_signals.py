@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, final
 
 from anyio.lowlevel import RunVar
 
-from .._backends import caller_into_this_loop
-from ._service import Service
+from ._backends import caller_into_this_loop
 
 STOP_SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -25,7 +25,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._services: list[Service] = []
+        self._stops: list[Callable[..., None]] = []
         self._previous: dict[signal.Signals, Any] = {}
         self._received = 0
         self._stop_soon = caller_into_this_loop(self._stop)
@@ -49,18 +49,18 @@ class StopSignals:
             _of_this_loop.set(found := cls())
         return found
 
-    def add(self, service: Service) -> None:
-        """Have the signals stop a service, too."""
-        if not self._services:
+    def add(self, stop: Callable[..., None]) -> None:
+        """Have the signals call a service's ``stop``."""
+        if not self._stops:
             self._received = 0
             self._take()
-        self._services.append(service)
+        self._stops.append(stop)
 
-    def discard(self, service: Service) -> None:
+    def discard(self, stop: Callable[..., None]) -> None:
         """Leave a service out again; without any, the signals do what they did before."""
-        if service in self._services:
-            self._services.remove(service)
-            if not self._services:
+        if stop in self._stops:
+            self._stops.remove(stop)
+            if not self._stops:
                 self._give_back()
 
     def _take(self) -> None:
@@ -87,8 +87,8 @@ class StopSignals:
 
     def _stop(self) -> None:
         self._received += 1
-        for service in self._services:
-            service.stop(grace=None if self._received == 1 else 0)
+        for stop in self._stops:
+            stop(grace=None if self._received == 1 else 0)
         if self._received > 1:
             self._give_back()
 
