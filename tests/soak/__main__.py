@@ -19,7 +19,7 @@ from typing import Any
 
 from .one_form import BACKENDS, CORES, heed_interrupts
 from .scenarios import SCENARIOS
-from .table import as_json, as_markdown, failures
+from .table import as_json, as_markdown, environment, failures
 from .tally import LeftOver, Tally
 
 FORMS = [f"{backend}-{core}" for backend in BACKENDS for core in CORES]
@@ -47,7 +47,8 @@ def main() -> None:
         for worker in workers:
             worker.join()
     rows = tallies.in_order()
-    print(as_markdown(rows))
+    print(", ".join(f"{name} {value}" for name, value in environment().items()))
+    print(f"\n{as_markdown(rows)}")
     if arguments.json is not None:
         arguments.json.write_text(as_json(rows) + "\n", encoding="utf-8")
     if problems := failures(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,8 +22,6 @@ HEADINGS = (
 
 def environment() -> dict[str, str]:
     """Return when and with what it was measured."""
-    import subprocess
-
     server = subprocess.run([find_program(), "--version"], capture_output=True, text=True, check=True).stdout
     return {
         "date": datetime.now(UTC).date().isoformat(),

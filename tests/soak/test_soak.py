@@ -107,6 +107,12 @@ async def test_what_is_left_over_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     assert not tally.is_good
 
 
+def test_each_scenario_is_described() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "proof.md").read_text(encoding="utf-8")
+    scenarios = page.partition("## The scenarios")[2].partition("## The columns")[0]
+    assert [name for name in SCENARIOS if f"`{name}`" not in scenarios] == []
+
+
 def test_a_table_has_a_column_for_each_figure() -> None:
     heading, rule, row = as_markdown([Tally("trio-python", "mine", runs=1_000)]).splitlines()
     assert heading.count("|") == rule.count("|") == row.count("|") == len(HEADINGS) + 1

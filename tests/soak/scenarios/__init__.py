@@ -8,6 +8,7 @@ from .cancellation_memory import cancellation_memory
 from .cancellation_native import cancellation_native
 from .cuts import cuts
 from .drains import drains
+from .floods import floods
 from .members import members
 from .restarts import restarts
 from .sharing import sharing
@@ -25,6 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
         restarts,
         cuts,
         slow_peers,
+        floods,
         sharing,
         ageing,
     )
