@@ -255,6 +255,7 @@ def main() -> None:
         raise SystemExit("instructions are counted by valgrind, which is not on this machine: install it")
     if sys.platform != "linux":
         raise SystemExit("instructions are counted on Linux only")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does, it ends what was started
     found: dict[str, int] = {}
     failed: list[str] = []
     is_whole = True
