@@ -7,6 +7,7 @@ import ssl
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import anyio
@@ -15,6 +16,8 @@ from transports import BACKENDS
 
 import natsery
 from natsery.testing import MemoryBroker
+
+HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class Job:
     tls: ssl.SSLContext | bool
     burst: int
     rounds: int
+
+
+def connect(job: Job) -> AbstractAsyncContextManager[natsery.NativeConnection]:
+    """A connection for which it does not matter how slow all is."""
+    return natsery.connect(job.url, tls=job.tls, connect_timeout=HOUR, ping_interval=HOUR)
 
 
 async def echo(request: natsery.Request) -> bytes:
@@ -38,7 +46,7 @@ async def serve(job: Job) -> None:
         request.service.stop()
 
     endpoints = [natsery.EndpointConfig(ECHO, echo, subject=ECHO), natsery.EndpointConfig(STOP, stop, subject=STOP)]
-    async with natsery.connect(job.url, tls=job.tls) as nc:
+    async with connect(job) as nc:
         async with natsery.serve(nc, natsery.ServiceConfig("echo", "1.0.0", endpoints=endpoints)) as service:
             await nc.publish(READY, b"")
             await service.wait_stopped()
@@ -51,14 +59,14 @@ async def request(job: Job) -> None:
         for _ in range(job.rounds):
             await nc.request(ECHO, PAYLOAD)
 
-    async with natsery.connect(job.url) as nc, anyio.create_task_group() as callers:
+    async with connect(job) as nc, anyio.create_task_group() as callers:
         for _ in range(job.burst):
             callers.start_soon(call)
 
 
 async def publish(job: Job) -> None:
     """Publish, with a fence after each burst."""
-    async with natsery.connect(job.url) as nc:
+    async with connect(job) as nc:
         for _ in range(job.rounds):
             for _ in range(job.burst):
                 await nc.publish(OUT, PAYLOAD)
@@ -67,7 +75,7 @@ async def publish(job: Job) -> None:
 
 async def receive(job: Job) -> None:
     """Receive in a loop, and ask for the next burst after each."""
-    async with natsery.connect(job.url) as nc, nc.subscribe(ECHO) as messages:
+    async with connect(job) as nc, nc.subscribe(ECHO) as messages:
         for _ in range(job.rounds):
             await nc.publish(NEXT, b"")
             left = job.burst

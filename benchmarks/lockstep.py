@@ -148,5 +148,8 @@ def _wait_asleep(pid: int) -> None:
     """Wait until the client waits."""
     # Otherwise it would depend on the moment whether it finds the next bytes there or has to wait for them.
     status = Path(f"/proc/{pid}/stat")
-    while status.read_text().rpartition(") ")[2][0] != "S":
-        time.sleep(POLL_SECONDS)
+    try:
+        while status.read_text().rpartition(") ")[2][0] != "S":
+            time.sleep(POLL_SECONDS)
+    except OSError as error:
+        raise ClientGoneError from error

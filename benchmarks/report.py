@@ -94,10 +94,10 @@ def write(lab: Lab, machine: Machine, folder: Path, *, finished: bool) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     markdown = as_markdown(lab, machine, finished)
     (folder / "results.json").write_text(json.dumps(as_json(lab, machine, finished), indent=1) + "\n")
-    (folder / "results.md").write_text(f"# natsery {version('natsery')} measured\n\n{markdown}")
+    (folder / "results.md").write_text(f"# natsery {version('natsery')} measured\n\n{markdown}", encoding="utf-8")
     chart = chart_of(lab, machine)
     if chart is not None:
-        (folder / "results.svg").write_text(chart)
+        (folder / "results.svg").write_text(chart, encoding="utf-8")
     return markdown
 
 
@@ -105,7 +105,7 @@ def write_page(lab: Lab, machine: Machine) -> None:
     """Put the tables and the chart into docs/benchmarks.md."""
     chart = chart_of(lab, machine)
     if chart is not None:
-        PAGE_CHART.write_text(chart)
+        PAGE_CHART.write_text(chart, encoding="utf-8")
     picture = "![Services of natsery and of others, relative to nats-py](benchmarks.svg)\n\n" if chart else ""
     write_part(TIMES, picture + as_markdown(lab, machine, finished=True))
 

@@ -6,6 +6,7 @@ Ctrl-C ends it, with what there is by then. docs/benchmarks.md says what is meas
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from subprocess import SubprocessError
@@ -100,6 +101,7 @@ def arguments_of(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = arguments_of()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does, it ends what was started
     peers = arguments.peers or (QUICK_PEERS if arguments.quick else [*PEERS, *CLIENTS])
     machine = Machine.here()
     if machine.is_busy:
