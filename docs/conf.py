@@ -21,6 +21,7 @@ extensions = [
     "linked_literals",
     "llms",
     "public_names",
+    "root_pages",
 ]
 exclude_patterns = ["_build", "_extensions"]
 nitpicky = True  # a name that leads nowhere fails the build, which has -W
