@@ -18,10 +18,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
+    "document_links",
     "linked_literals",
     "llms",
     "public_names",
-    "root_pages",
 ]
 exclude_patterns = ["_build", "_extensions"]
 nitpicky = True  # a name that leads nowhere fails the build, which has -W

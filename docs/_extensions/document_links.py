@@ -1,4 +1,4 @@
-"""Have links to the documents in the root folder, and those in them, lead to their pages in the site."""
+"""Make links between documents those of a site: to the pages of the documents in the root folder, and by titles."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def change_links(content: list[str], folder: Path) -> None:
             return link[0]
         if path.is_dir():
             return text  # a folder is nothing that a site can show
+        if path.name == Path(text).name:
+            text = ""  # the title of the page, not its file, is what a reader of the site looks for
         target = Path(os.path.relpath(path, DOCS)).as_posix()
         page = PAGES.get(target.removeprefix("../"))
         return f"[{text}](/{page}.md{anchor})" if page else f"[{text}](/{target}{anchor})"
