@@ -65,7 +65,7 @@ def tests(session: nox.Session) -> None:
     Those of the command, which take long, only on the oldest and the newest.
     """
     _install(session, "compiled", *_groups("test"))
-    is_between = session.python not in (PYTHONS[0], PYTHONS[-1])
+    is_between = session.python in PYTHONS[1:-1]
     session.run(*PYTEST, *(["--ignore", "tests/cli"] if is_between else []), *session.posargs)
 
 

@@ -28,6 +28,7 @@ except ImportError:  # it does not run on Windows
 
 # The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
 settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
+settings.register_profile("quick", settings.get_profile("natsery"), max_examples=10)
 settings.load_profile("natsery")
 # For `nox -s soak`: others each time, many more of them, and in state machines longer ways.
 settings.register_profile(
@@ -76,9 +77,18 @@ NATIVE = pytest.mark.parametrize("setting", [case for case in MATRIX if case.val
 """For tests that make their own connections: once on every backend."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_quick(config):
+        settings.load_profile("quick")
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return config.option.markexpr == "not slow"
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Save the quick run importing what it leaves out."""
-    return True if config.option.markexpr == "not slow" and is_slow_file(collection_path) else None
+    return True if _is_quick(config) and is_slow_file(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

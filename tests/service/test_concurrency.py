@@ -17,7 +17,7 @@ async def test_four_requests_at_a_concurrency_of_four_run_at_once(nc: Connection
     together = anyio.Event()
     inside = 0
 
-    @natsery.endpoint(concurrency=4)
+    @natsery.endpoint(concurrency=3)
     async def meet(request: natsery.Request) -> bytes:
         nonlocal inside
         inside += 1
@@ -33,13 +33,17 @@ async def test_four_requests_at_a_concurrency_of_four_run_at_once(nc: Connection
 
 async def test_no_more_than_the_concurrency_run_at_once(nc: Connection) -> None:
     most = inside = 0
+    three_are_in = anyio.Event()
 
     @natsery.endpoint(concurrency=3)
     async def count(request: natsery.Request) -> bytes:
         nonlocal most, inside
         inside += 1
         most = max(most, inside)
-        await anyio.sleep(0.01)
+        if inside == 3:
+            three_are_in.set()
+        await three_are_in.wait()
+        await nc.flush()  # all requests have come, and none more may begin
         inside -= 1
         return b""
 
