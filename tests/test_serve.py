@@ -133,6 +133,7 @@ async def test_endpoints_come_and_go_while_it_runs(nc: Connection, nats_server: 
         await endpoint.remove()
         await endpoint.remove()
         assert service.info().endpoints == ()
+        assert service.info().description == ""
         with pytest.raises(natsery.NoRespondersError):
             await nc.request("a.b.add", b"1+1")
     with pytest.raises(natsery.ServiceStoppedError):

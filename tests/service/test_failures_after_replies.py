@@ -149,6 +149,31 @@ async def test_a_description_travels_as_ascii(nc: Connection) -> None:
         assert service.stats().endpoints[0].last_error == "404:café 😀 ?"
 
 
+async def test_what_cannot_be_sent_of_an_error_is_reported_with_its_request(nc: Connection) -> None:
+    heard: list[tuple[str | None, bytes | None]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append((endpoint and endpoint.name, request and request.data))
+
+    async def refuse(request: natsery.Request) -> None:
+        await request.respond_error(404, "gone", headers={"X": "é"})
+
+    async with bounded(), natsery.serve(nc, config(refuse, error_handler=hear)):
+        assert error_of(await nc.request("refuse", b"1")) == "404:gone"
+    assert heard == [("refuse", b"1")]
+
+
+async def test_an_error_that_could_not_be_sent_does_not_replace_the_one_that_was(nc: Connection) -> None:
+    async def refuse(request: natsery.Request) -> None:
+        await request.respond_error(404, "gone")
+        with pytest.raises(natsery.MaxPayloadError):
+            await request.respond_error(409, "taken", data=b"x" * (nc.max_payload + 1))
+
+    async with bounded(), natsery.serve(nc, config(refuse)) as service:
+        assert error_of(await nc.request("refuse")) == "404:gone"
+    assert service.stats().endpoints[0].last_error == "404:gone"
+
+
 async def test_a_failure_after_a_reply_that_was_too_large_is_sent(nc: Connection) -> None:
     """The requester got nothing, although the connection takes a small reply."""
 

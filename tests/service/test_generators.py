@@ -329,6 +329,23 @@ async def test_a_scope_around_a_yield_is_the_generator_s(nc: Connection) -> None
 
 
 @IN_VIRTUAL_TIME
+async def test_a_scope_that_ended_at_a_yield_keeps_no_cut_off_out(nc: Connection) -> None:
+    async def limited(request: natsery.Request) -> AsyncIterator[bytes]:
+        with anyio.move_on_after(1):
+            while True:
+                yield b"part"
+        await anyio.sleep_forever()
+
+    async with bounded():
+        async with natsery.serve(nc, config(limited), grace=1) as service, ask(nc, "limited", window=2) as requester:
+            await requester.take(3)
+            await anyio.sleep(2)
+            service.stop()
+            await anyio.sleep_forever()
+    assert service.stats().endpoints[0].failures == {"stopping": 1}
+
+
+@IN_VIRTUAL_TIME
 async def test_a_task_group_around_a_yield_is_closed_in_the_worker_s_task(nc: Connection) -> None:
     ended: list[str] = []
 
@@ -410,13 +427,16 @@ async def test_a_clean_up_that_fails_is_reported(nc: Connection, caplog: pytest.
         finally:
             raise LookupError("in the clean-up")
 
-    async with bounded(), natsery.serve(nc, config(failing)) as service:
-        async with ask(nc, "failing", window=1) as requester:
+    heard: list[bytes | None] = []
+    options = {"error_handler": lambda error, endpoint, request: heard.append(request and request.data)}
+    async with bounded(), natsery.serve(nc, config(failing, **options)) as service:
+        async with ask(nc, "failing", b"1", window=1) as requester:
             await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
             await nc.flush()
             await anyio.wait_all_tasks_blocked()
             assert service.stats().endpoints[0].failures == {}
     assert "in the clean-up" in caplog.text
+    assert heard == [b"1"]
 
 
 async def test_a_request_with_a_stream_cannot_be_detached(nc: Connection) -> None:
@@ -552,6 +572,8 @@ async def test_streams_go_on_without_an_inbox(
                 async with ask(nc, "numbers", b"9", window=2) as requester:
                     assert await requester.take(len(status)) == status
                     assert await requester.rest() == [*(b"%d" % each for each in range(9)), b""]
+            async with ask(nc, "numbers", b"1") as requester:
+                assert [(await requester.next()).reply for _ in range(2)] == ["", ""]  # nothing to acknowledge
     assert caplog.text.count("denies subscribing") == 1
 
 

@@ -180,9 +180,27 @@ async def test_what_no_handler_sees_is_refused(nc: Connection) -> None:
     ]
 
 
-@pytest.mark.parametrize("how", ["answered", "error", "cut off"])
+async def test_what_is_lost_on_the_way_is_refused_and_counted(broker: MemoryBroker, nc: Connection) -> None:
+    recorder, errors = Recorder(), []
+    options = {"instruments": [recorder], "error_handler": lambda error, *_: errors.append(error)}
+    async with bounded(), natsery.serve(nc, config(add, **options)) as service:
+        for count in (2, 1):
+            broker.drop(nc, "add", count)
+            for _ in range(count):
+                await nc.publish("add", b"1+1", reply="replies")
+            assert (await nc.request("add", b"1+1")).data == b"2"
+    (stats,) = service.stats().endpoints
+    assert (stats.num_requests, stats.failures) == (5, {"undeliverable": 3})
+    assert stats.last_error == "503:Slow Consumer"
+    lost = Outcome(503, FailureCause.UNDELIVERABLE, "Slow Consumer")
+    assert recorder.refused == [("add", None, lost)] * 3
+    assert [error.dropped for error in errors if isinstance(error, natsery.SlowConsumerError)][-1] == 3
+
+
+@pytest.mark.parametrize("how", ["answered", "error", "told", "cut off"])
 async def test_a_detached_request_ends_when_it_is_answered(nc: Connection, how: str) -> None:
     recorder = Recorder()
+    clock = natsery.Clock(monotonic_ns=lambda: round(anyio.current_time() * 1e9))
 
     async def later(request: natsery.Request) -> None:
         tasks.start_soon(answer, request.detach())
@@ -195,15 +213,19 @@ async def test_a_detached_request_ends_when_it_is_answered(nc: Connection, how: 
         async with detached as request:
             if how == "error":
                 raise natsery.ServiceError(404, "none")
-            await request.respond(b"1")
+            if how == "told":
+                await request.respond_error(409, "taken")
+            else:
+                await request.respond(b"1")
 
     async with bounded(), anyio.create_task_group() as tasks:
-        async with natsery.serve(nc, config(later, instruments=[recorder]), grace=2):
+        async with natsery.serve(nc, config(later, instruments=[recorder], clock=clock), grace=2):
             await nc.publish("later", reply="r")
             await anyio.sleep(0.5)
         tasks.cancel_scope.cancel()
     ((_, outcome),) = recorder.ended
-    assert outcome.code == {"answered": 200, "error": 404, "cut off": 503}[how]
+    assert outcome.code == {"answered": 200, "error": 404, "told": 409, "cut off": 503}[how]
+    assert outcome.duration == pytest.approx(2.5 if how == "cut off" else 1)
 
 
 CURRENT: ContextVar[bytes] = ContextVar("current", default=b"none")

@@ -109,13 +109,11 @@ class ControlPlane:
             self._errors.report(error)
 
     async def _payload(self, verb: Verb) -> bytes:
-        match verb:
-            case Verb.PING:
-                return self._service.ping().to_json()
-            case Verb.INFO:
-                return self._service.info().to_json()
-            case Verb.STATS:
-                return self._service._stats(await self._stats_data()).to_json()
+        if verb is Verb.PING:
+            return self._service.ping().to_json()
+        if verb is Verb.INFO:
+            return self._service.info().to_json()
+        return self._service._stats(await self._stats_data()).to_json()
 
     async def _stats_data(self) -> dict[int, Any]:
         """Return what the stats handler gives for each endpoint, by the endpoint's identity."""

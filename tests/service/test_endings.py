@@ -1,0 +1,188 @@
+"""How requests end that fail twice, that cannot be told so, or whose handlers answer a cut-off with something else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+import natsery
+from natsery.abc import Connection
+from natsery.testing import MemoryBroker
+
+from ..test_serve import add, bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Heard(list[tuple[str, bytes | None]]):
+    """An error handler that notes what it is told of."""
+
+    def __call__(self, error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        self.append((type(error).__name__, request and request.data))
+
+
+async def test_a_request_that_was_told_of_an_error_is_not_told_of_the_cut_off(nc: Connection) -> None:
+    async def taken(request: natsery.Request) -> None:
+        await request.respond_error(409, "taken")
+        service.stop(grace=0)
+        await anyio.sleep_forever()
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(taken)) as service:
+            await nc.publish("taken", reply="replies")
+            await service.wait_stopped()
+        assert error_of(await replies.receive()) == "409:taken"
+        await nc.flush()
+        assert not replies._has_pending()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures, stats.last_error) == (1, {"service_error": 1}, "409:taken")
+
+
+async def test_an_error_for_nobody_is_reported_and_counted(nc: Connection) -> None:
+    heard = Heard()
+    async with bounded(), natsery.serve(nc, config(add, error_handler=heard)) as service:
+        await nc.publish("add", b"not a sum")
+        await nc.request("add", b"1+1")
+    assert heard == [("NoReplySubjectError", b"not a sum")]
+    assert service.stats().endpoints[0].failures == {"service_error": 1}
+
+
+async def test_an_error_that_the_connection_does_not_take_is_reported(broker: MemoryBroker, nc: Connection) -> None:
+    heard, let_go = Heard(), anyio.Event()
+
+    async def fails(request: natsery.Request) -> None:
+        await let_go.wait()
+        raise natsery.ServiceError(404, "gone")
+
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(fails, error_handler=heard)) as service:
+            await nc.publish("fails", b"1", reply="replies")
+            await nc.flush()
+            broker.disconnect(server)
+            for size in (100_000, 0):
+                with pytest.raises(natsery.OutboundBufferError):
+                    while True:
+                        await server.publish("other", b"x" * size)
+            let_go.set()
+            await anyio.wait_all_tasks_blocked()
+            broker.reconnect(server)
+    assert heard == [("OutboundBufferError", b"1")]
+    assert service.stats().endpoints[0].last_error == "404:gone"
+
+
+Reaction = Callable[[], Awaitable[None]]
+
+
+async def in_a_group() -> None:
+    """Its tasks fail when they are cancelled, so that what leaves has cancellations and an error in it."""
+
+    async def fails_at_the_end() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise LookupError("at the cut-off")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fails_at_the_end)
+        await anyio.sleep_forever()
+
+
+async def with_an_error() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise LookupError("at the cut-off")
+
+
+@pytest.mark.parametrize("react", [in_a_group, with_an_error])
+async def test_what_a_handler_raises_at_a_cut_off_is_reported(
+    nc: Connection, react: Reaction, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = anyio.Event()
+
+    async def stuck(request: natsery.Request) -> None:
+        begun.set()
+        await react()
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(stuck), grace=0) as service:
+            await nc.publish("stuck", reply="replies")
+            await begun.wait()
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        await nc.flush()
+        assert not replies._has_pending()
+    assert service.stats().endpoints[0].failures == {"stopping": 1}
+    assert "at the cut-off" in caplog.text
+
+
+async def test_what_ends_the_program_at_a_cut_off_leaves_the_service(nc: Connection) -> None:
+    begun = anyio.Event()
+
+    async def stuck(request: natsery.Request) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise SystemExit(3)
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        with pytest.raises(SystemExit) as caught:
+            async with natsery.serve(nc, config(stuck), grace=0):
+                await nc.publish("stuck", reply="replies")
+                await begun.wait()
+        assert caught.value.code == 3
+        assert error_of(await replies.receive()) in ("503:Service Stopping", "500:Internal Server Error")
+
+
+async def test_a_detached_request_that_is_cancelled_before_it_is_open_is_answered(nc: Connection) -> None:
+    async def later(request: natsery.Request) -> None:
+        requests.append(request.detach())
+
+    requests: list[natsery.DetachedRequest] = []
+    async with bounded(), natsery.serve(nc, config(later)) as service, nc.subscribe("replies") as replies:
+        await nc.publish("later", reply="replies")
+        await nc.flush()
+        await anyio.wait_all_tasks_blocked()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with requests[0]:
+                raise AssertionError
+        assert error_of(await replies.receive()) == "500:Internal Server Error"
+        assert (service.pending, service.stats().endpoints[0].failures) == (0, {"exception": 1})
+
+
+async def test_json_that_was_sent_is_read(nc: Connection) -> None:
+    async def total(request: natsery.Request) -> None:
+        try:
+            await request.respond_json(sum(request.json()))
+        except ValueError as error:
+            raise natsery.ServiceError(400, str(error)) from None
+
+    async with bounded(), natsery.serve(nc, config(total)):
+        assert (await nc.request("total", b"[1, 2]")).data == b"3"
+        assert (error_of(await nc.request("total", b"[1, ")) or "").startswith("400:Expecting value")
+
+
+async def test_what_is_no_service_or_no_endpoint_is_refused(nc: Connection) -> None:
+    async with bounded():
+        with pytest.raises(TypeError, match=r"config: must be a natsery\.ServiceConfig; got 'calc'"):
+            async with natsery.serve(nc, "calc"):  # type: ignore[arg-type]
+                raise AssertionError
+        async with natsery.serve(nc, config()) as service:
+            assert service.add_group("a").add_group("b").prefix == "a.b"
+            with pytest.raises(natsery.ConfigError, match="must be one endpoint; add a group with add_group"):
+                await service.add_endpoint(natsery.group("math", [add]))  # type: ignore[arg-type]
+
+
+async def test_a_service_for_another_backend_is_refused(nc: Connection) -> None:
+    errors = []
+    for backend in ("trio", "asyncio"):
+        try:
+            async with bounded(), natsery.serve(nc, config(backend=backend)):
+                pass
+        except natsery.BackendMismatchError as error:
+            errors.append(str(error))
+            assert f"the service 'calc' is for {backend}, and " in errors[0]
+    assert len(errors) == 1

@@ -1,0 +1,94 @@
+"""A service on a connection of the program's own, which has nothing but what `natsery.abc.Connection` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+import natsery
+from natsery import abc
+from natsery.testing import MemoryBroker
+
+from ..test_serve import add, bounded, config, error_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Own(abc.Connection):
+    """Passes everything on to a connection in memory, by public methods only."""
+
+    def __init__(self, inner: abc.Connection) -> None:
+        self._inner = inner
+
+    max_payload = property(lambda self: self._inner.max_payload)
+    is_connected = property(lambda self: self._inner.is_connected)
+    is_closed = property(lambda self: self._inner.is_closed)
+
+    async def publish(self, *args: Any, **options: Any) -> None:
+        await self._inner.publish(*args, **options)
+
+    async def request(self, *args: Any, **options: Any) -> natsery.Message:
+        return await self._inner.request(*args, **options)
+
+    async def add_subscription(self, *args: Any, **options: Any) -> abc.Subscription:
+        return await self._inner.add_subscription(*args, **options)
+
+    async def flush(self) -> None:
+        await self._inner.flush()
+
+    def new_inbox(self) -> str:
+        return self._inner.new_inbox()
+
+    def add_listener(self, listener: Any) -> Any:
+        return self._inner.add_listener(listener)
+
+    async def wait_closed(self) -> None:
+        await self._inner.wait_closed()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_it_serves(broker: MemoryBroker, nc: abc.Connection) -> None:
+    begun, let_go = anyio.Event(), anyio.Event()
+
+    @natsery.endpoint(pending_messages=1)
+    async def full(request: natsery.Request) -> bytes:
+        begun.set()
+        await let_go.wait()
+        return request.headers["Trace"].encode()
+
+    async def counts(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"1"
+        yield b"2"
+
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        async with natsery.serve(Own(inner), config(add, full, counts)) as service:
+            assert (await nc.request("add", b"1+2")).data == b"3"
+            assert error_of(await nc.request("add", b"x")) == "400:expected 'a+b'"
+            client = natsery.ServiceClient(nc)
+            assert [each.id for each in await client.ping("calc", count=1)] == [service.id]
+            async with client.stream("counts") as parts:
+                assert [part.data async for part in parts] == [b"1", b"2"]
+            await nc.publish("full", reply="replies", headers={"Trace": "a"})
+            await begun.wait()
+            for _ in range(2):
+                await nc.publish("full", reply="replies", headers={"Trace": "b"})
+            assert error_of(await replies.receive()) == "503:Service Overloaded"
+            let_go.set()
+        assert [(await replies.receive()).data for _ in range(2)] == [b"a", b"b"]
+        assert not inner.is_closed
+        with pytest.raises(natsery.NoRespondersError):
+            await nc.request("add", b"1+2")
+    assert [each.num_requests for each in service.stats().endpoints] == [2, 3, 1]
+
+
+async def test_its_end_ends_the_service(broker: MemoryBroker) -> None:
+    async with bounded(), broker.connect() as inner:
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with natsery.serve(Own(inner), config(add)):
+                await inner.aclose()
+                await anyio.sleep_forever()
