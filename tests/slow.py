@@ -8,6 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 SLOW_FILES = (
+    "cli/test_command_page.py",
     "cli/test_export_command.py",
     "cli/test_failures.py",
     "cli/test_health.py",
@@ -49,9 +50,12 @@ SLOW_FILES = (
     "nats_py/test_hazards.py",
     "nats_py/test_never_stuck.py",
     "service/test_floods.py",
+    "soak/test_*.py",
     "test_*_page*.py",
+    "test_benchmarks.py",
     "test_cancellation.py",
     "test_checkpoints.py",
+    "test_connection_states.py",
     "test_contract.py",
     "test_demo.py",
     "test_documents.py",
@@ -62,10 +66,14 @@ SLOW_FILES = (
     "test_layers.py",
     "test_one_task.py",
     "test_order.py",
+    "test_pages.py",
     "test_pictures.py",
     "test_plugin.py",
+    "test_reference.py",
     "test_servers.py",
     "test_service_scope.py",
+    "test_service_states.py",
+    "test_stop_signals.py",
     "test_streams.py",
 )
 """Patterns of their paths: those that start programs or many servers, wait, or repeat something very often."""
