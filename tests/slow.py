@@ -24,8 +24,12 @@ SLOW_FILES = (
     "cli/test_watchdog.py",
     "cli/test_workers.py",
     "client/test_calls.py",
+    "client/test_discovery.py",
     "codecs/test_hostile.py",
     "core/test_choice.py",
+    "core/test_endpoint_queue.py",
+    "core/test_frame_buffer.py",
+    "core/test_handlers.py",
     "core/test_leaks.py",
     "core/test_reader.py",
     "native/test_answers.py",
@@ -49,7 +53,10 @@ SLOW_FILES = (
     "nats_py/test_full_buffers.py",
     "nats_py/test_hazards.py",
     "nats_py/test_never_stuck.py",
+    "protocol/test_parser.py",
     "service/test_floods.py",
+    "service/test_statistics.py",
+    "service/test_streams.py",
     "soak/test_*.py",
     "test_*_page*.py",
     "test_benchmarks.py",
@@ -78,8 +85,8 @@ SLOW_FILES = (
 )
 """Patterns of their paths: those that start programs or many servers, wait, or repeat something very often."""
 
-QUICK_SETTINGS = ("trio-native", "asyncio-native", "asyncio-adapted", "trio-bridged")
-"""Each transport and each backend once; with the others, tests of connections are slow."""
+QUICK_SETTINGS = ("trio-native", "asyncio-adapted", "trio-bridged")
+"""Each transport and each backend; with the others, tests of connections are slow."""
 
 
 def is_slow_file(path: Path) -> bool:
