@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -60,3 +61,12 @@ def blocks_of(page: Path) -> list[Block]:
         Block(page, text.count("\n", 0, match.start("text")), textwrap.dedent(match["text"]), match["reason"])
         for match in _BLOCK.finditer(text)
     ]
+
+
+def functions_of(path: Path, start: str) -> dict[str, Any]:
+    """What the Python block of a document defines that begins so."""
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if start in block]
+    names: dict[str, Any] = {}
+    exec(compile(block, str(path), "exec", dont_inherit=True), names)
+    return names

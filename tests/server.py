@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from natsery.abc import Connection
 from natsery.testing import NatsServer as NatsServer
 from natsery.testing._reserved_ports import port_of, reserve_port
 
@@ -28,3 +30,19 @@ def cluster(config: str = "") -> Iterator[tuple[NatsServer, NatsServer]]:
 
 def _knows_both(server: NatsServer) -> bool:
     return len(server.monitor("varz").get("connect_urls", ())) == 2
+
+
+async def nothing_left(nc: Connection, server: NatsServer) -> bool:
+    """Whether the server knows of no subscription of this connection but inboxes."""
+    await nc.flush()
+    client_id = nc.client.client_id if hasattr(nc, "client") else nc.server_info.client_id
+    return all(each.startswith("_INBOX.") for each in server.subscriptions(client_id))
+
+
+def allowing(*, publish: str = ">", subscribe: str = ">") -> str:
+    """The configuration of a server for ``CREDENTIALS``, who may use these subjects, separated by blanks."""
+    permissions = f"publish: {json.dumps(publish.split())}, subscribe: {json.dumps(subscribe.split())}"
+    return f"authorization {{ users = [{{ user: u, password: p, permissions: {{ {permissions} }} }}] }}"
+
+
+CREDENTIALS = {"user": "u", "password": "p"}

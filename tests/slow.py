@@ -8,6 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 SLOW_FILES = (
+    "cli/test_command_page.py",
     "cli/test_export_command.py",
     "cli/test_failures.py",
     "cli/test_health.py",
@@ -23,8 +24,12 @@ SLOW_FILES = (
     "cli/test_watchdog.py",
     "cli/test_workers.py",
     "client/test_calls.py",
+    "client/test_discovery.py",
     "codecs/test_hostile.py",
     "core/test_choice.py",
+    "core/test_endpoint_queue.py",
+    "core/test_frame_buffer.py",
+    "core/test_handlers.py",
     "core/test_leaks.py",
     "core/test_reader.py",
     "native/test_answers.py",
@@ -48,10 +53,16 @@ SLOW_FILES = (
     "nats_py/test_full_buffers.py",
     "nats_py/test_hazards.py",
     "nats_py/test_never_stuck.py",
+    "protocol/test_parser.py",
     "service/test_floods.py",
+    "service/test_statistics.py",
+    "service/test_streams.py",
+    "soak/test_*.py",
     "test_*_page*.py",
+    "test_benchmarks.py",
     "test_cancellation.py",
     "test_checkpoints.py",
+    "test_connection_states.py",
     "test_contract.py",
     "test_demo.py",
     "test_documents.py",
@@ -62,16 +73,20 @@ SLOW_FILES = (
     "test_layers.py",
     "test_one_task.py",
     "test_order.py",
+    "test_pages.py",
     "test_pictures.py",
     "test_plugin.py",
+    "test_reference.py",
     "test_servers.py",
     "test_service_scope.py",
+    "test_service_states.py",
+    "test_stop_signals.py",
     "test_streams.py",
 )
 """Patterns of their paths: those that start programs or many servers, wait, or repeat something very often."""
 
-QUICK_SETTINGS = ("trio-native", "asyncio-native", "asyncio-adapted", "trio-bridged")
-"""Each transport and each backend once; with the others, tests of connections are slow."""
+QUICK_SETTINGS = ("trio-native", "asyncio-adapted", "trio-bridged")
+"""Each transport and each backend; with the others, tests of connections are slow."""
 
 
 def is_slow_file(path: Path) -> bool:

@@ -17,9 +17,10 @@ import natsery
 from natsery._cli._run._loading import load
 from natsery.testing import MemoryBroker, NatsServer
 
+from .bounds import bounded
+from .calc_service import error_of
 from .operator_mode import ACCOUNT, Key, encode_jwt
 from .processes import running
-from .test_serve import bounded, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,10 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
+from .bounds import bounded
+from .calc_service import add, config
 from .schedules import CancelledAt
-from .server import NatsServer
-from .test_serve import add, bounded, config, nothing_left
+from .server import NatsServer, nothing_left
 
 pytestmark = pytest.mark.anyio
 

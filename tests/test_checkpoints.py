@@ -20,9 +20,10 @@ from natsery._backends import functions_of_loop, is_trio
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker, make_request
 
+from .bounds import bounded
+from .calc_service import add, config
 from .conftest import BACKENDS, MATRIX, open_connection
 from .server import NatsServer
-from .test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,9 @@ from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 from natsery.testing._memory_connection import MemoryConnection
 
+from .bounds import bounded
 from .conftest import BACKENDS, MATRIX, open_connection
 from .server import NatsServer
-from .test_serve import bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -19,10 +19,10 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker, NatsServer
 
+from .bounds import bounded
+from .calc_service import error_of, ping
+from .pages import functions_of
 from .processes import SECONDS, running
-from .test_documents import functions_of
-from .test_examples import ping
-from .test_serve import bounded, error_of
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio

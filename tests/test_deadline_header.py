@@ -11,7 +11,7 @@ import natsery
 from natsery._deadline_header import TIMEOUT_HEADER, timeout_in, timeout_text
 from natsery.testing import make_request
 
-from .test_serve import add, config
+from .calc_service import add, config
 
 
 def test_a_request_that_was_made_for_a_test_has_no_deadline() -> None:

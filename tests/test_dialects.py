@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,8 @@ from natsery import Headers, Message, ServiceInfo, ServicePing, ServiceStats
 from natsery._client._service_client import _read_answer
 from natsery._responses import _read_duration, format_time
 
-CASES = {
-    case["name"]: case for case in json.loads((Path(__file__).parent / "data" / "control_replies.json").read_text())
-}
+from .dialects import CASES
+
 KINDS = {"PING": ServicePing, "INFO": ServiceInfo, "STATS": ServiceStats}
 
 

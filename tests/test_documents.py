@@ -20,9 +20,11 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker
 
+from .bounds import bounded
+from .calc_service import config
+from .pages import functions_of
 from .raw_client import raw_client
 from .server import NatsServer
-from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 
@@ -35,15 +37,6 @@ SCHEMAS = ROOT / "docs" / "schemas.md"
 @pytest.fixture(params=["trio", "asyncio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def functions_of(path: Path, start: str) -> dict[str, Any]:
-    """What the Python block of a document defines that begins so."""
-    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    (block,) = [block for block in blocks if start in block]
-    names: dict[str, Any] = {}
-    exec(compile(block, str(path), "exec", dont_inherit=True), names)
-    return names
 
 
 def test_every_option_of_nats_py_has_its_place() -> None:

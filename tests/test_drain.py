@@ -12,10 +12,11 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
+from .bounds import bounded
+from .calc_service import config
 from .conftest import open_connection
 from .processes import running
 from .server import NatsServer
-from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 

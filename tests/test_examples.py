@@ -14,8 +14,8 @@ from pathlib import Path
 import nats
 import pytest
 
-import natsery
-
+from .calc_service import ping
+from .plain_client import ask_json
 from .processes import SECONDS, running
 from .server import NatsServer
 
@@ -35,25 +35,6 @@ def ask(url: str, *payloads: bytes) -> list[str]:
         finally:
             await client.close()  # noqa: ASYNC102
         return [(reply.headers or {}).get("Nats-Service-Error-Code") or reply.data.decode() for reply in replies]
-
-    return asyncio.run(main())
-
-
-def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
-    """What a plain nats-py client gets for requests, one after the other: JSON, or an error's code and description."""
-
-    async def main() -> list[object]:
-        client = await nats.connect(url)
-        try:
-            replies = [await client.request(subject, body.encode(), timeout=10) for subject, body in requests]
-        finally:
-            await client.close()  # noqa: ASYNC102
-        return [
-            f"{reply.headers['Nats-Service-Error-Code']}: {reply.headers['Nats-Service-Error']}"
-            if reply.headers
-            else json.loads(reply.data)
-            for reply in replies
-        ]
 
     return asyncio.run(main())
 
@@ -158,11 +139,6 @@ def test_the_shop_is_served_in_the_lifespan_of_a_web_application(nats_server: Na
     assert "Application shutdown complete" in program.output
     assert "Traceback" not in program.output
     assert asyncio.run(ping(nats_server.url)) == ()
-
-
-async def ping(url: str) -> tuple[natsery.ServicePing, ...]:
-    async with natsery.connect(url) as nc:
-        return tuple(await natsery.ServiceClient(nc).ping(count=1))
 
 
 def python_of(page: Path, url: str) -> list[str]:

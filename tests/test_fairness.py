@@ -15,9 +15,10 @@ import natsery
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
+from .bounds import bounded
+from .calc_service import config
 from .conftest import BACKENDS, open_connection
 from .server import NatsServer
-from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 

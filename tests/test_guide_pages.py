@@ -32,11 +32,12 @@ from natsery._service._error_reporting import CAUSED_BY_PEERS
 from natsery._subjects import forbidden_reply_prefixes
 from natsery.testing import MemoryBroker
 
+from .bounds import bounded
+from .calc_service import error_of
 from .certificates import Certificates
+from .plain_client import ask_json
 from .processes import running
 from .server import NatsServer
-from .test_examples import ask_json
-from .test_serve import bounded, error_of
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio

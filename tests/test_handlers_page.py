@@ -21,8 +21,9 @@ import natsery
 from natsery._cli._run._loading import load
 from natsery.testing import MemoryBroker, open_server
 
+from .bounds import bounded
+from .calc_service import error_of
 from .processes import running
-from .test_serve import bounded, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,10 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
+from .bounds import bounded
+from .calc_service import add, config
 from .raw_client import raw_client
 from .server import NatsServer
-from .test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ import natsery
 from natsery import ConnectionEvent, EventKind, Message
 from natsery.testing import MemoryBroker, make_request
 
+from .bounds import bounded
+from .calc_service import add, config, error_of
 from .conftest import BACKENDS, QUICK_BACKENDS
-from .test_serve import add, bounded, config, error_of
 from .virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,9 @@ import natsery
 from natsery.prometheus import Metrics
 from natsery.testing import MemoryBroker
 
-from .test_documents import functions_of
-from .test_serve import bounded, error_of
+from .bounds import bounded
+from .calc_service import error_of
+from .pages import functions_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 

@@ -15,9 +15,10 @@ from google.protobuf import wrappers_pb2
 import natsery
 from natsery.testing import MemoryBroker, NatsServer
 
+from .bounds import bounded
+from .calc_service import error_of
+from .plain_client import ask_json
 from .processes import running
-from .test_examples import ask_json
-from .test_serve import bounded, error_of
 
 pytestmark = pytest.mark.anyio
 

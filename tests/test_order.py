@@ -6,10 +6,11 @@ import pytest
 
 import natsery
 
+from .bounds import bounded
+from .calc_service import add, config
 from .conftest import open_connection
 from .proxy import open_proxy
 from .server import NatsServer
-from .test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,9 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker, NatsServer
 
+from .calc_service import ping
 from .pages import PAGES, README, Block, blocks_of
 from .processes import running
-from .test_examples import ping
 from .virtual_time import trio_options
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

@@ -13,8 +13,9 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker
 
-from .test_documents import functions_of
-from .test_serve import bounded, error_of
+from .bounds import bounded
+from .calc_service import error_of
+from .pages import functions_of
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio

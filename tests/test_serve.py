@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
 import jsonschema
 import pytest
 
 import natsery
-from natsery import Message
 from natsery.abc import Connection
 
-from .server import NatsServer
+from .bounds import bounded
+from .calc_service import add, config, error_of
+from .server import NatsServer, nothing_left
 
 pytestmark = pytest.mark.anyio
 
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
-
-
-@natsery.endpoint(concurrency=4)
-async def add(request: natsery.Request) -> bytes:
-    try:
-        a, b = map(int, request.data.split(b"+"))
-    except ValueError:
-        raise natsery.ServiceError(400, "expected 'a+b'") from None
-    return str(a + b).encode()
-
-
-def config(*endpoints, **options) -> natsery.ServiceConfig:
-    return natsery.ServiceConfig("calc", "1.0.0", endpoints=endpoints, **options)
-
-
-@asynccontextmanager
-async def bounded(seconds: float = 20) -> AsyncIterator[None]:
-    with anyio.fail_after(seconds):
-        yield
-
-
-def error_of(reply: Message) -> str | None:
-    error = natsery.ServiceError.from_message(reply)
-    return None if error is None else str(error)
-
-
-async def nothing_left(nc: Connection, server: NatsServer) -> bool:
-    """Whether the server knows of no subscription of this connection but inboxes."""
-    await nc.flush()
-    client_id = nc.client.client_id if hasattr(nc, "client") else nc.server_info.client_id
-    return all(each.startswith("_INBOX.") for each in server.subscriptions(client_id))
 
 
 async def test_it_answers_requests_and_the_three_verbs(nc: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import anyio
 import pytest
@@ -11,26 +10,12 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
+from .bounds import bounded
+from .calc_service import add, ask, config, error_of
 from .conftest import open_connection
-from .server import NatsServer
-from .test_serve import add, bounded, config, error_of, nothing_left
+from .server import CREDENTIALS, NatsServer, allowing, nothing_left
 
 pytestmark = pytest.mark.anyio
-
-
-def allowing(*, publish: str = ">", subscribe: str = ">") -> str:
-    """The configuration of a server for ``CREDENTIALS``, who may use these subjects, separated by blanks."""
-    permissions = f"publish: {json.dumps(publish.split())}, subscribe: {json.dumps(subscribe.split())}"
-    return f"authorization {{ users = [{{ user: u, password: p, permissions: {{ {permissions} }} }}] }}"
-
-
-CREDENTIALS = {"user": "u", "password": "p"}
-
-
-async def ask(nc: Connection, subject: str, replies: list[str | bytes]) -> None:
-    """Note the data of the reply, or the error that it is."""
-    reply = await nc.request(subject)
-    replies.append(error_of(reply) or reply.data)
 
 
 async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connection) -> None:

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import natsery
 from natsery.testing import MemoryBroker
 
+from .calc_service import error_of
 from .portals import Portal
-from .test_serve import error_of
 
 MAX_WAITING = 2
 

@@ -16,9 +16,10 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker
 
+from .bounds import bounded
+from .calc_service import config, error_of
 from .processes import Program, running
 from .server import NatsServer
-from .test_serve import bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 

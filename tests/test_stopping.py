@@ -10,8 +10,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from .test_serve import add, bounded, config
-from .test_service_scope import ask
+from .bounds import bounded
+from .calc_service import add, ask, config
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,10 @@ import natsery
 from natsery import EndReason, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 
+from .bounds import bounded
+from .calc_service import config
 from .conftest import NATIVE, open_connection
 from .server import NatsServer
-from .test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 

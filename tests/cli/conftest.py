@@ -13,8 +13,8 @@ import pytest
 import natsery
 from natsery.__main__ import main
 
+from ..calc_service import add
 from ..server import NatsServer
-from ..test_serve import add
 
 OTHER_NAME = "a-service-with-a-name-of-really-considerable-length"
 

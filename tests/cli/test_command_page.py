@@ -16,9 +16,9 @@ import pytest
 import natsery
 from natsery._cli._app import COMMANDS, cli
 
+from ..calc_service import add
 from ..pages import PAGES, ROOT
 from ..server import NatsServer
-from ..test_serve import add
 from .conftest import Result
 
 SHOWN = re.compile(r"(?:`|^ *(?:\$ )?|[ /])natsery (?P<name>[a-z]+)(?P<options>(?: (?! )[^`\n|>)]*)?)", re.MULTILINE)

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from natsery._cli._exit_codes import Exit
 
+from ..dialects import CASES
 from ..processes import SECONDS, Program, running
 from ..server import NatsServer
-from ..test_dialects import CASES
 from .canned import canned
 from .conftest import OTHER_NAME, Result
 

@@ -19,7 +19,7 @@ from natsery._cli._export._exporter import FRESH_SECONDS, Exporter
 from natsery._cli._export._ledger import SHOWN_SECONDS
 from natsery.testing import MemoryBroker, MemoryConnection
 
-from ..test_serve import bounded
+from ..bounds import bounded
 from ..virtual_time import VIRTUAL_BACKENDS
 from .figures import STARTED, endpoint, stats
 

@@ -13,8 +13,8 @@ from anyio.abc import SocketStream
 from natsery._cli import _http
 from natsery._cli._http import Response, serve_http
 
+from ..bounds import bounded
 from ..conftest import QUICK_BACKENDS
-from ..test_serve import bounded
 
 pytestmark = pytest.mark.anyio
 

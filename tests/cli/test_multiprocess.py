@@ -16,7 +16,7 @@ from natsery._cli._run import _multiprocess, _restarts
 from natsery._cli._run._channel import Channel
 from natsery._cli._run._multiprocess import WorkerProcesses
 
-from ..test_serve import bounded
+from ..bounds import bounded
 
 pytestmark = pytest.mark.anyio
 

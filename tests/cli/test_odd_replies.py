@@ -14,8 +14,8 @@ from natsery._cli import _output
 from natsery._cli._discovery import _list_commands
 from natsery._cli._format import printable
 
+from ..dialects import CASES
 from ..server import NatsServer
-from ..test_dialects import CASES
 from .canned import PREFIX, canned
 from .conftest import Result
 

@@ -16,7 +16,7 @@ from natsery._cli._top._polling import MISSING_SECONDS, Poller, ServerStatus
 from natsery._cli._top._rates import Meter
 from natsery.testing import MemoryBroker, MemoryConnection
 
-from ..test_memory_broker import in_virtual_time
+from ..virtual_time import in_virtual_time
 from .figures import endpoint, stats
 
 

@@ -18,8 +18,7 @@ from natsery._cli._run import _reloading
 from natsery._cli._run import _run_command as _run
 
 from ..processes import SECONDS
-from ..server import NatsServer
-from ..test_service_scope import allowing
+from ..server import NatsServer, allowing
 from .conftest import Result
 from .programs import MODULE, Asker, answer, asking, serving
 

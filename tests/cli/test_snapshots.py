@@ -19,7 +19,7 @@ from natsery._cli._top._snapshots import print_snapshots
 from natsery._cli._top._view import Level, View
 from natsery.testing import MemoryBroker
 
-from ..test_memory_broker import in_virtual_time
+from ..virtual_time import in_virtual_time
 from .conftest import Result
 from .figures import STARTED, endpoint, stats
 

@@ -17,9 +17,9 @@ import pytest
 from natsery._cli._run import _systemd
 from natsery._cli._run._systemd import Systemd, without_variables
 
+from ..bounds import bounded
 from ..processes import SECONDS
 from ..server import NatsServer
-from ..test_serve import bounded
 from ..virtual_time import in_virtual_time
 from .programs import MODULE, answer, asking, serving
 

@@ -12,8 +12,8 @@ import anyio.from_thread
 
 import natsery
 
+from ..calc_service import add
 from ..server import NatsServer
-from ..test_serve import add
 from .conftest import CALC, OTHER_NAME
 from .pseudo_terminal import PseudoTerminal, terminal
 

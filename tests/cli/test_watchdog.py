@@ -15,8 +15,8 @@ from natsery._cli._run import _watchdog
 from natsery._cli._run._watchdog import TICKS, Watchdog
 from natsery.testing import MemoryBroker
 
+from ..bounds import bounded
 from ..server import NatsServer
-from ..test_serve import bounded
 from .programs import MODULE, asking, serving
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,8 @@ from natsery import EndpointConfig, ServiceClient, ServiceError, group
 from natsery._client._bodies import MAX_KEPT, Bodies
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 
 pytestmark = pytest.mark.anyio
 

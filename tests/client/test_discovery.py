@@ -18,9 +18,10 @@ from natsery._client import _replies
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
+from ..bounds import bounded
+from ..calc_service import add
 from ..conftest import open_connection
 from ..server import NatsServer
-from ..test_serve import add, bounded
 from ..virtual_time import in_virtual_time
 
 Script = list[tuple[float, bytes]]

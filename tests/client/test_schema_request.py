@@ -15,7 +15,8 @@ from natsery._client import _schema_request
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import add, bounded, config
+from ..bounds import bounded
+from ..calc_service import add, config
 
 pytestmark = pytest.mark.anyio
 

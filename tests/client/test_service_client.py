@@ -14,8 +14,9 @@ from natsery import EndReason, Message, ServiceClient
 from natsery._client import _replies
 from natsery.abc import Connection
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,8 @@ from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 from natsery.testing._memory_connection import MemoryConnection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from ..virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio

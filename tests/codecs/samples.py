@@ -479,3 +479,8 @@ if sys.version_info >= (3, 12):
 
 VALID = [(type_, text, value) for type_, valid, _ in SAMPLES for text, value in valid.items()]
 INVALID = [(type_, text, error) for type_, _, invalid in SAMPLES for text, error in invalid.items()]
+
+
+def name(value: Any) -> str | None:
+    text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
+    return None if " at 0x" in text else text[:40]  # every process gives a test the same name

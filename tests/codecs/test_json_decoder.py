@@ -15,15 +15,10 @@ import typing_extensions
 
 from natsery import DecodeError, JSONCodec
 
-from .samples import INVALID, VALID, Item, Order, Page
+from .samples import INVALID, VALID, Item, Order, Page, name
 
 CODEC = JSONCodec()
 T = TypeVar("T")
-
-
-def name(value: Any) -> str | None:
-    text = value if isinstance(value, str) else getattr(value, "__name__", repr(value))
-    return None if " at 0x" in text else text[:40]  # every process gives a test the same name
 
 
 @pytest.mark.parametrize(("type_", "text", "value"), VALID, ids=name)

@@ -20,8 +20,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from natsery import JSONCodec
 
 from . import samples
-from .samples import INVALID, SAMPLES, VALID, Item, Mixed, Model, Node, Order, Struct, Tree
-from .test_json_decoder import name
+from .samples import INVALID, SAMPLES, VALID, Item, Mixed, Model, Node, Order, Struct, Tree, name
 
 CODEC = JSONCodec()
 FORMATS = FormatChecker(["uuid", "date"])

@@ -37,8 +37,8 @@ from .samples import (
     Square,
     Struct,
     Tagged,
+    name,
 )
-from .test_json_decoder import name
 
 CODEC = JSONCodec()
 WRITE = CODEC.encoder(Any)

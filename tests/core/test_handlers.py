@@ -28,8 +28,9 @@ from natsery._core import CORE
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
+from ..bounds import bounded
+from ..calc_service import config, error_of
 from ..conftest import BACKENDS
-from ..test_serve import bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -18,10 +18,11 @@ from natsery._core._limits import RECENT_REPLIES
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from ..virtual_time import VIRTUAL_BACKENDS
 from .forms import BOTH, request_type, subscription
-from .test_frame_buffer import Peer
+from .peer import Peer
 
 SINGLE = (None, True, False, b"", "", ())
 """Objects of which there is one, whose references a mistake in C would miscount."""

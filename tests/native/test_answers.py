@@ -10,8 +10,8 @@ import pytest
 import natsery
 from natsery import EventKind
 
+from ..bounds import bounded
 from ..server import NatsServer
-from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 
 pytestmark = pytest.mark.anyio

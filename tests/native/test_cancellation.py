@@ -10,10 +10,11 @@ import pytest
 
 import natsery
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import QUICK_BACKENDS
 from ..schedules import CancelledAt
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 from .scripted import Peer, scripted_server
 
 pytestmark = pytest.mark.anyio

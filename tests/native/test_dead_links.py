@@ -7,9 +7,9 @@ import pytest
 
 import natsery
 
+from ..bounds import bounded
 from ..proxy import open_proxy
 from ..server import NatsServer
-from ..test_serve import bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,6 @@ from typing import cast
 import anyio
 import pytest
 from anyio.abc import ByteStream, SocketStream
-from anyio.streams.tls import TLSStream
 
 import natsery
 from natsery._backends._asyncio_stream import take_over
@@ -21,9 +20,10 @@ from natsery._backends._tls_stream import TlsStream
 from natsery._native._handshake import direct_stream
 from natsery._native._native_connection import NativeConnection
 
+from ..bounds import bounded
 from ..certificates import Certificates
 from ..server import NatsServer
-from ..test_serve import bounded
+from .direct_streams import VERSIONS, receive_until_end, shake_hands
 
 pytestmark = pytest.mark.anyio
 
@@ -34,9 +34,6 @@ class Pair:
     def __init__(self, near: ByteStream, far: socket.socket) -> None:
         self.near = cast("DirectStream", direct_stream(near))
         self.far = far
-
-
-VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @pytest.fixture(params=["plain", *VERSIONS])
@@ -58,32 +55,6 @@ async def pair(version: ssl.TLSVersion | None, certificates: Certificates) -> As
             pair = Pair(near, far)
             yield pair
             await pair.near.aclose()
-
-
-async def shake_hands(
-    near: ByteStream, far: socket.socket, version: ssl.TLSVersion, certificates: Certificates
-) -> tuple[TLSStream, ssl.SSLSocket]:
-    context = certificates.client_context()
-    context.minimum_version = context.maximum_version = version
-    server_context = certificates.server_context()
-    accepted: list[ssl.SSLSocket] = []
-
-    def accept() -> None:
-        accepted.append(server_context.wrap_socket(far, server_side=True))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(anyio.to_thread.run_sync, accept)
-        encrypted = await TLSStream.wrap(near, hostname="localhost", ssl_context=context, standard_compatible=False)
-    return encrypted, accepted[0]
-
-
-async def receive_until_end(stream: DirectStream, received: list[bytes]) -> Exception:
-    """Take what comes until the end; how that looked."""
-    try:
-        await stream.receive_into(lambda chunk: bool(received.append(bytes(chunk))))
-    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-        return error
-    raise AssertionError("it has no end")
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +16,10 @@ import natsery
 from natsery import EventKind
 from natsery._backends._sockets import ConnectedSocket, _owners
 
+from ..bounds import bounded
 from ..certificates import Certificates
+from ..forks import in_a_fork
 from ..server import NatsServer
-from ..test_serve import bounded
 from .tools import QUICK, Events
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")]
@@ -116,26 +116,6 @@ async def test_a_handshake_that_fails_ends_although_there_is_a_copy() -> None:
             finally:
                 for copy in copies:
                     os.close(copy)
-
-
-def in_a_fork(function: Callable[[], str]) -> str:
-    """What a function returns in a forked process, or raises there."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # there may be threads, which this child does not need
-        child = os.fork()
-    if child == 0:
-        try:
-            result = function()
-        except BaseException as error:
-            result = f"{type(error).__name__}: {error}"
-        os.write(writer, result.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as file:
-        result = file.read()
-    os.waitpid(child, 0)
-    return result
 
 
 async def test_a_forked_process_keeps_no_copy(secure: bool, certificates: Certificates) -> None:

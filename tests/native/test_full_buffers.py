@@ -11,8 +11,8 @@ import pytest
 import natsery
 from natsery._native._write_buffer import HIGH_WATER_BYTES, WriteBuffer
 
+from ..bounds import bounded
 from ..certificates import Certificates
-from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 from .tools import QUICK
 

@@ -13,9 +13,9 @@ import pytest
 import natsery
 from natsery._native._native_connection import NativeConnection
 
+from ..bounds import bounded
 from ..certificates import Certificates
 from ..server import NatsServer
-from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ import natsery
 from natsery import EventKind, Message
 from natsery._native._native_connection import NativeConnection
 
+from ..bounds import bounded
 from ..server import NatsServer
-from ..test_serve import bounded
 from .scripted import Peer, scripted_server
 
 pytestmark = pytest.mark.anyio

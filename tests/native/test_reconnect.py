@@ -11,8 +11,9 @@ import natsery
 from natsery import EventKind, Message
 from natsery._native import _native_connection
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..server import NatsServer, cluster
-from ..test_serve import add, bounded, config
 from .scripted import Peer, scripted_server
 from .tools import QUICK, Events
 

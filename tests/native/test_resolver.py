@@ -20,10 +20,10 @@ import natsery
 from natsery import EventKind
 from natsery._native import _greetings, _resolver
 
+from ..bounds import bounded
 from ..certificates import Certificates
 from ..schedules import CancelledAt
 from ..server import NatsServer
-from ..test_serve import bounded
 from .tools import QUICK, Events, running_tasks, settled
 
 pytestmark = pytest.mark.anyio

@@ -29,9 +29,9 @@ from natsery._native._connection_statistics import Counters
 from natsery._native._handshake import direct_stream
 from natsery._native._write_buffer import WriteBuffer
 
+from ..bounds import bounded
 from ..certificates import Certificates
-from ..test_serve import bounded
-from .test_direct_stream import VERSIONS, receive_until_end, shake_hands
+from .direct_streams import VERSIONS, receive_until_end, shake_hands
 
 pytestmark = pytest.mark.anyio
 

@@ -20,8 +20,8 @@ from nats.aio.client import Client
 import natsery
 from natsery._nats_py import _bridge, _worker_thread
 
+from ..bounds import bounded
 from ..server import NatsServer
-from ..test_serve import bounded
 
 pytestmark = pytest.mark.anyio
 

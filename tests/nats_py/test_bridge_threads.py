@@ -15,8 +15,9 @@ from nats.aio.client import Client
 import natsery
 from natsery._nats_py import _bridge, _worker_thread
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

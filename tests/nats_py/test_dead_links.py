@@ -8,10 +8,11 @@ import pytest
 import natsery
 from natsery._nats_py import _safe_client
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import open_connection
 from ..proxy import open_proxy
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

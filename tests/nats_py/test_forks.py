@@ -10,11 +10,12 @@ import pytest
 import natsery
 from natsery import EventKind
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import BACKENDS, open_connection
-from ..native.test_forks import in_a_fork
+from ..forks import in_a_fork
 from ..native.tools import Events
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")]
 

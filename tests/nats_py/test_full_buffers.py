@@ -17,9 +17,10 @@ from natsery._nats_py import _bridge, _safe_client, _worker_thread
 from natsery.abc import Connection
 from natsery.testing import ServerProcessError
 
+from ..bounds import bounded
+from ..calc_service import config
 from ..conftest import open_connection
 from ..server import NatsServer
-from ..test_serve import bounded, config
 
 pytestmark = pytest.mark.anyio
 

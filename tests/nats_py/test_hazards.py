@@ -16,10 +16,11 @@ import natsery
 from natsery._nats_py._private_names import PRIVATE_NAMES
 from natsery.abc import Connection
 
+from ..bounds import bounded
+from ..calc_service import add, config, error_of
 from ..conftest import open_connection
 from ..raw_client import raw_client
 from ..server import NatsServer
-from ..test_serve import add, bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,10 @@ from natsery import Message
 from natsery._nats_py._incoming import Incoming, Intake
 from natsery._nats_py._safe_client import SafeClient
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import open_connection
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,10 @@ import natsery
 from natsery._nats_py import _safe_client
 from natsery.abc import Connection
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import BACKENDS, open_connection
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 
 pytestmark = pytest.mark.anyio
 

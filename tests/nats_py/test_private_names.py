@@ -21,8 +21,8 @@ from natsery import _nats_py
 from natsery._nats_py import _worker_thread
 from natsery._nats_py._private_names import PRIVATE_NAMES, check_private_names
 
+from ..bounds import bounded
 from ..server import NatsServer
-from ..test_serve import bounded
 
 FOLDER = Path(_nats_py.__file__).parent
 LISTED = {name for names in PRIVATE_NAMES.values() for name in names}

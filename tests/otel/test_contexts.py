@@ -15,7 +15,8 @@ import natsery
 from natsery import otel
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from .conftest import Traces, id_of, parent_of
 
 pytestmark = pytest.mark.anyio

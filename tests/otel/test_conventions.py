@@ -16,9 +16,10 @@ from natsery import otel
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..conftest import open_connection
 from ..server import NatsServer
-from ..test_serve import add, bounded, config
 from ..virtual_time import VIRTUAL_BACKENDS
 from .conftest import Traces
 

@@ -16,8 +16,9 @@ import natsery
 from natsery import Headers, Message, otel
 from natsery.abc import Connection
 
+from ..bounds import bounded
+from ..calc_service import config
 from ..server import NatsServer
-from ..test_serve import bounded, config
 from .conftest import Traces
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,9 @@ import natsery
 from natsery import otel
 from natsery.abc import Connection
 
-from ..test_documents import functions_of
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
+from ..pages import functions_of
 from .conftest import Traces
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]

@@ -8,7 +8,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +18,7 @@ async def test_four_requests_at_a_concurrency_of_four_run_at_once(nc: Connection
     together = anyio.Event()
     inside = 0
 
-    @natsery.endpoint(concurrency=3)
+    @natsery.endpoint(concurrency=4)
     async def meet(request: natsery.Request) -> bytes:
         nonlocal inside
         inside += 1

@@ -11,7 +11,8 @@ import natsery
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import add, bounded, config, error_of
+from ..bounds import bounded
+from ..calc_service import add, config, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from ..test_serve import add, bounded, config, error_of
+from ..bounds import bounded
+from ..calc_service import add, config, error_of
 
 pytestmark = pytest.mark.anyio
 

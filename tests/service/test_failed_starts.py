@@ -8,7 +8,7 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker
 
-from ..test_serve import add, config
+from ..calc_service import add, config
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]

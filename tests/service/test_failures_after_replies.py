@@ -11,7 +11,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config, error_of
+from ..bounds import bounded
+from ..calc_service import config, error_of
 
 pytestmark = pytest.mark.anyio
 

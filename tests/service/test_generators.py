@@ -14,7 +14,8 @@ from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 from natsery.testing._memory_connection import MemoryConnection
 
-from ..test_serve import bounded, config, error_of
+from ..bounds import bounded
+from ..calc_service import config, error_of
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,8 @@ from natsery import FailureCause, Outcome
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import add, bounded, config
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]

@@ -12,7 +12,8 @@ import natsery
 from natsery.abc import Connection
 from natsery.testing import make_request
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ import natsery
 from natsery import abc
 from natsery.testing import MemoryBroker
 
-from ..test_serve import add, bounded, config, error_of
+from ..bounds import bounded
+from ..calc_service import add, config, error_of
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ from natsery import Outcome, ServiceError
 from natsery.abc import Connection
 from natsery.prometheus import BUCKETS, MAX_CODES, MAX_METHODS, Metrics
 
-from ..test_serve import add, bounded, config
+from ..bounds import bounded
+from ..calc_service import add, config
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]

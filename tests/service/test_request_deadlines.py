@@ -13,7 +13,8 @@ from natsery._deadline_header import TIMEOUT_HEADER
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]

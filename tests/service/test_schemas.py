@@ -21,7 +21,8 @@ from natsery import ServiceError
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ import pytest
 import natsery
 from natsery.abc import Connection
 
-from ..test_serve import add, bounded, config
+from ..bounds import bounded
+from ..calc_service import add, config
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,8 @@ from natsery import FailureCause, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 from ..virtual_time import VIRTUAL_BACKENDS, JumpingLoop
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,9 @@ import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
 
+from ..bounds import bounded
+from ..calc_service import config, error_of
 from ..conftest import BACKENDS
-from ..test_serve import bounded, config, error_of
 
 pytestmark = pytest.mark.anyio
 

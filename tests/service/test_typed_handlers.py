@@ -11,7 +11,8 @@ import natsery
 from natsery import FailureCause, ServiceError
 from natsery.abc import Connection
 
-from ..test_serve import bounded, config
+from ..bounds import bounded
+from ..calc_service import config
 
 pytestmark = pytest.mark.anyio
 
