@@ -10,6 +10,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+import natsery
 from natsery import NO_QUEUE_GROUP, ConfigError, EndpointConfig, GroupConfig, ServiceConfig, endpoint, group
 from natsery._endpoint_config import as_config
 
@@ -494,3 +495,31 @@ def test_a_declared_static_method_keeps_its_options():
 
     config = ServiceConfig("calc", "1.0.0", endpoints=[Static.over])
     assert config.placed_endpoints()[0].config.concurrency == 8
+
+
+def test_no_description_is_an_empty_one():
+    assert natsery.ServiceConfig("calc", "1.0.0", description=None).description == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "curio"}, r"ServiceConfig\.backend: must be 'trio' or 'asyncio'; got 'curio'"),
+        ({"instruments": "AccessLog"}, r"ServiceConfig\.instruments: must be a sequence of natsery\.Instrument"),
+        ({"instruments": [natsery.AccessLog]}, r"instances of natsery\.Instrument; write Name\(\), with parentheses"),
+        ({"instruments": [5]}, r"must hold instances of natsery\.Instrument; got 5"),
+    ],
+)
+def test_what_a_service_cannot_be_made_of_is_said(options, message):
+    with pytest.raises(natsery.ConfigError, match=message):
+        natsery.ServiceConfig("calc", "1.0.0", **options)
+
+
+def test_a_function_of_which_python_knows_no_parameters_may_be_a_handler():
+    class Handler:
+        __signature__ = "unknown"
+
+        async def __call__(self, request):
+            return b""
+
+    assert natsery.EndpointConfig("add", Handler()).name == "add"

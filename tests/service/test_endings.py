@@ -73,6 +73,19 @@ async def test_an_error_that_the_connection_does_not_take_is_reported(broker: Me
     assert service.stats().endpoints[0].last_error == "404:gone"
 
 
+async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(nc: Connection) -> None:
+    heard = Heard()
+
+    async def fails(request: natsery.Request) -> None:
+        raise natsery.ServiceError(404, "gone", data=b"x" * (nc.max_payload + 1))
+
+    async with bounded(), natsery.serve(nc, config(fails, error_handler=heard)) as service:
+        reply = await nc.request("fails", b"1")
+        assert (error_of(reply), reply.data) == ("500:Maximum Payload Exceeded", b"")
+    assert heard == [("MaxPayloadError", b"1")]
+    assert service.stats().endpoints[0].num_errors == 1
+
+
 Reaction = Callable[[], Awaitable[None]]
 
 
