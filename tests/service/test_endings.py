@@ -167,6 +167,27 @@ async def test_a_detached_request_that_is_cancelled_before_it_is_open_is_answere
         assert (service.pending, service.stats().endpoints[0].failures) == (0, {"exception": 1})
 
 
+async def test_a_full_queue_is_reported_once_until_it_has_been_empty(nc: Connection) -> None:
+    heard, let_go = Heard(), anyio.Event()
+
+    @natsery.endpoint(pending_messages=1)
+    async def slow(request: natsery.Request) -> bytes:
+        await let_go.wait()
+        return b""
+
+    async with bounded(), natsery.serve(nc, config(slow, error_handler=heard)), nc.subscribe("replies") as replies:
+        for _ in range(2):
+            let_go = anyio.Event()
+            for number in (b"1", b"2", b"3", b"4"):
+                await nc.publish("slow", number, reply="replies")
+                await nc.flush()
+                await anyio.wait_all_tasks_blocked()
+            let_go.set()
+            for _ in range(4):
+                await replies.receive()
+    assert heard == [("EndpointOverloadedError", b"3")] * 2
+
+
 async def test_json_that_was_sent_is_read(nc: Connection) -> None:
     async def total(request: natsery.Request) -> None:
         try:
