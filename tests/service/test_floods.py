@@ -13,8 +13,9 @@ from natsery.abc import Connection
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
+from ..virtual_time import IN_VIRTUAL_TIME
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]  # a busy machine would take longer than a stop waits
 
 FLOOD = 20_000
 
