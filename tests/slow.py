@@ -8,6 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 SLOW_FILES = (
+    "cli/test_cells.py",
     "cli/test_command_page.py",
     "cli/test_export_command.py",
     "cli/test_failures.py",
@@ -65,12 +66,14 @@ SLOW_FILES = (
     "test_connection_states.py",
     "test_contract.py",
     "test_demo.py",
+    "test_dialects.py",
     "test_documents.py",
     "test_drain.py",
     "test_examples.py",
     "test_fairness.py",
     "test_interrupts.py",
     "test_layers.py",
+    "test_memory_broker.py",
     "test_one_task.py",
     "test_order.py",
     "test_pages.py",

@@ -170,6 +170,7 @@ def test_a_default_that_cannot_be_written_is_left_out():
     assert CODEC.schema(Local)["properties"] == {"a": {}}
 
 
+@pytest.mark.slow
 def test_a_schema_does_not_depend_on_the_process():
     program = (
         "import json, natsery\nfrom tests.codecs.samples import SAMPLES\n"

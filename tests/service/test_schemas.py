@@ -204,6 +204,7 @@ def test_streams_are_described_as_such() -> None:
     assert (plain.stream, plain.response, plain.digest) == (True, None, None)
 
 
+@pytest.mark.slow
 def test_digests_are_the_same_in_every_process() -> None:
     program = "from tests.cli.shop import SHOP; print(*(each.schema.digest for each in SHOP.placed_endpoints()))"
     printed = {
