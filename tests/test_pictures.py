@@ -28,7 +28,7 @@ def words(svg: str) -> list[str]:
     """What is to be read, with one sign in the place of each figure, bar and instance."""
     text = html.unescape(" ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, re.DOTALL))).replace("\xa0", " ")
     text = re.sub(r"\b[0-9A-Za-z]{22}\b", "#", text)
-    return re.sub(r"[▁-█]+|—|\d[\d.,:m-]*( [nµm]?s|[%s])?", "#", text).split()
+    return re.sub(r"[▁-█]+|[—–]|\d[\d.,:m-]*( [nµm]?s|[%s])?", "#", text).split()
 
 
 def test_the_diagrams_are_up_to_date() -> None:

@@ -106,12 +106,12 @@ class TlsStream(DirectStream):
 
     def _decrypt(self) -> tuple[bytes, Exception | None]:
         """Return what can be decrypted now, and the error that says why no more will follow, if that is so."""
-        read = self._ssl_object.read
+        read, pending = self._ssl_object.read, self._ssl_object.pending
         records: list[bytes] = []
         end: Exception | None = None
         incoming = self._incoming
         try:
-            while incoming.pending:  # otherwise an exception would say so, which costs as much as another record
+            while incoming.pending or pending():  # without asking, an exception says that there is no more, which costs more
                 record = read(RECORD_BYTES)
                 if not record:  # close_notify
                     end = anyio.EndOfStream()
