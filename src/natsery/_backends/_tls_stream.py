@@ -111,7 +111,7 @@ class TlsStream(DirectStream):
         end: Exception | None = None
         incoming = self._incoming
         try:
-            while incoming.pending or pending():  # without asking, an exception says that there is no more, which costs more
+            while incoming.pending or pending():  # an exception would say it, too, and cost as much as another record
                 record = read(RECORD_BYTES)
                 if not record:  # close_notify
                     end = anyio.EndOfStream()
