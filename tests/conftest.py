@@ -11,8 +11,10 @@ from pathlib import Path
 
 import anyio
 import nats
+import prometheus_client
 import pytest
 from hypothesis import settings
+from prometheus_client.registry import Collector
 
 import natsery
 from natsery.abc import Connection
@@ -148,3 +150,19 @@ async def open_connection(transport: str, url: str, **options: object) -> AsyncI
 async def nc(transport: str, nats_server: NatsServer) -> AsyncIterator[Connection]:
     async with open_connection(transport, nats_server.url) as connection:
         yield connection
+
+
+@pytest.fixture
+def own_metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Takes back what is registered in prometheus_client's own registry, which takes each name once."""
+    registered: list[Collector] = []
+    register = prometheus_client.REGISTRY.register
+
+    def register_for_now(collector: Collector) -> None:
+        register(collector)
+        registered.append(collector)
+
+    monkeypatch.setattr(prometheus_client.REGISTRY, "register", register_for_now)
+    yield
+    for collector in registered:
+        prometheus_client.REGISTRY.unregister(collector)

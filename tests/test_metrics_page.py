@@ -20,12 +20,11 @@ from .pages import functions_of
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("own_metrics")]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """One of them is enough: the default registry takes the metrics of the page once."""
     return "trio"
 
 

@@ -8,10 +8,10 @@ that runs an event loop is run as a program, with a server.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import inspect
 import sys
 from collections import Counter
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,8 +36,9 @@ SECONDS = 600
 
 
 def is_installed(module: str) -> bool:
+    """Whether any program can import it; not so a module that another test has put into ``sys.modules``."""
     package = module.partition(".")[0]
-    return package in sys.modules or importlib.util.find_spec(package) is not None
+    return package in sys.stdlib_module_names or PathFinder.find_spec(package) is not None
 
 
 def is_called_with_a_connection(value: object, module: ModuleType) -> bool:
@@ -69,6 +70,7 @@ def test_a_block_is_python(block: Block) -> None:
     block.compile()
 
 
+@pytest.mark.usefixtures("own_metrics")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType(f"page_{page.stem}")
