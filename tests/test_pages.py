@@ -11,7 +11,8 @@ import asyncio
 import inspect
 import sys
 from collections import Counter
-from importlib.machinery import PathFinder
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,10 +36,14 @@ SECONDS = 600
 """Of virtual time, which a function that waits for ever gets."""
 
 
+@cache
+def installed() -> set[str]:
+    """What any program can import; not what other tests have put into ``sys.modules`` or on ``sys.path``."""
+    return {*sys.stdlib_module_names, *packages_distributions()}
+
+
 def is_installed(module: str) -> bool:
-    """Whether any program can import it; not so a module that another test has put into ``sys.modules``."""
-    package = module.partition(".")[0]
-    return package in sys.stdlib_module_names or PathFinder.find_spec(package) is not None
+    return module.partition(".")[0] in installed()
 
 
 def is_called_with_a_connection(value: object, module: ModuleType) -> bool:
