@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -70,3 +75,19 @@ def functions_of(path: Path, start: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(compile(block, str(path), "exec", dont_inherit=True), names)
     return names
+
+
+@contextmanager
+def modules_in(folder: Path, texts: dict[str, str]) -> Iterator[None]:
+    """Have these texts be modules that can be imported, and run in their folder; leave no trace of them afterwards."""
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    before = set(sys.modules)
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(folder)
+        try:
+            yield
+        finally:
+            for name in set(sys.modules) - before:
+                del sys.modules[name]

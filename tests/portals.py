@@ -6,9 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any
+from unittest import TestCase
 
 import anyio
 from anyio.from_thread import start_blocking_portal
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine
 
 
 class Portal:
@@ -45,3 +48,10 @@ class Portal:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def case_of(machine: type[RuleBasedStateMachine], backend: str) -> type[TestCase]:
+    """Return the test of a state machine that has a ``backend``, with few examples: each takes a loop of its own."""
+    case = type(f"{machine.__name__}On{backend.title()}", (machine,), {"backend": backend}).TestCase
+    case.settings = settings(max_examples=settings.default.max_examples // 5)
+    return case

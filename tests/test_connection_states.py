@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -15,7 +14,7 @@ import natsery
 from natsery._subjects import matches
 from natsery.testing import MemoryBroker
 
-from .portals import Portal
+from .portals import Portal, case_of
 
 PATTERNS = ("a", "a.*", "a.b", "a.>", ">", "b")
 SUBJECTS = ("a", "a.b", "a.c", "a.b.c", "b")
@@ -283,17 +282,5 @@ class ConnectionStates(RuleBasedStateMachine):
             self.portal.close()
 
 
-class OnTrio(ConnectionStates):
-    backend = "trio"
-
-
-class OnAsyncio(ConnectionStates):
-    backend = "asyncio"
-
-
-SHORT = settings(max_examples=settings.default.max_examples // 5)
-
-TestOnTrio = OnTrio.TestCase
-TestOnTrio.settings = SHORT
-TestOnAsyncio = OnAsyncio.TestCase
-TestOnAsyncio.settings = SHORT
+TestOnTrio = case_of(ConnectionStates, "trio")
+TestOnAsyncio = case_of(ConnectionStates, "asyncio")

@@ -35,6 +35,7 @@ from natsery.testing import MemoryBroker
 from .bounds import bounded
 from .calc_service import error_of
 from .certificates import Certificates
+from .pages import modules_in
 from .plain_client import ask_json
 from .processes import running
 from .server import NatsServer
@@ -100,19 +101,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 
 
 @pytest.fixture(autouse=True)
-def modules(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The blocks as modules that can be imported, and no trace of them afterwards."""
+def modules(tmp_path: Path) -> Iterator[None]:
+    """The blocks as modules."""
+    texts: dict[str, str] = {}
     for name, names in NAMES.items():
         for text, module in names.items():
-            (block,) = [block for block in blocks(name, "python") if text in block]
-            (tmp_path / f"{module}.py").write_text(block, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+            (texts[module],) = [block for block in blocks(name, "python") if text in block]
+    with modules_in(tmp_path, texts):
+        yield
 
 
 def module(name: str) -> ModuleType:

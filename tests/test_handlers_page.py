@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import re
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from natsery.testing import MemoryBroker, open_server
 
 from .bounds import bounded
 from .calc_service import error_of
+from .pages import modules_in
 from .processes import running
 
 pytestmark = pytest.mark.anyio
@@ -55,18 +55,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The blocks as modules that can be imported, and no trace of them afterwards."""
+def modules(tmp_path: Path) -> Iterator[None]:
+    """The blocks as modules."""
+    texts: dict[str, str] = {}
     for text, name in NAMES.items():
-        (block,) = [block for block in BLOCKS if text in block]
-        (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+        (texts[name],) = [block for block in BLOCKS if text in block]
+    with modules_in(tmp_path, texts):
+        yield
 
 
 @asynccontextmanager

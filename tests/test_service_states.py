@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import anyio
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -15,7 +14,7 @@ import natsery
 from natsery.testing import MemoryBroker
 
 from .calc_service import error_of
-from .portals import Portal
+from .portals import Portal, case_of
 
 MAX_WAITING = 2
 
@@ -290,17 +289,5 @@ class ServiceStates(RuleBasedStateMachine):
             self.portal.close()
 
 
-class OnTrio(ServiceStates):
-    backend = "trio"
-
-
-class OnAsyncio(ServiceStates):
-    backend = "asyncio"
-
-
-SHORT = settings(max_examples=settings.default.max_examples // 5)
-
-TestOnTrio = OnTrio.TestCase
-TestOnTrio.settings = SHORT
-TestOnAsyncio = OnAsyncio.TestCase
-TestOnAsyncio.settings = SHORT
+TestOnTrio = case_of(ServiceStates, "trio")
+TestOnAsyncio = case_of(ServiceStates, "asyncio")

@@ -1,11 +1,10 @@
-"""The scenarios, each in a module of its own."""
+"""The scenarios of the soak."""
 
 from __future__ import annotations
 
 from ..harness import Scenario
 from .ageing import ageing
-from .cancellation_memory import cancellation_memory
-from .cancellation_native import cancellation_native
+from .cancellation import cancellation_memory, cancellation_native
 from .cuts import cuts
 from .drains import drains
 from .floods import floods
