@@ -1,4 +1,4 @@
-"""Which tests take long: what ``pytest -m "not slow"`` leaves out, so that the rest takes seconds and still uses every module."""
+"""Which tests take long: what ``pytest -m "not slow"`` leaves out, so that the rest takes half a minute."""
 
 from __future__ import annotations
 
