@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import nats
+import trio
 from nats.aio.msg import Msg
 from transports import BACKENDS, describe
 
@@ -77,11 +78,14 @@ async def take(messages: AsyncIterator[Any], count: int) -> None:
 
 
 @asynccontextmanager
-async def natsery_client(url: str, subject: str, deadlines: bool, *, services: bool) -> AsyncIterator[Client]:
+async def natsery_client(
+    url: str, subject: str, deadlines: bool, *, services: bool, is_trio: bool
+) -> AsyncIterator[Client]:
     """`natsery.connect`, with requests of its own or of a `ServiceClient`."""
+    fail_after = trio.fail_after if is_trio else anyio.fail_after  # what a program for this event loop would use
 
     async def request_with_deadline() -> None:
-        with anyio.fail_after(TIMEOUT_SECONDS):
+        with fail_after(TIMEOUT_SECONDS):
             await request()
 
     @asynccontextmanager
@@ -163,7 +167,7 @@ OPEN: dict[str, tuple[Callable[[str, str, bool], AbstractAsyncContextManager[Cli
 }
 for _backend, _packages in {"trio": ("trio",), "asyncio": (), "uvloop": ("uvloop",)}.items():
     for _name, _services in {"native": False, "service": True}.items():
-        _open = partial(natsery_client, services=_services)
+        _open = partial(natsery_client, services=_services, is_trio=_backend == "trio")
         OPEN[f"{_name}-{_backend}"] = (_open, _backend, ("natsery", "anyio", *_packages))
 
 
