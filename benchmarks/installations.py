@@ -94,6 +94,19 @@ def rust_program(folder: Path, crate: Path, *, optimised: bool = False) -> str:
     return str(program)
 
 
+def c_program(folder: Path, source: Path, *packages: str) -> str:
+    """A program that the C compiler builds from one file, with libraries that pkg-config knows, such as ``libnats >= 3.9``."""
+    compiler, pkg_config = shutil.which("cc"), shutil.which("pkg-config")
+    if compiler is None or pkg_config is None:
+        raise UnavailableError("no C compiler with pkg-config")
+    flags = _run(pkg_config, "--cflags", "--libs", *packages).split()
+    paths = [f"-Wl,-rpath,{flag.removeprefix('-L')}" for flag in flags if flag.startswith("-L")]
+    program = folder / "c" / source.parent.name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    _run(compiler, "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source), *flags, *paths)
+    return str(program)
+
+
 def _find_python(needs: tuple[int, int]) -> str:
     """This Python if it is new enough, or another of this machine."""
     if sys.version_info >= needs:

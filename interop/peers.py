@@ -1,8 +1,4 @@
-"""The other implementations: how each is got, and what it says where ADR-32 is silent or it differs.
-
-nats.c is not among them: its services came with version 3.7, and Debian 12 has 3.4. ``tests/data/control_replies.json`` has replies
-of it.
-"""
+"""The other implementations: how each is got, and what it says where ADR-32 is silent or it differs."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.installations import go_program, java_program, node_with, python_with, rust_program
+from benchmarks.installations import c_program, go_program, java_program, node_with, python_with, rust_program
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -39,7 +35,8 @@ class Peer:
         resets: what a reset changes: ``numbers``, ``last_error``, ``started``.
         data: the ``data`` in the statistics of a service that has no handler for it.
         needs_data: whether its types read only statistics that have ``data``.
-        stats_metadata: whether its statistics have the service's metadata.
+        metadata_in: which of its replies have the service's metadata.
+        reads_stats_metadata: whether its types keep that of statistics.
         omits_empty: whether its types leave out of replies what is empty or zero.
     """
 
@@ -52,7 +49,8 @@ class Peer:
     resets: frozenset[str] = frozenset({"numbers", "last_error", "started"})
     data: object = None
     needs_data: bool = False
-    stats_metadata: bool = True
+    metadata_in: frozenset[str] = frozenset({"PING", "INFO", "STATS"})
+    reads_stats_metadata: bool = True
     omits_empty: bool = False
 
 
@@ -87,6 +85,11 @@ def _jnats(folder: Path) -> list[str]:
 
 def _nats_rs(folder: Path) -> list[str]:
     return [rust_program(folder, PROGRAMS / "nats_rs")]
+
+
+def _nats_c(folder: Path) -> list[str]:
+    # Debian has them since version 13, as libnats-dev and libjansson-dev.
+    return [c_program(folder, PROGRAMS / "nats_c" / "main.c", "libnats >= 3.9", "jansson")]
 
 
 def nats_command(folder: Path) -> list[str]:
@@ -148,7 +151,18 @@ PEERS = {
         error_data=False,
         # A reset keeps `last_error` and `started`.
         resets=frozenset({"numbers"}),
-        stats_metadata=False,
+        metadata_in=frozenset({"PING", "INFO"}),
+        reads_stats_metadata=False,
+    ),
+    "nats-c": Peer(
+        "nats.c micro",
+        _nats_c,
+        unexpected=(500, RAISED),
+        # It has words of its own in its `last_error`.
+        errors=((1, "code 400: no such thing"), (2, f"code 500: {RAISED}")),
+        # It cannot reset its numbers.
+        resets=frozenset(),
+        metadata_in=frozenset({"INFO"}),
     ),
     "natsio": Peer(
         "natsio micro",

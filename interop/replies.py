@@ -28,7 +28,7 @@ def by_id(replies: list[Reply]) -> list[Reply]:
 
 def as_read(reply: Reply, peer: Peer) -> Reply:
     """What the types of another implementation keep of a reply of ours."""
-    if not peer.stats_metadata and reply["type"].endswith("stats_response"):
+    if not peer.reads_stats_metadata and reply["type"].endswith("stats_response"):
         reply = {key: value for key, value in reply.items() if key != "metadata"}
     return _without_empty(reply) if peer.omits_empty else reply
 
