@@ -29,6 +29,8 @@ nitpicky = True  # a name that leads nowhere fails the build, which has -W
 html_theme = "furo"
 html_title = f"natsery {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4  # as GitHub makes them
