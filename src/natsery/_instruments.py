@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
     from . import abc
+    from ._errors import PublishDeniedError
     from ._service._endpoint import Endpoint
     from ._service._request import Request
     from ._service._service import Service
@@ -93,6 +94,13 @@ class Instrument:
         """Called when a request ends without having been started; its cause says why.
 
         ``request`` is ``None`` if the connection had no room for it.
+        """
+
+    def reply_denied(self, endpoint: Endpoint, error: PublishDeniedError) -> None:
+        """Called when the server refuses a reply after `request_ended` has told that its request ended well.
+
+        The statistics then count that request as failed. Of replies that are refused before their request ends,
+        `request_ended` tells.
         """
 
     def call_started(self, call: Call) -> AbstractContextManager[object] | None:

@@ -20,6 +20,7 @@ from ._instruments import GOOD, Call, Instrument, Outcome
 from ._statistics import FailureCause
 
 if TYPE_CHECKING:
+    from ._errors import PublishDeniedError
     from ._service._endpoint import Endpoint
     from ._service._request import Request
     from ._service._service import Service
@@ -78,6 +79,11 @@ class Metrics(Instrument):
             *_ENDPOINT_LABELS,
             "cause",
         )
+        self._denied = counter(
+            "natsery_replies_denied_total",
+            "Replies that the server refused after their requests had been counted with code 200.",
+            *_ENDPOINT_LABELS,
+        )
         self._durations = histogram(
             "natsery_request_duration_seconds", "Time that requests spent in their handler.", *_ENDPOINT_LABELS
         )
@@ -120,6 +126,10 @@ class Metrics(Instrument):
         if outcome.cause in _REFUSED_AFTER_WAITING:
             metrics.waits.observe(outcome.waited)
 
+    def reply_denied(self, endpoint: Endpoint, error: PublishDeniedError) -> None:  # noqa: ARG002
+        """Count a reply that the server has refused."""
+        self._metrics_of(endpoint).denied.inc()
+
     def call_ended(self, call: Call, outcome: Outcome) -> None:
         """Count a call, and the time that it took."""
         method = self._methods[call.method]
@@ -144,6 +154,7 @@ class _EndpointMetrics:
     def __init__(self, metrics: Metrics, *labels: str) -> None:
         self.requests = _Children(metrics._requests, *labels)
         self.refused = _Children(metrics._refused, *labels)
+        self.denied = metrics._denied.labels(*labels)
         self.durations = metrics._durations.labels(*labels)
         self.waits = metrics._waits.labels(*labels)
         self.requests[GOOD]  # so that its series begins at 0

@@ -28,6 +28,7 @@ class Recorder(natsery.Instrument):
         self.started: list[bytes] = []
         self.ended: list[tuple[bytes, Outcome]] = []
         self.refused: list[tuple[str, bytes | None, Outcome]] = []
+        self.denied: list[tuple[str, str]] = []
 
     def request_started(self, request: natsery.Request) -> None:
         self.started.append(request.data)
@@ -37,6 +38,9 @@ class Recorder(natsery.Instrument):
 
     def request_refused(self, endpoint: natsery.Endpoint, request: natsery.Request | None, outcome: Outcome) -> None:
         self.refused.append((endpoint.name, None if request is None else request.data, outcome))
+
+    def reply_denied(self, endpoint: natsery.Endpoint, error: natsery.PublishDeniedError) -> None:
+        self.denied.append((endpoint.name, error.subject))
 
 
 ERROR = ValueError("no")
@@ -196,6 +200,35 @@ async def test_what_is_lost_on_the_way_is_refused_and_counted(broker: MemoryBrok
     lost = Outcome(503, FailureCause.UNDELIVERABLE, "Slow Consumer")
     assert recorder.refused == [("add", None, lost)] * 3
     assert [error.dropped for error in errors if isinstance(error, natsery.SlowConsumerError)][-1] == 3
+
+
+async def test_a_reply_that_is_denied_after_its_outcome_was_told_is_told(broker: MemoryBroker, nc: Connection) -> None:
+    """Instruments went on believing that the request had ended well."""
+    recorder = Recorder()
+    denied = anyio.Event()
+
+    def hear(error: Exception, *_: object) -> None:
+        if isinstance(error, natsery.PublishDeniedError):
+            denied.set()
+
+    async def early(request: natsery.Request) -> None:
+        await request.respond()
+        await denied.wait()
+
+    broker.permit(nc, publish=["add", "early"])
+    async with bounded():
+        async with natsery.serve(nc, config(add, early, instruments=[recorder], error_handler=hear)) as service:
+            await nc.publish("early", b"early", reply="replies.early")
+            await denied.wait()
+            await nc.publish("add", b"1+1", reply="replies.1")
+    added, responded = service.stats().endpoints
+    assert recorder.denied == [("add", "replies.1")]
+    # Told once, as what it is: the denial came while it was in hand.
+    assert [(data, outcome.cause) for data, outcome in recorder.ended] == [
+        (b"early", FailureCause.UNDELIVERABLE),
+        (b"1+1", None),
+    ]
+    assert (added.failures, responded.failures) == ({"undeliverable": 1}, {"undeliverable": 1})
 
 
 @pytest.mark.parametrize("how", ["answered", "error", "told", "cut off"])

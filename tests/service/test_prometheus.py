@@ -11,6 +11,7 @@ import natsery
 from natsery import Outcome, ServiceError
 from natsery.abc import Connection
 from natsery.prometheus import BUCKETS, MAX_CODES, MAX_METHODS, Metrics
+from natsery.testing import MemoryBroker
 
 from ..bounds import bounded
 from ..calc_service import add, config
@@ -98,6 +99,20 @@ async def test_refused_requests_are_counted_by_their_cause(nc: Connection, regis
     # The one that had begun, and the one that was waiting.
     assert samples["natsery_request_duration_seconds_count"] == {("slow", "calc"): 1}
     assert samples["natsery_request_wait_seconds_count"] == {("slow", "calc"): 2}
+
+
+async def test_replies_that_the_server_denies_are_counted(
+    broker: MemoryBroker, nc: Connection, registry: CollectorRegistry
+) -> None:
+    """A service whose every reply was denied looked well: 200 for each request."""
+    broker.permit(nc, publish=["add", "allowed"])
+    async with bounded(), natsery.serve(nc, config(add, instruments=[Metrics(registry)])):
+        assert scrape(registry)["natsery_replies_denied_total"] == {("add", "calc"): 0}
+        for reply in ("denied.1", "allowed", "denied.2"):
+            await nc.publish("add", b"1+1", reply=reply)
+    samples = scrape(registry)
+    assert samples["natsery_replies_denied_total"] == {("add", "calc"): 2}
+    assert samples["natsery_requests_total"] == {("200", "add", "calc"): 3}
 
 
 async def test_a_request_that_the_connection_had_no_room_for_is_counted(

@@ -17,6 +17,7 @@ from .._errors import (
     MaxPayloadError,
     NatseryError,
     NoReplySubjectError,
+    PublishDeniedError,
 )
 from .._headers import HeadersInput
 from .._service_error import ServiceError, error_headers, sendable_error_headers, sole_service_error
@@ -73,9 +74,11 @@ class Endings:
         if self.observer is not None:
             self.observer.end(request, failure, elapsed_ns, error)
 
-    def turn_into_failure(self, failure: Failure) -> None:
-        """Count a request as failed that was counted as good."""
+    def turn_into_failure(self, failure: Failure, error: PublishDeniedError) -> None:
+        """Count a request as failed that was counted as good, because the server has refused its reply since."""
         self._counters.turn_into_failure(failure)
+        if self.observer is not None:
+            self.observer.deny(error)
 
     def _count(self, request: Request, failure: Failure, elapsed_ns: int) -> None:
         """Count a request as failed: each ends here, and once."""

@@ -153,7 +153,7 @@ class Endpoint:
 
     def _take_denial(self, error: PublishDeniedError) -> bool:
         """Count the request whose reply the server did not let through as failed; false if it is none of this endpoint's."""
-        return self._queue.take_denial(error.subject, Failure(FailureCause.UNDELIVERABLE, 500, str(error)))
+        return self._queue.take_denial(error)
 
     def _on_subscription_error(self, error: NatseryError) -> None:
         if isinstance(error, SlowConsumerError):

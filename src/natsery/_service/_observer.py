@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
+from .._errors import PublishDeniedError
 from .._instrumentation import Contexts, Instruments
 from .._instruments import GOOD, Outcome
 from .._statistics import Failure, FailureCause
@@ -54,6 +55,10 @@ class Observer:
     def lose(self, failure: Failure) -> None:
         """Tell that a request was refused of which nothing is known any more."""
         self._instruments.tell("request_refused", self._endpoint, None, _outcome(failure, 0.0, 0.0, None))
+
+    def deny(self, error: PublishDeniedError) -> None:
+        """Tell that the server has refused the reply of a request that was told as ended well."""
+        self._instruments.tell("reply_denied", self._endpoint, error)
 
 
 def _outcome(failure: Failure | None, duration: float, waited: float, error: BaseException | None) -> Outcome:

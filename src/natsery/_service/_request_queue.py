@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from .._adr32 import INTERNAL_ERROR, OVERLOADED
 from .._condition_event import ConditionEvent
 from .._core import EndpointQueue, Worker
-from .._errors import EndpointOverloadedError, ServiceStoppedError
+from .._errors import EndpointOverloadedError, PublishDeniedError, ServiceStoppedError
 from .._handlers import Handler
 from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint
@@ -119,17 +119,18 @@ class RequestQueue(EndpointQueue):
             self._waking += 1
             self._idle.pop().wakeup.set()
 
-    def take_denial(self, subject: str, failure: Failure) -> bool:
-        """Count the request as failed whose reply to ``subject`` the server did not let through, if there is one here."""
+    def take_denial(self, error: PublishDeniedError) -> bool:
+        """Count the request as failed whose reply the server did not let through, if there is one here."""
+        failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
         # nats-py passes the server's text on in lower case, where the exact text is not found.
-        lowered = subject.lower()
+        subject, lowered = error.subject, error.subject.lower()
         recent = self._recent_replies
         reply = subject if subject in recent else None
         if reply is None and subject == lowered:
             reply = next((each for each in recent if each.lower() == lowered), None)
         if reply is not None:
             recent.remove(reply)
-            self.endings.turn_into_failure(failure)
+            self.endings.turn_into_failure(failure, error)
             return True
         in_hand = [worker.request for worker in self._workers if worker.request is not None]
         for request in (*in_hand, *self._detached):
