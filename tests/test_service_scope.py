@@ -221,6 +221,45 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
             assert await nothing_left(nc, server)
 
 
+async def test_a_server_without_headers(transport: str) -> None:
+    """A message with headers, and so each error reply, ended the connection; without a trace context it was refused, too."""
+    heard: list[Exception] = []
+
+    async def fail(request: natsery.Request) -> bytes:
+        raise natsery.ServiceError(400, "no")
+
+    @natsery.endpoint(pending_messages=1)
+    async def wait(request: natsery.Request) -> bytes:
+        await anyio.sleep_forever()
+        return b""
+
+    options = {"grace": 0}
+    with NatsServer("no_header_support: true") as server:
+        async with bounded(), open_connection(transport, server.url) as nc, nc.subscribe("x") as messages:
+            lost: list[natsery.ConnectionEvent] = []
+            remove = nc.add_listener(lost.append)
+            served = config(add, fail, wait, error_handler=lambda error, *_: heard.append(error))
+            async with natsery.serve(nc, served, **options) as service:
+                for send in (nc.publish("x", b"", headers={"A": "b"}), nc.request("add", b"1+1", headers={"A": "b"})):
+                    with pytest.raises(
+                        natsery.PublishError, match=r"headers: the server takes none .*; send the message without"
+                    ):
+                        await send
+                await nc.publish("x", b"1", headers=[])  # `headers_with_context()` where there is no context
+                assert (await messages.receive()).data == b"1"
+                assert await natsery.ServiceClient(nc).request("add", b"1+1", returns=bytes) == b"2"
+                await nc.publish("fail", reply="x")
+                for _ in range(3):
+                    await nc.publish("wait", reply="x")
+                await nc.flush()
+                while not service.stats().endpoints[1].num_requests:
+                    await anyio.lowlevel.checkpoint()
+            assert [event for event in lost if event.kind is not natsery.EventKind.ERROR] == []
+            remove()
+    assert [type(error) for error in heard if "headers: the server takes none" in str(error)] == [natsery.PublishError]
+    assert any("3 refused requests got no answer" in str(error) for error in heard)
+
+
 async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) -> None:
     """Replies that the server did not let through were counted as good."""
     heard: list[tuple[str, str | None]] = []

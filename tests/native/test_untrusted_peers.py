@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import anyio
 import pytest
 
 import natsery
@@ -163,28 +162,6 @@ async def test_headers_that_somebody_has_taken_away_before_tls(certificates: Cer
                 assert "its first INFO said that it does not" in str(lost.error)
                 await events.wait(natsery.EventKind.RECONNECTED)
                 assert nc.server_info.headers
-
-
-async def test_a_server_without_headers() -> None:
-    """CONNECT claimed headers, and a message with some ended the connection."""
-    with NatsServer("no_header_support: true") as server, bounded():
-        async with natsery.connect(server.url) as nc, nc.subscribe("a") as messages:
-            assert not nc.server_info.headers
-            with pytest.raises(natsery.PublishError, match="does not support headers"):
-                await nc.publish("a", b"1", headers={"A": "b"})
-            await nc.publish("a", b"2")
-            assert (await messages.receive()).data == b"2"
-
-            async def fail(request: natsery.Request) -> bytes:
-                raise natsery.ServiceError(400, "no")
-
-            config = natsery.ServiceConfig("f", "1.0.0", endpoints=[fail])
-            async with natsery.serve(nc, config) as service:
-                await nc.publish("fail", reply="a")
-                await nc.flush()
-                while not service.stats().endpoints[0].num_requests:
-                    await anyio.lowlevel.checkpoint()
-            assert nc.is_connected
 
 
 @pytest.mark.parametrize("password", ["echo", "Permissions", "sid 7", "Authorization"])

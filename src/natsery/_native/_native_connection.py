@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from .._backends import new_handover
 from .._connection_base import ConnectionBase
-from .._errors import ConnectionClosedError, OutboundBufferError, PublishError
+from .._errors import ConnectionClosedError, OutboundBufferError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import Interest, settle
 from .._headers import Headers, HeadersInput
@@ -116,9 +116,9 @@ class NativeConnection(ConnectionBase):
     ) -> None:
         if self._is_closed:
             self._raise_if_closed()
-        if headers is not None and not self._info.headers:
-            raise PublishError("the server does not support headers, and the message has some; nothing was sent")
-        frame = _commands.publish(subject, data, reply, headers, self._max_payload, self._max_subjects)
+        frame = _commands.publish(
+            subject, data, reply, headers, self._max_payload, self._max_subjects, takes_headers=self._info.headers
+        )
         write_buffer = self._write_buffer
         if write_buffer.size > write_buffer.limit:
             await self._send_into_full(write_buffer, frame)

@@ -149,13 +149,21 @@ class AdaptedConnection(ConnectionBase):
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
-        frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
+        frame = _commands.publish(
+            subject, data, reply, headers, self._client._max_payload, takes_headers=self._takes_headers
+        )
         await self._safe_client.publish(frame, 1, len(data))
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
         return self._safe_client.answer_nowait(reply, data)
 
+    @property
+    def _takes_headers(self) -> bool:
+        return bool(self._client._server_info.get("headers"))
+
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        if not self._takes_headers:
+            return False
         frame = _commands.publish(reply, b"", "", headers, self._client._max_payload)
         return self._safe_client.write_nowait(frame, 1, 0)
 

@@ -164,7 +164,9 @@ class BridgedConnection(ConnectionBase):
     ) -> None:
         if self._is_closed:
             self._raise_if_closed()
-        frame = _commands.publish(subject, data, reply, headers, self._client._max_payload)
+        frame = _commands.publish(
+            subject, data, reply, headers, self._client._max_payload, takes_headers=self._takes_headers
+        )
         if self._is_full:
             await self._make_room()
         self._put(frame, len(data))
@@ -211,8 +213,12 @@ class BridgedConnection(ConnectionBase):
         outbound.put(frame)
         return True
 
+    @property
+    def _takes_headers(self) -> bool:
+        return bool(self._client._server_info.get("headers"))
+
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
-        if self._is_closed or self._is_full:
+        if self._is_closed or self._is_full or not self._takes_headers:
             return False
         self._put(_commands.publish(reply, b"", "", headers, self._client._max_payload), 0)
         return True

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._errors import MaxPayloadError, shorten
-from .._headers import Headers, HeadersInput
+from .._errors import MaxPayloadError, PublishError, shorten
+from .._headers import NO_HEADERS, Headers, HeadersInput
 from .._subjects import LINE_OVERHEAD, LONG_SUBJECT, MAX_CONTROL_LINE
 
 PING: Final = b"PING\r\n"
@@ -66,6 +66,8 @@ def publish(
     headers: HeadersInput | None,
     max_payload: int,
     max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD,
+    *,
+    takes_headers: bool = True,
 ) -> bytes:
     """Return a complete PUB or HPUB command.
 
@@ -76,12 +78,14 @@ def publish(
         headers: the headers.
         max_payload: the maximum total bytes of headers and payload.
         max_subjects: the maximum total bytes of subject and reply subject.
+        takes_headers: whether the server does, which ends the connection otherwise.
 
     Raises:
         ValueError: the subject is empty; it or the reply subject contains white space, cannot be encoded as UTF-8 or is
             too long; the headers are invalid.
         TypeError: the payload is not bytes, or the headers are of a wrong type.
         MaxPayloadError: headers and payload together exceed ``max_payload``.
+        PublishError: there are headers, and the server does not take any.
     """
     if type(data) is not bytes:
         data = as_bytes(data)
@@ -92,11 +96,17 @@ def publish(
     else:
         target = subject.encode()
     size = len(data)
-    if headers is None:
+    checked = NO_HEADERS if headers is None else Headers(headers)
+    if not checked:
         if size > max_payload:
             raise MaxPayloadError(size, max_payload)
         return b"PUB %b %d\r\n%b\r\n" % (target, size, data)
-    block = Headers(headers).encode()
+    if not takes_headers:
+        raise PublishError(
+            "headers: the server takes none ('headers' in its INFO is false), and nothing was sent; "
+            "send the message without headers, or remove 'no_header_support' from the server's configuration"
+        )
+    block = checked.encode()
     size += len(block)
     if size > max_payload:
         raise MaxPayloadError(size, max_payload)
