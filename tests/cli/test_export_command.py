@@ -173,7 +173,11 @@ def test_a_port_that_is_taken(run: Run, services: str) -> None:
     with exporting(services) as (_, url):
         address = url.removeprefix("http://").removesuffix("/metrics")
         result = run("export", "--listen", address, url=services)
-    assert result == Result(Exit.FAILED, "", f"Error: --listen: cannot listen at {address}: Address already in use\n")
+    assert result == Result(
+        Exit.FAILED,
+        "",
+        f"Error: --listen: cannot listen at {address}: Address already in use; write another port, or 0 for a free one\n",
+    )
 
 
 def test_without_prometheus_client(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path) ->
         for options in ([], ["--workers", "2"]):
             with serving(tmp_path, "--health", str(port), *options, url=server.url) as program:
                 assert program.wait() == Exit.FAILED
-            line = f"Error: --health: cannot listen at 127.0.0.1:{port}: Address already in use"
+            line = f"Error: --health: cannot listen at 127.0.0.1:{port}: Address already in use; write another port, or 0 for a free one"
             assert program.output.splitlines()[-1] == line
 
 

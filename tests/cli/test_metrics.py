@@ -188,7 +188,24 @@ def test_a_port_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path) ->
         port = taken.getsockname()[1]
         with serving(tmp_path, "--metrics", str(port), url=server.url) as program:
             assert program.wait() == Exit.FAILED
-    assert program.output == (f"loading\nError: --metrics: cannot listen at 127.0.0.1:{port}: Address already in use\n")
+    assert program.output == (
+        f"loading\nError: --metrics: cannot listen at 127.0.0.1:{port}: Address already in use; write another port, or 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize("of", ["another program", "the workers of another program"])
+def test_a_port_of_a_worker_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path, of: str) -> None:
+    """The others served until that worker was given up, and ended then; with other workers, they shared the scrapes."""
+    with socket.socket() as taken:
+        if of == "the workers of another program":
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serving(tmp_path, "--workers", "2", "--metrics", str(port - 1), url=server.url) as program:
+            assert program.wait() == Exit.FAILED
+    text = f"cannot listen at 127.0.0.1:{port}: Address already in use; write another port, or 0 for a free one"
+    assert program.output == f"Error: --metrics, worker 2: {text}\n"
 
 
 @pytest.mark.parametrize(

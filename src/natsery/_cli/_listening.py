@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import AsyncIterator
@@ -67,6 +68,8 @@ async def listening(
             port = await tasks.start(serve_http, address.host or None, address.port, respond, reuse_port)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            if error.errno == errno.EADDRINUSE:
+                reason += "; write another port, or 0 for a free one"
             raise CommandError(f"{option}: cannot listen at {address}: {reason}") from error
         yield address._replace(port=port)
         tasks.cancel_scope.cancel("nobody is to be answered any more")

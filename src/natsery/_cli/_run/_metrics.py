@@ -16,7 +16,7 @@ import natsery
 
 from .._exit_codes import CommandError, Exit
 from .._http import Respond, Response
-from .._listening import LAST_PORT, Address
+from .._listening import LAST_PORT, Address, listening
 
 PATH: Final = "/metrics"
 """Where the metrics are."""
@@ -45,6 +45,20 @@ def check_metrics(address: Address, workers: int) -> None:
         )
     if importlib.util.find_spec("prometheus_client") is None:
         raise CommandError("--metrics needs prometheus-client; run: pip install 'natsery[prometheus]'")
+
+
+async def check_ports(address: Address, workers: int) -> None:
+    """Check that each worker will have its port, while none has taken a request yet.
+
+    Here and not by the workers alone, who can listen where another program's workers do, and would share its scrapes.
+
+    Raises:
+        CommandError: something listens at one of them.
+    """
+    for number in range(1, workers + 1):
+        option = "--metrics" if workers == 1 else f"--metrics, worker {number}"
+        async with listening(option, of_worker(address, number), respond_to_scrapes()):
+            pass
 
 
 def with_metrics(configs: Sequence[natsery.ServiceConfig]) -> list[natsery.ServiceConfig]:

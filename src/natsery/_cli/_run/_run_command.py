@@ -27,7 +27,7 @@ from ._channel import channel_on_stdin
 from ._health import READY, respond_to_probes
 from ._loading import Target, load, user_error
 from ._logs import LEVELS, LogOptions
-from ._metrics import PATH, check_metrics, of_worker, respond_to_scrapes, with_metrics
+from ._metrics import PATH, check_metrics, check_ports, of_worker, respond_to_scrapes, with_metrics
 from ._reloading import check_installed
 from ._request_limit import RequestLimit
 from ._supervisor import Supervisor
@@ -217,6 +217,8 @@ def _supervise(
     supervisor = Supervisor(options.worker_command(), workers=workers, grace=options.grace, reload=reload)
 
     async def supervise(settings: Settings, signals: AsyncIterator[signal.Signals]) -> Exit:
+        if options.metrics is not None:
+            await check_ports(options.metrics, workers or 1)
         async with _answering_probes(options.health, supervisor.why_not_ready):
             return await supervisor.run(settings, signals)
 
