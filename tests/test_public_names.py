@@ -19,6 +19,7 @@ MADE_TO_BE_SUBCLASSED = {
     "Codec",
     "Connection",
     "Instrument",
+    "Limiter",
     "Message",
     "NatseryError",
     "PermissionDeniedError",

@@ -26,7 +26,6 @@ EXPLAINED_IN_TEXT = {
     "EndpointOptions",
     "FileSecret",
     "GroupOptions",
-    "Limiter",
     "Secret",
     "Sign",
     "StreamOptions",

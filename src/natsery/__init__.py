@@ -76,6 +76,7 @@ from ._instruments import Call as Call
 from ._instruments import Instrument as Instrument
 from ._instruments import Outcome as Outcome
 from ._limits import NO_QUEUE_GROUP as NO_QUEUE_GROUP
+from ._limits import Limiter as Limiter
 from ._limits import Middleware as Middleware
 from ._limits import QueueGroup as QueueGroup
 from ._message import Deliver as Deliver
@@ -158,6 +159,7 @@ __all__ = (
     "InvalidBodyError",
     "JSONCodec",
     "Lifespan",
+    "Limiter",
     "Listener",
     "MalformedMessageError",
     "MalformedReplyError",

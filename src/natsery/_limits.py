@@ -57,13 +57,18 @@ def _check_middlewares(where: str, value: object) -> tuple[Middleware, ...]:
 
 @runtime_checkable
 class Limiter(Protocol):
-    """What bounds how many requests are handled at the same time: an ``anyio.CapacityLimiter``, or one of trio's."""
+    """What can be a ``limiter``: an ``anyio.CapacityLimiter``, one of trio's, or an object of your own with these methods."""
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        """Wait for a token for a request."""
+        """Wait until a request, the borrower, may be handled. Called in its worker's task.
+
+        What it raises counts as raised by the handler.
+
+        **Cancellation:** at the request's deadline and when it is cut off; nothing is to be released then.
+        """
 
     def release_on_behalf_of(self, borrower: object) -> None:
-        """Give it back."""
+        """Let another request be handled, for this one has ended. Called once for each that was let through."""
 
 
 def _limiter_rule(value: object) -> str | None:

@@ -254,6 +254,44 @@ async def test_endpoints_may_share_a_limit(nc: Connection, place: str) -> None:
     assert [each.num_errors for each in service.stats().endpoints] == [1, 1]
 
 
+class Ticket:
+    """A limiter of a program's own: one request at a time, and none while it is broken."""
+
+    def __init__(self) -> None:
+        self._lock = anyio.Lock()
+        self.is_broken = False
+        self.released: list[object] = []
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        if self.is_broken:
+            raise LookupError("no tickets")
+        await self._lock.acquire()
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._lock.release()
+        assert isinstance(borrower, natsery.Request)
+        self.released.append(borrower.data)
+
+
+async def test_a_limiter_may_be_the_programs_own(nc: Connection) -> None:
+    ticket: natsery.Limiter = (own := Ticket())
+
+    @natsery.endpoint(concurrency=3, limiter=ticket)
+    async def work(request: natsery.Request) -> bytes:
+        await anyio.sleep(1)
+        return b""
+
+    async with bounded(60), natsery.serve(nc, config(work)):
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for data in (b"1", b"2", b"3"):
+                tasks.start_soon(nc.request, "work", data)
+        assert anyio.current_time() - begun == pytest.approx(3)
+        own.is_broken = True
+        assert (await nc.request("work")).headers["Nats-Service-Error-Code"] == "500"
+    assert sorted(own.released) == [b"1", b"2", b"3"]
+
+
 async def test_a_deadline_passes_while_a_limiter_is_waited_for(nc: Connection) -> None:
     limiter = anyio.CapacityLimiter(1)
     async with bounded(60), natsery.serve(nc, config(left, limiter=limiter), grace=0) as service:
