@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import anyio
 import pytest
+import trio
 
 import natsery
+from natsery._backends import is_trio
 from natsery._native._native_connection import NativeConnection
 
 from ..bounds import bounded
@@ -75,6 +77,32 @@ async def test_a_handler_that_waits_for_a_message_of_its_own_connection_gets_it(
             await ask(client, "echo")
             await ask(client, "forward")
             await ask(client, "echo")
+
+
+async def test_a_walk_along_the_stack_of_a_task_comes_to_what_its_handler_waits_for(place: Place) -> None:
+    """It ended at the compiled loop. On asyncio, and over other connections, it still does: docs/limits.md."""
+    found: list[trio.lowlevel.Task] = []
+    may_go_on = anyio.Event()
+
+    async def wait_inside() -> None:
+        await may_go_on.wait()
+
+    async def hold(request: natsery.Request) -> bytes:
+        found.append(trio.lowlevel.current_task())
+        await wait_inside()
+        return b""
+
+    async with bounded(), two_connections(place) as (server, client):
+        if not is_trio():
+            pytest.skip("asyncio shows the outermost frame alone")
+        async with natsery.serve(server, config(endpoint("hold", hold))), anyio.create_task_group() as tasks:
+            tasks.start_soon(client.request, "hold")
+            while not found:
+                await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            names = [frame.f_code.co_name for frame, _ in found[0].iter_await_frames()]
+            may_go_on.set()
+    assert names[names.index("_work") :][:4] == ["_work", "work", "hold", "wait_inside"]
 
 
 async def test_a_handler_that_waits_for_something_else_holds_up_nobody(place: Place) -> None:

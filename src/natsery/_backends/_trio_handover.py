@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import trio
 
@@ -154,4 +155,15 @@ class _Watched:
 
     @property
     def cr_await(self) -> Any:
-        return self._coroutine.cr_await
+        awaited = self._coroutine.cr_await
+        # A compiled coroutine waits for an iterator over another one, which does not show it.
+        return gc.get_referents(awaited)[0] if isinstance(awaited, _CoroutineIterator) else awaited
+
+
+async def _nothing() -> None:
+    """Wait for nothing."""
+
+
+_coroutine = _nothing()
+_CoroutineIterator: Final = type(_coroutine.__await__())
+_coroutine.close()
