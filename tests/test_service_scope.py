@@ -221,6 +221,56 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
             assert await nothing_left(nc, server)
 
 
+async def test_a_drain_that_begins_while_the_server_is_away_answers_when_it_is_back(transport: str) -> None:
+    going = 0
+    all_going, may_go_on = anyio.Event(), anyio.Event()
+    replies: list[object] = []
+
+    @natsery.endpoint(concurrency=3)
+    async def slow(request: natsery.Request) -> bytes:
+        nonlocal going
+        going += 1
+        if going == 3:
+            all_going.set()
+        await may_go_on.wait()
+        return b"done"
+
+    async def bring_back() -> None:
+        await anyio.to_thread.run_sync(server.restart)
+        await back["service"].wait()
+        await back["requester"].wait()
+        await requester.flush()  # its subscription to replies is there again
+        may_go_on.set()
+
+    wait: dict[str, object] = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
+    if transport == "native":
+        wait = {"reconnect_wait": 0.01, "max_reconnect_wait": 0.01}
+    with NatsServer() as server:
+        async with (
+            bounded(30),
+            natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.01) as requester,
+            anyio.create_task_group() as tasks,
+            open_connection(transport, server.url, **wait) as nc,
+        ):
+            away = anyio.Event()
+            back = {"service": anyio.Event(), "requester": anyio.Event()}
+            for name, connection in (("service", nc), ("requester", requester)):
+                connection.add_listener(
+                    lambda event, it=back[name]: event.kind is natsery.EventKind.RECONNECTED and it.set()
+                )
+            nc.add_listener(lambda event: event.kind is natsery.EventKind.DISCONNECTED and away.set())
+            async with natsery.serve(nc, config(slow), grace=20) as service:
+                for _ in range(3):
+                    tasks.start_soon(ask, requester, "slow", replies)
+                await all_going.wait()
+                server.kill()
+                await away.wait()
+                tasks.start_soon(bring_back)
+    assert replies == [b"done"] * 3
+    (stats,) = service.stats().endpoints
+    assert (stats.num_requests, stats.num_errors) == (3, 0)
+
+
 async def test_a_server_without_headers(transport: str) -> None:
     """A message with headers, and so each error reply, ended the connection; without a trace context it was refused, too."""
     heard: list[Exception] = []
