@@ -220,3 +220,12 @@ def soak(session: nox.Session) -> None:
     _install(session, "compiled", *_groups("test"))
     session.run("python", "-m", "tests.soak", *session.posargs)
     session.run(*PYTEST, "--hypothesis-profile", "soak", *GENERATED)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def fuzz(session: nox.Session) -> None:
+    """Look, guided by coverage, for bytes that break what reads them, ten minutes in all (-- -max_total_time=900 for an hour)."""
+    _install(session, "compiled", *_groups("test", "fuzz"))
+    for target in ("stream", "headers", "info", "replies"):
+        folder = (session.cache_dir / "fuzz" / target).resolve()
+        session.run("python", "-m", "tests.fuzz", target, str(folder), *(session.posargs or ["-max_total_time=150"]))
