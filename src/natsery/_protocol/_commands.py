@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .._errors import MaxPayloadError, PublishError, shorten
-from .._headers import NO_HEADERS, Headers, HeadersInput
+from .._headers import Headers, HeadersInput
 from .._subjects import LINE_OVERHEAD, LONG_SUBJECT, MAX_CONTROL_LINE
 
 PING: Final = b"PING\r\n"
@@ -96,11 +96,13 @@ def publish(
     else:
         target = subject.encode()
     size = len(data)
-    checked = NO_HEADERS if headers is None else Headers(headers)
-    if not checked:
+    if headers is None:
         if size > max_payload:
             raise MaxPayloadError(size, max_payload)
         return b"PUB %b %d\r\n%b\r\n" % (target, size, data)
+    checked = Headers(headers)
+    if not checked._pairs:
+        return publish(subject, data, reply, None, max_payload, max_subjects)
     if not takes_headers:
         raise PublishError(
             "headers: the server takes none ('headers' in its INFO is false), and nothing was sent; "
