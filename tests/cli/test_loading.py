@@ -290,6 +290,10 @@ def test_what_is_loaded_is_the_very_object(write: Write) -> None:
     [
         ("app.config", "there is no module 'app.config'; write app:config"),
         ("app.nothing", "there is no module 'app.nothing'"),
+        (
+            "empty",
+            "empty has no attribute 'config'; write config = natsery.ServiceConfig(…) there, or name what it has: empty:NAME",
+        ),
         ("./app", "nor a file, such as shop/calc.py; write ./app.py"),
         ("./nothing", "nor a file, such as shop/calc.py"),
     ],
@@ -298,6 +302,7 @@ def test_what_newcomers_write_is_explained(
     target: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "app.py").write_text("config = 1")
+    (tmp_path / "empty.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "app", raising=False)

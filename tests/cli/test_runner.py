@@ -58,3 +58,15 @@ def test_an_interrupt_comes_before_an_error() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         run_async(fail, KeyError(), KeyboardInterrupt())
     assert caught.value.__context__ is None
+
+
+def test_a_server_that_is_not_up_is_said_how_to_start() -> None:
+    refused = ConnectionRefusedError(111, "Connection refused")
+    with pytest.raises(
+        CommandError, match=r"127.0.0.1:4222: Connection refused\); 'natsery server' starts a server there"
+    ):
+        run_async(fail, natsery.ConnectError([("nats://127.0.0.1:4222", refused)]))
+    with pytest.raises(CommandError, match=r"refused\)$"):
+        run_async(fail, natsery.ConnectError([("nats://elsewhere:4222", refused)]))
+    with pytest.raises(CommandError, match=r"hung\)$"):
+        run_async(fail, natsery.ConnectError([("nats://127.0.0.1:4222", TimeoutError("hung"))]))

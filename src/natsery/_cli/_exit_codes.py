@@ -10,6 +10,7 @@ import click
 
 import natsery
 
+from ._default_server import hint_after
 from ._format import printable
 
 
@@ -83,4 +84,4 @@ def line_of(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     text = str(error) if isinstance(error, (natsery.NatseryError, OSError, TimeoutError)) else repr(error)
-    return printable(" ".join(text.split())) or type(error).__name__
+    return printable(" ".join(text.split()) + hint_after(error)) or type(error).__name__

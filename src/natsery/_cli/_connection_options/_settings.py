@@ -16,6 +16,7 @@ import click
 import natsery
 
 from .._argument_checks import renamed
+from .._default_server import DEFAULT_SERVER
 from .._exit_codes import CommandError, Exit
 from ._help import ConnectionOption
 from ._nats_contexts import contexts_folder, read_context
@@ -23,7 +24,6 @@ from ._secrets import secret, secret_file
 from ._sources import FIELDS, environment_source, merge, names_of, options_source
 from ._tls import tls_context
 
-DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
 DEFAULT_PREFIX: Final = "$SRV"
 
 NO_CONTEXT: Final = "NATSERY_NO_CONTEXT"

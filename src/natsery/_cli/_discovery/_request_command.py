@@ -83,6 +83,7 @@ def request(
 
     \b
       natsery request math.add 1+2
+      natsery request notes.read '"tea"'   # a text in JSON has quotes of its own
       natsery request math.add -H 'Trace: 7' < numbers.txt
       natsery request --service calc --endpoint add 1+2
 

@@ -108,7 +108,10 @@ def load(target: str) -> Target:
         try:
             value = getattr(value, name)
         except AttributeError:
-            raise _error(f"{where} has no attribute {attribute!r}{_hint(where, module)}") from None
+            hint = _hint(where, module)
+            if not hint and attribute == DEFAULT_ATTRIBUTE:
+                hint = f"; write config = natsery.ServiceConfig(…) there, or name what it has: {where}:NAME"
+            raise _error(f"{where} has no attribute {attribute!r}{hint}") from None
     return Target(f"{where}:{attribute}", module, value)
 
 
