@@ -187,7 +187,7 @@ def test_a_server_that_does_not_run_says_so() -> None:
         server.wait_ended()
         server.wait_ended()
         for command in (server.freeze, server.thaw, server.lame_duck):
-            with pytest.raises(ServerProcessError, match="^nats-server does not run$"):
+            with pytest.raises(ServerProcessError, match=r"^nats-server does not run$"):
                 command()
 
 
@@ -197,7 +197,7 @@ def test_a_server_that_takes_too_long_to_start_is_an_error(monkeypatch: pytest.M
     program.chmod(0o755)
     monkeypatch.setattr(_server_process, "find_program", lambda: str(program))
     monkeypatch.setattr(_server_process, "START_SECONDS", 0.0)
-    with pytest.raises(ServerProcessError, match="^nats-server did not start: it wrote no log$"):
+    with pytest.raises(ServerProcessError, match=r"^nats-server did not start: it wrote no log$"):
         with NatsServer():
             pytest.fail("it started")
 
@@ -205,7 +205,7 @@ def test_a_server_that_takes_too_long_to_start_is_an_error(monkeypatch: pytest.M
         async with open_server():
             pytest.fail("it started")
 
-    with pytest.raises(ServerProcessError, match="^nats-server did not start: it wrote no log$"):
+    with pytest.raises(ServerProcessError, match=r"^nats-server did not start: it wrote no log$"):
         anyio.run(main)
 
 
