@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._service import _refusals
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
@@ -69,6 +70,30 @@ async def test_an_error_that_the_connection_does_not_take_is_reported(broker: Me
             broker.reconnect(server)
     assert heard == [("OutboundBufferError", b"1")]
     assert service.stats().endpoints[0].last_error == "404:gone"
+
+
+async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_report(
+    broker: MemoryBroker, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some find no place to wait in, and the others fail one by one."""
+    monkeypatch.setattr(_refusals, "MAX_WAITING_REFUSALS", 2)
+    told: list[str] = []
+
+    async def stuck(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    def tell(error: Exception, *_: object) -> None:
+        told.append(str(error))
+
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(stuck, error_handler=tell), grace=0) as service:
+            for _ in range(4):
+                await nc.publish("stuck", reply="replies")
+            await nc.flush()
+            broker.disconnect(server)
+            await fill(server)
+    assert told == ["4 refused requests got no answer, because the connection did not take it"]
+    assert service.stats().endpoints[0].failures == {"stopping": 4}
 
 
 async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(nc: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import suppress
@@ -186,6 +187,22 @@ async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) 
             with pytest.raises(ServiceError, match="504"):
                 await natsery.ServiceClient(nc).request("late")
             assert service.endpoints[0].stats().failures == {natsery.FailureCause.TIMEOUT: 1}
+
+
+async def test_a_stray_cancellation_in_a_thread_is_an_error_of_the_handler(nc: Connection) -> None:
+    """As of an asyncio task that it has waited for, and that somebody has cancelled."""
+
+    @natsery.endpoint(in_thread=True)
+    def stray(request: natsery.Request) -> bytes:
+        raise asyncio.CancelledError
+
+    errors: list[Exception] = []
+    async with bounded():
+        async with natsery.serve(nc, config(stray, error_handler=lambda error, _, __: errors.append(error))):
+            for _ in range(2):
+                assert error_of(await nc.request("stray")) == "500:Internal Server Error"
+    text = "the handler raised CancelledError although nothing cancelled it"
+    assert [(type(error), str(error)) for error in errors] == [(RuntimeError, text)] * 2
 
 
 async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, caplog) -> None:
