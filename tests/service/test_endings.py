@@ -190,6 +190,36 @@ async def test_a_detached_request_that_is_cancelled_before_it_is_open_is_answere
         assert (service.pending, service.stats().endpoints[0].failures) == (0, {"exception": 1})
 
 
+@pytest.mark.parametrize("error", [None, LookupError("too late")])
+async def test_a_detached_request_that_was_cut_off_is_counted_once(
+    nc: Connection, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_now, go_on = anyio.Event(), anyio.Event()
+
+    async def finish(detached: natsery.DetachedRequest) -> None:
+        async with detached:
+            open_now.set()
+            await go_on.wait()
+            if error is not None:
+                raise error
+
+    async def later(request: natsery.Request) -> None:
+        tasks.start_soon(finish, request.detach())
+
+    async with bounded(), anyio.create_task_group() as tasks, nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(later), grace=0) as service:
+            await nc.publish("later", reply="replies")
+            await open_now.wait()
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        await nc.flush()
+        assert not replies._has_pending()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
+    assert ("too late" in caplog.text) is (error is not None)
+
+
 async def test_a_full_queue_is_reported_once_until_it_has_been_empty(nc: Connection) -> None:
     heard, let_go = Heard(), anyio.Event()
 
