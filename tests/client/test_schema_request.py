@@ -189,13 +189,17 @@ async def test_other_answers_are_errors(nc: Connection, data: bytes, reason: str
 
 @pytest.mark.parametrize("endpoint", [None, "add"])
 async def test_an_error_of_the_service_is_raised(nc: Connection, endpoint: str | None) -> None:
+    asked: list[bytes] = []
+
     async def refuse(request: natsery.Request) -> bytes:
+        asked.append(request.data)
         raise ServiceError(403, "not for you")
 
     stub = natsery.ServiceConfig("stub", "1.0.0", endpoints=[natsery.EndpointConfig("s", refuse, subject=SUBJECT)])
     async with bounded(), natsery.serve(nc, stub), answering(nc, {"$SRV.INFO.calc": [info(SUBJECT)]}):
         with pytest.raises(ServiceError, match="403:not for you"):
             await natsery.ServiceClient(nc).schema("calc", endpoint=endpoint)
+    assert asked == [b"" if endpoint is None else b"add"]
 
 
 async def test_an_endpoint_that_is_removed_between_pieces_is_left_out(nc: Connection) -> None:
