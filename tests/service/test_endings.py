@@ -10,7 +10,7 @@ import pytest
 import natsery
 from natsery._service import _refusals
 from natsery.abc import Connection
-from natsery.testing import MemoryBroker
+from natsery.testing import MemoryBroker, make_request
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
@@ -152,6 +152,14 @@ async def test_what_a_handler_raises_at_a_cut_off_is_reported(
         assert not replies._has_pending()
     assert service.stats().endpoints[0].failures == {"stopping": 1}
     assert "at the cut-off" in caplog.text
+
+
+async def test_a_handler_that_is_thrown_away_with_its_event_loop_is_not_answered() -> None:
+    """Python closes its coroutine with `GeneratorExit`, after which nothing can be awaited."""
+    request, answers = make_request()
+    with pytest.raises(GeneratorExit):
+        await request.endpoint._queue.endings.end_abruptly(request, GeneratorExit(), 0)
+    assert (answers, request.endpoint.stats().num_requests) == ([], 0)
 
 
 async def test_what_ends_the_program_at_a_cut_off_leaves_the_service(nc: Connection) -> None:

@@ -38,7 +38,11 @@ def raises(error: BaseException, *, is_async: bool) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError()], ids=["stray cancellation", "error"])
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), ValueError(), BaseExceptionGroup("", [asyncio.CancelledError(), ValueError()])],
+    ids=["stray cancellation", "error", "both"],
+)
 @pytest.mark.parametrize("hook", ["error_handler", "stats_handler"])
 async def test_a_hook_that_fails_ends_nothing(
     nc: Connection, hook: str, error: BaseException, is_async: bool, caplog: pytest.LogCaptureFixture
