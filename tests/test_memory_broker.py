@@ -247,28 +247,50 @@ async def test_a_flush_waits_until_the_broker_is_there_and_has_passed_it() -> No
         assert [event.kind for event in events] == [EventKind.DISCONNECTED, EventKind.RECONNECTED]
 
 
-async def test_a_flush_that_a_disconnect_overtakes_is_made_again() -> None:
+def test_a_flush_that_a_disconnect_overtakes_is_made_again() -> None:
     """What had been sent before it may be lost, and with it what the flush stood for."""
-    order: list[str] = []
 
-    async def flush() -> None:
-        await nc.flush()
-        order.append("flushed")
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            await nc.add_subscription("a", lambda message: broker.disconnect(nc))
+            broker.delay = 5
+            begun = trio.current_time()
+            await nc.publish("a")
 
-    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, anyio.create_task_group() as tasks:
+            async def reconnect_later() -> None:
+                await trio.sleep(100)
+                broker.reconnect(nc)
 
-        def cut(message: Message) -> None:
-            broker.disconnect(nc)
-            order.append("cut")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reconnect_later)
+                await nc.flush()
+            assert trio.current_time() - begun == pytest.approx(105)
 
-        await nc.add_subscription("a", cut)
-        await nc.publish("a")
-        tasks.start_soon(flush)
-        await anyio.wait_all_tasks_blocked()
-        assert order == ["cut"]
-        broker.reconnect(nc)
-        await anyio.wait_all_tasks_blocked()
-        assert order == ["cut", "flushed"]
+    in_virtual_time(main)
+
+
+async def test_an_answer_that_is_given_while_the_broker_is_away_waits() -> None:
+    begun, go_on = anyio.Event(), anyio.Event()
+    answers: list[bytes] = []
+
+    async def slow(request: natsery.Request) -> bytes:
+        begun.set()
+        await go_on.wait()
+        return b"answer"
+
+    async def ask() -> None:
+        answers.append((await nc.request("slow")).data)
+
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as server:
+        async with natsery.serve(server, config(slow)), anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await begun.wait()
+            broker.disconnect(server)
+            go_on.set()
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []
+            broker.reconnect(server)
+    assert answers == [b"answer"]
 
 
 @pytest.mark.parametrize("max_payload", [0, True, "1"])

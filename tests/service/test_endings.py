@@ -282,3 +282,64 @@ async def test_a_service_for_another_backend_is_refused(nc: Connection) -> None:
             errors.append(str(error))
             assert f"the service 'calc' is for {backend}, and " in errors[0]
     assert len(errors) == 1
+
+
+async def test_a_service_that_stops_does_not_take_the_endpoint_that_is_being_added(nc: Connection) -> None:
+    async def add_one() -> None:
+        with pytest.raises(natsery.ServiceStoppedError):
+            await service.add_endpoint(add)
+        refused.append(True)
+
+    refused: list[bool] = []
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config()) as service:
+            tasks.start_soon(add_one)
+            while not service._joining:
+                await anyio.lowlevel.checkpoint()
+            service.stop()
+    assert refused == [True]
+    assert service.endpoints == ()
+    assert "add" not in {each.subject for each in nc._active()}  # type: ignore[attr-defined]
+
+
+async def test_what_ends_the_program_in_a_handler_counts_a_request_that_has_ended_once(nc: Connection) -> None:
+    async def exits(request: natsery.Request) -> None:
+        async with request.detach() as detached:
+            await detached.respond(b"done")
+        raise SystemExit(3)
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        with pytest.raises(SystemExit):
+            async with natsery.serve(nc, config(exits)) as service:
+                await nc.publish("exits", reply="replies")
+                await service.wait_stopped()
+        assert (await replies.receive()).data == b"done"
+        await nc.flush()
+        assert not replies._has_pending()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.num_errors) == (1, 0)
+
+
+async def test_a_bug_that_ends_the_workers_leaves_nobody_without_an_answer(
+    broker: MemoryBroker, nc: Connection
+) -> None:
+    begun = anyio.Event()
+
+    async def stuck(request: natsery.Request) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async def bug() -> None:
+        raise LookupError("of natsery's own")
+
+    async with bounded(), broker.connect() as server, nc.subscribe("replies") as replies:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with natsery.serve(server, config(stuck)) as service:
+                await nc.publish("stuck", reply="replies")
+                await begun.wait()
+                assert service._workers is not None
+                service._workers.start_soon(bug)
+                await anyio.sleep_forever()
+        assert pytest.RaisesGroup(LookupError, flatten_subgroups=True).matches(caught.value)
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        assert list(server._active()) == []

@@ -318,15 +318,17 @@ async def test_a_request_that_was_cut_off_ends_once(nc: Connection) -> None:
             await anyio.sleep(1)
         return b"late"
 
-    recorder = Recorder()
+    recorder, told = Recorder(), []
+    served = config(shielded, instruments=[recorder], error_handler=lambda error, *_: told.append(error))
     async with bounded(), nc.subscribe("replies") as replies:
-        async with natsery.serve(nc, config(shielded, instruments=[recorder]), grace=0) as service:
+        async with natsery.serve(nc, served, grace=0) as service:
             await nc.publish("shielded", b"1", reply="replies")
             await begun.wait()
         assert error_of(await replies.receive()) == "503:Service Stopping"
         await nc.flush()
         assert not replies._has_pending()
     assert [(data, outcome.code) for data, outcome in recorder.ended] == [(b"1", 503)]
+    assert told == []
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
 

@@ -143,3 +143,17 @@ async def test_an_endpoint_is_removed_while_the_server_is_away(broker: MemoryBro
         await inner.flush()
         with pytest.raises(natsery.NoRespondersError):
             await nc.request("add", b"1+2")
+
+
+async def test_its_end_during_a_drain_is_the_error_of_the_service(broker: MemoryBroker) -> None:
+    class Closing(Own):
+        async def flush(self) -> None:
+            if service is not None:
+                await self._inner.aclose()
+            await self._inner.flush()
+
+    service: natsery.Service | None = None
+    async with bounded(), broker.connect() as inner:
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with natsery.serve(Closing(inner), config(add)) as service:
+                pass

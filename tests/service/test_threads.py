@@ -17,7 +17,7 @@ from natsery import ServiceError
 from natsery.abc import Connection
 
 from ..bounds import bounded
-from ..calc_service import config, error_of
+from ..calc_service import add, config, error_of
 from ..conftest import BACKENDS
 
 pytestmark = pytest.mark.anyio
@@ -172,6 +172,16 @@ async def test_a_service_is_not_stopped_from_a_thread_directly(nc: Connection, c
             tasks.start_soon(call)
             await anyio.sleep_forever()
     assert replies == [b"stopped"]
+
+
+async def test_a_stop_after_the_end_does_nothing_wherever_it_is_called(nc: Connection) -> None:
+    async with bounded():
+        async with natsery.serve(nc, config(add)) as service:
+            pass
+        await anyio.to_thread.run_sync(service.stop)
+        await anyio.to_thread.run_sync(lambda: service.stop(LookupError("too late"), grace=1))
+        with pytest.raises(ValueError, match="grace"):
+            service.stop(grace=-1)
 
 
 async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
