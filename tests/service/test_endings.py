@@ -343,3 +343,13 @@ async def test_a_bug_that_ends_the_workers_leaves_nobody_without_an_answer(
         assert pytest.RaisesGroup(LookupError, flatten_subgroups=True).matches(caught.value)
         assert error_of(await replies.receive()) == "503:Service Stopping"
         assert list(server._active()) == []
+
+
+async def test_an_error_that_ends_a_service_is_not_lost_in_a_cancellation_from_outside(nc: Connection) -> None:
+    error = LookupError("why it ends")
+    with anyio.CancelScope() as scope, pytest.raises(LookupError) as caught:
+        async with natsery.serve(nc, config(add)) as service:
+            service.stop(error)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert caught.value is error
