@@ -220,6 +220,8 @@ async def test_a_made_request_has_a_connection_that_records() -> None:
         await note(request)
     with pytest.raises(natsery.ConnectionClosedError):
         await request.connection.flush()
+    with pytest.raises(natsery.ConnectionClosedError):
+        await request.connection.add_subscription("a", print)
 
 
 async def test_a_flush_waits_until_the_broker_is_there_and_has_passed_it() -> None:
