@@ -42,7 +42,8 @@ GENERATED = (
 """Tests of examples that hypothesis makes, in numbers that the profile says."""
 
 
-COMMAND = "*/natsery/_cli/*,*/natsery_command.py"
+COMMAND = "*/natsery/_cli/*,*/natsery/__main__.py,*/natsery_command.py"
+"""What runs in programs of its own, and is measured apart."""
 
 COVERED = 97
 """Percent of the lines and branches outside of the command that are run at least; it only goes up, to a hundred."""

@@ -53,6 +53,10 @@ async def an_undeclared_stream(request):
     yield b""
 
 
+async def a_stream_of_anything(request) -> AsyncIterator:
+    yield b""
+
+
 def a_decorator(handler):
     @functools.wraps(handler)
     async def call(*args, **kwargs):
@@ -107,6 +111,9 @@ class Handlers:
     async def static(body: Order) -> Order: ...
 
 
+STREAMS = (a_stream, a_typed_stream, an_undeclared_stream, a_stream_of_anything)
+
+
 @pytest.mark.parametrize(
     ("handler", "expected"),
     [
@@ -128,6 +135,7 @@ class Handlers:
         (a_stream, (True, NO_BODY, bytes)),
         (a_typed_stream, (False, Order, Order)),
         (an_undeclared_stream, (True, NO_BODY, bytes)),
+        (a_stream_of_anything, (True, NO_BODY, bytes)),
         (a_decorator(of_a_body), (False, Order, Order)),
         (a_collector(a_typed_stream), (False, Order, AsyncGenerator[Order, None])),
         (WrittenElsewhere(of_a_body), (False, Order, Order)),
@@ -149,7 +157,7 @@ class Handlers:
 def test_what_a_handler_takes_and_gives(handler, expected):
     signature = EndpointConfig("x", handler)._read_signature()
     assert (signature.takes_request, signature.body, signature.result) == expected
-    assert signature.is_stream is (handler in (a_stream, a_typed_stream, an_undeclared_stream))
+    assert signature.is_stream is (handler in STREAMS)
 
 
 @pytest.mark.parametrize(

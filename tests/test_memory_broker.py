@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 import trio
 
@@ -198,6 +199,115 @@ async def test_a_made_request_knows_a_whole_endpoint() -> None:
     assert request.endpoint.metadata == {}
     assert request.endpoint.pending == 0
     assert request.endpoint.stats().num_requests == 0
+
+
+async def test_a_made_request_has_a_connection_that_records() -> None:
+    """A handler that publishes, subscribes and flushes can be tested alone, too."""
+
+    async def note(request: natsery.Request) -> bytes:
+        nc = request.connection
+        async with nc.subscribe("notes") as notes:
+            await nc.publish("notes", request.data, headers={"a": "b"})
+            await nc.flush()
+            return f"{nc.is_connected} {nc.max_payload} {notes._has_pending()}".encode()
+
+    request, sent = make_request(b"1", reply="")
+    assert await note(request) == b"True 1048576 False"
+    assert [(each.subject, each.data, each.headers["a"]) for each in sent] == [("notes", b"1", "b")]
+    await request.connection.aclose()
+    assert not request.connection.is_connected
+    with pytest.raises(natsery.ConnectionClosedError):
+        await note(request)
+    with pytest.raises(natsery.ConnectionClosedError):
+        await request.connection.flush()
+    with pytest.raises(natsery.ConnectionClosedError):
+        await request.connection.add_subscription("a", print)
+
+
+async def test_a_flush_waits_until_the_broker_is_there_and_has_passed_it() -> None:
+    flushed: list[str] = []
+
+    async def flush() -> None:
+        await nc.flush()
+        flushed.append(f"after {len(received)}")
+
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, anyio.create_task_group() as tasks:
+        received: list[Message] = []
+        events: list[ConnectionEvent] = []
+        await nc.add_subscription("a", received.append)
+        nc.add_listener(events.append)
+        broker.disconnect(nc)
+        broker.disconnect(nc)  # as a second failure before the connection is back
+        await nc.publish("a")
+        tasks.start_soon(flush)
+        await anyio.wait_all_tasks_blocked()
+        assert flushed == []
+        broker.reconnect(nc)
+        await anyio.wait_all_tasks_blocked()
+        assert flushed == ["after 1"]
+        broker.reconnect(nc)
+        assert [event.kind for event in events] == [EventKind.DISCONNECTED, EventKind.RECONNECTED]
+
+
+def test_a_flush_that_a_disconnect_overtakes_is_made_again() -> None:
+    """What had been sent before it may be lost, and with it what the flush stood for."""
+
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            await nc.add_subscription("a", lambda message: broker.disconnect(nc))
+            broker.delay = 5
+            begun = trio.current_time()
+            await nc.publish("a")
+
+            async def reconnect_later() -> None:
+                await trio.sleep(100)
+                broker.reconnect(nc)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reconnect_later)
+                await nc.flush()
+            assert trio.current_time() - begun == pytest.approx(105)
+
+    in_virtual_time(main)
+
+
+async def test_an_answer_that_is_given_while_the_broker_is_away_waits() -> None:
+    begun, go_on = anyio.Event(), anyio.Event()
+    answers: list[bytes] = []
+
+    async def slow(request: natsery.Request) -> bytes:
+        begun.set()
+        await go_on.wait()
+        return b"answer"
+
+    async def ask() -> None:
+        answers.append((await nc.request("slow")).data)
+
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as server:
+        async with natsery.serve(server, config(slow)), anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await begun.wait()
+            broker.disconnect(server)
+            go_on.set()
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []
+            broker.reconnect(server)
+    assert answers == [b"answer"]
+
+
+@pytest.mark.parametrize("max_payload", [0, True, "1"])
+def test_a_payload_limit_that_breaks_the_rule(max_payload: object) -> None:
+    with pytest.raises(natsery.ConfigError, match=r"^max_payload: must be an int of at least 1; got "):
+        MemoryBroker(max_payload=max_payload)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["publish", "subscribe"])
+async def test_permissions_are_several_subjects(option: str) -> None:
+    """One text would be read as the subjects that its characters are."""
+    async with bounded(), MemoryBroker() as broker:
+        with pytest.raises(natsery.ConfigError, match=rf"^{option}: must be a sequence of subjects; got 'a'$"):
+            async with broker.connect(**{option: "a"}):
+                pass
 
 
 def test_a_delay_in_virtual_time() -> None:

@@ -6,10 +6,11 @@ import ssl
 import time
 from pathlib import Path
 
+import anyio
 import nats
 import pytest
 
-from natsery.testing import ServerProcessError
+from natsery.testing import ServerProcessError, _nats_server, _server_process, open_server
 from natsery.testing._reserved_ports import port_of, reserve_port
 
 from .certificates import Certificates
@@ -153,6 +154,59 @@ def test_a_server_that_cannot_start_says_why() -> None:
     with pytest.raises(ServerProcessError, match="nonsense"):
         with NatsServer("nonsense: true"):
             pass
+
+
+def test_a_condition_that_never_holds_says_what_did_not_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def holds_later() -> bool:
+        if not tries:
+            tries.append("not there yet")
+            raise ConnectionRefusedError
+        return True
+
+    tries: list[str] = []
+    with NatsServer() as server:
+        server.wait_until(holds_later, "never")
+        assert tries == ["not there yet"]
+        with monkeypatch.context() as patch:
+            patch.setattr(_nats_server, "SECONDS", 0.0)
+            with pytest.raises(ServerProcessError, match=r"(?s)^no client has come:\n.*Server is ready"):
+                server.wait_until(lambda: False, "no client has come")
+            with pytest.raises(ServerProcessError, match=r"(?s)^nats-server has not ended:\n.*Server is ready"):
+                server.wait_ended()
+        assert server.monitor("healthz")["status"] == "ok"
+
+
+def test_a_server_that_does_not_run_says_so() -> None:
+    """Waiting for what it will never do would take ten seconds, and hide why."""
+    with NatsServer() as server:
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(ServerProcessError, match=r"(?s)^nats-server has ended:\n.*Server is ready"):
+            server.wait_until(lambda: True, "never")
+        server.wait_ended()
+        server.wait_ended()
+        for command in (server.freeze, server.thaw, server.lame_duck):
+            with pytest.raises(ServerProcessError, match=r"^nats-server does not run$"):
+                command()
+
+
+def test_a_server_that_takes_too_long_to_start_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "nats-server"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(_server_process, "find_program", lambda: str(program))
+    monkeypatch.setattr(_server_process, "START_SECONDS", 0.0)
+    with pytest.raises(ServerProcessError, match=r"^nats-server did not start: it wrote no log$"):
+        with NatsServer():
+            pytest.fail("it started")
+
+    async def main() -> None:
+        async with open_server():
+            pytest.fail("it started")
+
+    with pytest.raises(ServerProcessError, match=r"^nats-server did not start: it wrote no log$"):
+        anyio.run(main)
 
 
 def test_a_server_is_frozen_when_the_call_returns() -> None:

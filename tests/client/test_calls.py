@@ -12,6 +12,7 @@ import pytest
 
 import natsery
 from natsery import EndpointConfig, ServiceClient, ServiceError, group
+from natsery._client import _directory
 from natsery._client._bodies import MAX_KEPT, Bodies
 from natsery.abc import Connection
 
@@ -127,11 +128,43 @@ async def parts(request: natsery.Request) -> AsyncIterator[int]:
         ((parts,), {"service": "calc"}, "service: must be a natsery.ServiceConfig; got 'calc'"),
         (("parts", {"a": 1}), {}, "body: must be bytes, not dict; write returns="),
         (("parts",), {"service": "calc"}, "service: must be left out where the subject is given"),
+        ((plain,), {}, r"handler: 'plain' returns one reply; write client\.call\(\.\.\.\)"),
     ],
 )
 async def test_streams_that_are_none_say_what_to_write(nc: Connection, args, options, hint: str) -> None:
     with pytest.raises(TypeError, match=hint):
         ServiceClient(nc).stream(*args, **options)
+
+
+async def test_a_group_is_no_endpoint_to_call(nc: Connection) -> None:
+    for call in (ServiceClient(nc).call, ServiceClient(nc).stream):
+        with pytest.raises(natsery.ConfigError, match=r"^handler: must be one endpoint, not a group; got "):
+            result = call(group("math", [plain]))  # type: ignore[call-overload]
+            await result
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3)], ids=["error", "exit"])
+async def test_an_instrument_that_raises_is_told_nothing_more(
+    nc: Connection, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its errors are none of the caller's, unless they are meant to end the program."""
+
+    class Broken(natsery.Instrument):
+        def call_started(self, call: natsery.Call) -> None:
+            started.append(call.name)
+            raise error
+
+    started: list[str] = []
+    client = ServiceClient(nc, instruments=[Broken()])
+    async with bounded(), natsery.serve(nc, config(plain)):
+        if isinstance(error, SystemExit):
+            with pytest.raises(SystemExit) as caught:
+                await client.call(plain)
+            assert caught.value is error
+        else:
+            assert [await client.call(plain) for _ in range(2)] == [b"!", b"!"]
+            assert "the instrument Broken, which is told nothing more, raised" in caplog.text
+    assert started == ["plain"]
 
 
 async def test_a_stream_in_a_group_needs_its_service(nc: Connection) -> None:
@@ -198,13 +231,29 @@ async def test_the_subject_is_asked_once_and_again_when_nobody_responds(nc: Conn
                 for _ in range(5):
                     tasks.start_soon(client.call, "calc", "plain")
             assert (await client.call("calc", "plain")).data == b"!"
-        assert questions.statistics() == 1 if hasattr(questions, "statistics") else True
-        async with natsery.serve(nc, config(group("new", [plain]))):
-            assert (await client.call("calc", "plain")).data == b"!"
+        async with natsery.serve(nc, config(group("new", [plain]))), anyio.create_task_group() as tasks:
+            for _ in range(5):  # each finds that the subject that is known has nobody, and one of them asks
+                tasks.start_soon(client.call, "calc", "plain")
         await nc.flush()
         assert len(questions._pending) == 2
     with pytest.raises(natsery.NoRespondersError):
         await client.call("calc", "plain")
+
+
+async def test_the_subjects_that_are_kept_have_a_bound(nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that calls endpoints by names that it is given keeps no more of them than that."""
+    monkeypatch.setattr(_directory, "MAX_KEPT", 2)
+    client, asked = ServiceClient(nc), []
+    async with (
+        bounded(),
+        natsery.serve(nc, config(plain, blocking, renamed)),
+        nc.subscribe("$SRV.INFO.calc") as questions,
+    ):
+        for name in ("plain", "blocking", "plain", "renamed", "blocking", "plain"):
+            await client.call("calc", name, b"1")
+            await nc.flush()
+            asked.append(len(questions._pending))
+    assert asked == [1, 2, 2, 3, 3, 4]
 
 
 @asynccontextmanager

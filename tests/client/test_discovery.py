@@ -353,3 +353,16 @@ def test_an_error_keeps_nothing_of_the_reply_that_it_is_about(data: bytes) -> No
         assert len(str(error)) < 1_000
 
     in_virtual_time(main)
+
+
+def test_a_stream_that_is_closed_gives_nothing_more() -> None:
+    async def main() -> None:
+        async with answering("$SRV.PING", [(0, ping_of(1)), (0, ping_of(2))]) as (client, _):
+            async with client.discover("PING") as replies:
+                assert (await replies.receive()).id == "i1"
+                for _ in range(2):
+                    await replies.aclose()
+                with pytest.raises(anyio.ClosedResourceError):
+                    await replies.receive()
+
+    in_virtual_time(main)

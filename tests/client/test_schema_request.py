@@ -187,6 +187,39 @@ async def test_other_answers_are_errors(nc: Connection, data: bytes, reason: str
             await natsery.ServiceClient(nc).schema("calc")
 
 
+@pytest.mark.parametrize("endpoint", [None, "add"])
+async def test_an_error_of_the_service_is_raised(nc: Connection, endpoint: str | None) -> None:
+    asked: list[bytes] = []
+
+    async def refuse(request: natsery.Request) -> bytes:
+        asked.append(request.data)
+        raise ServiceError(403, "not for you")
+
+    stub = natsery.ServiceConfig("stub", "1.0.0", endpoints=[natsery.EndpointConfig("s", refuse, subject=SUBJECT)])
+    async with bounded(), natsery.serve(nc, stub), answering(nc, {"$SRV.INFO.calc": [info(SUBJECT)]}):
+        with pytest.raises(ServiceError, match="403:not for you"):
+            await natsery.ServiceClient(nc).schema("calc", endpoint=endpoint)
+    assert asked == [b"" if endpoint is None else b"add"]
+
+
+async def test_an_endpoint_that_is_removed_between_pieces_is_left_out(nc: Connection) -> None:
+    async def answer(request: natsery.Request) -> bytes:
+        if not request.data:
+            raise ServiceError(413, "Schema Too Large")
+        if request.data == b"add":
+            raise ServiceError(404, "No Such Endpoint")
+        name = request.data.decode()
+        return document(endpoints=[{"name": name, "subject": name}])
+
+    more = [{"name": name, "subject": name} for name in ("sub", "add", "div")]
+    own = {"name": "_schema", "subject": SUBJECT, "metadata": {"serves": TYPE}}
+    stub = natsery.ServiceConfig("stub", "1.0.0", endpoints=[natsery.EndpointConfig("s", answer, subject=SUBJECT)])
+    async with bounded(), natsery.serve(nc, stub):
+        async with answering(nc, {"$SRV.INFO.calc": [info(endpoints=[*more, own])]}):
+            schema = await natsery.ServiceClient(nc).schema("calc")
+    assert [each.name for each in schema.endpoints] == ["sub", "div"]
+
+
 async def test_pieces_have_a_bound(nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_schema_request, "MAX_BYTES", 100)
     large = document(description="x" * 200)

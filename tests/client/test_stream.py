@@ -276,3 +276,28 @@ async def test_a_count_ends_the_stream_and_leaves(nc: Connection) -> None:
             await service.send(number)
         assert [reply.data async for reply in replies] == [b"1", b"2"]
         assert replies.ended is EndReason.COUNT
+
+
+async def test_what_may_not_be_answered_is_not_answered(nc: Connection) -> None:
+    """A service could have a client publish to a server's own subjects, with the client's permissions."""
+    async with play(nc) as (service, replies), nc.subscribe("$JS.>") as published:
+        await nc.publish(service._request.reply, reply="$JS.API.STREAM.PURGE.orders", headers={"Reply-Window": "4"})
+        await service.send(1)
+        await service.send(2, b"")
+        assert [reply.data async for reply in replies] == [b"1"]
+        assert await service.answers() == []
+        assert not published._has_pending()
+
+
+async def test_subjects_that_a_server_has_replaced_are_answered(nc: Connection) -> None:
+    """Between accounts a server writes subjects of its own, which have no number."""
+    async with play(nc) as (service, replies), nc.subscribe("_R_.>") as answers:
+        await nc.publish(service._request.reply, reply="_R_.a.b", headers={"Reply-Window": "2"})
+        for number in (b"1", b"2"):
+            await nc.publish(service._request.reply, number, reply="_R_.a.c")
+        await nc.publish(service._request.reply, reply="_R_.a.d")
+        assert [reply.data async for reply in replies] == [b"1", b"2"]
+        await nc.flush()
+        found = [await answers.receive() for _ in range(2)]
+        assert [(each.subject, each.data) for each in found] == [("_R_.a.b", b"0"), ("_R_.a.c", b"")]
+        assert not answers._has_pending()

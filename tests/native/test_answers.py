@@ -214,3 +214,31 @@ async def test_what_a_handler_makes_of_the_reply_subject_is_no_other_command(nat
             await nc.publish("forged", b"the only one")
             assert (await forged.receive()).data == b"the only one"
             assert [each.num_errors for each in service.stats().endpoints] == [0, 1]
+
+
+async def test_refusals_that_are_larger_than_the_server_takes_are_counted_in_one_report() -> None:
+    """They are written where messages are taken, which goes on."""
+    begun, go_on = anyio.Event(), anyio.Event()
+    told: list[str] = []
+
+    @natsery.endpoint(pending_messages=1)
+    async def slow(request: natsery.Request) -> bytes:
+        begun.set()
+        await go_on.wait()
+        return request.data
+
+    served = natsery.ServiceConfig(
+        "echo", "1.0.0", endpoints=[slow], error_handler=lambda error, *_: told.append(str(error))
+    )
+    with NatsServer("max_payload: 40") as server:
+        async with bounded(), natsery.connect(server.url) as nc, nc.subscribe("replies") as replies:
+            async with natsery.serve(nc, served) as service:
+                await nc.publish("slow", b"1", reply="replies")
+                await begun.wait()
+                for number in (b"2", b"3", b"4"):
+                    await nc.publish("slow", number, reply="replies")
+                await nc.flush()
+                go_on.set()
+            assert [(await replies.receive()).data for _ in range(2)] == [b"1", b"2"]
+    assert told[1:] == ["2 refused requests got no answer, because the connection did not take it"]
+    assert service.stats().endpoints[0].failures == {"overloaded": 2}

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 
 import anyio
 import pytest
-from opentelemetry import context, trace
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.propagators.textmap import TextMapPropagator, default_getter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 import natsery
@@ -263,3 +264,30 @@ async def test_other_instruments_stand_beside_it(nc: Connection, traces: Traces,
     assert reply.data == f"request {id_of(request):x}".encode()
     assert others.seen == ([0, 0] if is_first else [id_of(call), id_of(request)])
     assert (OTHERS.get(), current_span()) == ("", 0)
+
+
+class ByPrefix(TextMapPropagator):
+    """Finds its headers by looking at the names of all, as Jaeger's does for baggage."""
+
+    def extract(self, carrier, context=None, getter=default_getter):  # type: ignore[no-untyped-def]
+        for key in getter.keys(carrier):
+            if key.lower().startswith("uberctx-"):
+                context = baggage.set_baggage(key[8:], getter.get(carrier, key)[0], context)
+        return context
+
+    def inject(self, carrier, context=None, setter=None):  # type: ignore[no-untyped-def]
+        pass
+
+    @property
+    def fields(self) -> set[str]:
+        return set()
+
+
+def test_a_propagator_can_look_at_the_names_of_the_headers() -> None:
+    previous = propagate.get_global_textmap()
+    propagate.set_global_textmap(ByPrefix())
+    try:
+        found = otel.context_of(natsery.Message("a", headers=natsery.Headers({"uberctx-User": "7", "other": "8"})))
+    finally:
+        propagate.set_global_textmap(previous)
+    assert baggage.get_all(found) == {"User": "7"}

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 import natsery
+from natsery._service import _refusals
 from natsery.abc import Connection
-from natsery.testing import MemoryBroker
+from natsery.testing import MemoryBroker, make_request
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
@@ -71,6 +72,30 @@ async def test_an_error_that_the_connection_does_not_take_is_reported(broker: Me
     assert service.stats().endpoints[0].last_error == "404:gone"
 
 
+async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_report(
+    broker: MemoryBroker, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some find no place to wait in, and the others fail one by one."""
+    monkeypatch.setattr(_refusals, "MAX_WAITING_REFUSALS", 2)
+    told: list[str] = []
+
+    async def stuck(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    def tell(error: Exception, *_: object) -> None:
+        told.append(str(error))
+
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(stuck, error_handler=tell), grace=0) as service:
+            for _ in range(4):
+                await nc.publish("stuck", reply="replies")
+            await nc.flush()
+            broker.disconnect(server)
+            await fill(server)
+    assert told == ["4 refused requests got no answer, because the connection did not take it"]
+    assert service.stats().endpoints[0].failures == {"stopping": 4}
+
+
 async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(nc: Connection) -> None:
     heard = Heard()
 
@@ -129,6 +154,14 @@ async def test_what_a_handler_raises_at_a_cut_off_is_reported(
     assert "at the cut-off" in caplog.text
 
 
+async def test_a_handler_that_is_thrown_away_with_its_event_loop_is_not_answered() -> None:
+    """Python closes its coroutine with `GeneratorExit`, after which nothing can be awaited."""
+    request, answers = make_request()
+    with pytest.raises(GeneratorExit):
+        await request.endpoint._queue.endings.end_abruptly(request, GeneratorExit(), 0)
+    assert (answers, request.endpoint.stats().num_requests) == ([], 0)
+
+
 async def test_what_ends_the_program_at_a_cut_off_leaves_the_service(nc: Connection) -> None:
     begun = anyio.Event()
 
@@ -163,6 +196,36 @@ async def test_a_detached_request_that_is_cancelled_before_it_is_open_is_answere
                 raise AssertionError
         assert error_of(await replies.receive()) == "500:Internal Server Error"
         assert (service.pending, service.stats().endpoints[0].failures) == (0, {"exception": 1})
+
+
+@pytest.mark.parametrize("error", [None, LookupError("too late")])
+async def test_a_detached_request_that_was_cut_off_is_counted_once(
+    nc: Connection, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_now, go_on = anyio.Event(), anyio.Event()
+
+    async def finish(detached: natsery.DetachedRequest) -> None:
+        async with detached:
+            open_now.set()
+            await go_on.wait()
+            if error is not None:
+                raise error
+
+    async def later(request: natsery.Request) -> None:
+        tasks.start_soon(finish, request.detach())
+
+    async with bounded(), anyio.create_task_group() as tasks, nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, config(later), grace=0) as service:
+            await nc.publish("later", reply="replies")
+            await open_now.wait()
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        await nc.flush()
+        assert not replies._has_pending()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
+    assert ("too late" in caplog.text) is (error is not None)
 
 
 async def test_a_full_queue_is_reported_once_until_it_has_been_empty(nc: Connection) -> None:
@@ -219,3 +282,74 @@ async def test_a_service_for_another_backend_is_refused(nc: Connection) -> None:
             errors.append(str(error))
             assert f"the service 'calc' is for {backend}, and " in errors[0]
     assert len(errors) == 1
+
+
+async def test_a_service_that_stops_does_not_take_the_endpoint_that_is_being_added(nc: Connection) -> None:
+    async def add_one() -> None:
+        with pytest.raises(natsery.ServiceStoppedError):
+            await service.add_endpoint(add)
+        refused.append(True)
+
+    refused: list[bool] = []
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config()) as service:
+            tasks.start_soon(add_one)
+            while not service._joining:
+                await anyio.lowlevel.checkpoint()
+            service.stop()
+    assert refused == [True]
+    assert service.endpoints == ()
+    assert "add" not in {each.subject for each in nc._active()}  # type: ignore[attr-defined]
+
+
+async def test_what_ends_the_program_in_a_handler_counts_a_request_that_has_ended_once(nc: Connection) -> None:
+    async def exits(request: natsery.Request) -> None:
+        async with request.detach() as detached:
+            await detached.respond(b"done")
+        raise SystemExit(3)
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        with pytest.raises(SystemExit):
+            async with natsery.serve(nc, config(exits)) as service:
+                await nc.publish("exits", reply="replies")
+                await service.wait_stopped()
+        assert (await replies.receive()).data == b"done"
+        await nc.flush()
+        assert not replies._has_pending()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.num_errors) == (1, 0)
+
+
+async def test_a_bug_that_ends_the_workers_leaves_nobody_without_an_answer(
+    broker: MemoryBroker, nc: Connection
+) -> None:
+    begun = anyio.Event()
+
+    async def stuck(request: natsery.Request) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async def bug() -> None:
+        raise LookupError("of natsery's own")
+
+    async with bounded(), broker.connect() as server, nc.subscribe("replies") as replies:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with natsery.serve(server, config(stuck)) as service:
+                await nc.publish("stuck", reply="replies")
+                await begun.wait()
+                assert service._workers is not None
+                service._workers.start_soon(bug)
+                await anyio.sleep_forever()
+        assert pytest.RaisesGroup(LookupError, flatten_subgroups=True).matches(caught.value)
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        assert list(server._active()) == []
+
+
+async def test_an_error_that_ends_a_service_is_not_lost_in_a_cancellation_from_outside(nc: Connection) -> None:
+    error = LookupError("why it ends")
+    with anyio.CancelScope() as scope, pytest.raises(LookupError) as caught:
+        async with natsery.serve(nc, config(add)) as service:
+            service.stop(error)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert caught.value is error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import anyio
 import pytest
 
@@ -32,3 +34,13 @@ async def test_a_ping_that_comes_before_a_start_fails_does_not_delay_the_end(bro
             async with natsery.serve(restricted, config(add)):
                 pytest.fail("it has started")
         assert anyio.current_time() == begun
+
+
+async def test_a_service_that_does_not_start_leaves_the_signals_to_the_others(broker: MemoryBroker) -> None:
+    async with broker.connect() as nc, broker.connect(subscribe=["$SRV.>"]) as restricted:
+        async with natsery.serve(nc, config(), stop_on_signals=True) as service:
+            with pytest.raises(natsery.SubscriptionDeniedError, match="add"):
+                async with natsery.serve(restricted, config(add), stop_on_signals=True):
+                    pytest.fail("it has started")
+            signal.raise_signal(signal.SIGTERM)
+            await service.wait_stopped()

@@ -612,3 +612,73 @@ async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
                 assert await requester.rest() == [b"0", b""]
         assert sum("_INBOX" in each.subject for each in nc._subscriptions) == 1
     assert nc._subscriptions == []
+
+
+# A generator that fails while it is closed
+
+
+async def leaving(request: natsery.Request) -> AsyncIterator[bytes]:
+    """Fails in a task group of its own when it is closed at its ``yield``."""
+
+    async def fails_at_the_end() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise LookupError("at the end")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fails_at_the_end)
+        await anyio.wait_all_tasks_blocked()
+        while True:
+            yield b"part"
+
+
+async def test_what_fails_in_a_closed_generator_is_reported_without_the_closing(nc: Connection) -> None:
+    told: list[Exception] = []
+    served = config(leaving, error_handler=lambda error, *_: told.append(error))
+    async with bounded(), natsery.serve(nc, served) as service:
+        async with natsery.ServiceClient(nc).stream("leaving", window=1) as replies:
+            assert (await replies.receive()).data == b"part"
+        while service.pending:
+            await anyio.lowlevel.checkpoint()
+    (error,) = told
+    assert pytest.RaisesGroup(pytest.RaisesExc(LookupError, match="at the end")).matches(error)
+    assert service.stats().endpoints[0].failures == {}
+
+
+async def test_what_ends_the_program_in_a_closed_generator_leaves_the_service(nc: Connection) -> None:
+    """It was no clean-up that took too long, and is not reported as one."""
+    told: list[Exception] = []
+
+    async def exits(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        async with bounded(), natsery.serve(nc, config(exits, error_handler=lambda error, *_: told.append(error))):
+            async with natsery.ServiceClient(nc).stream("exits", window=1) as replies:
+                assert (await replies.receive()).data == b"part"
+            await anyio.sleep_forever()
+    assert told == []
+
+
+@IN_VIRTUAL_TIME
+async def test_a_requester_that_falls_silent_and_is_told_of_a_stop_is_told_nothing_more(nc: Connection) -> None:
+    async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    async with bounded(1_000), nc.subscribe("replies") as messages:
+        async with natsery.serve(nc, config(shielded), grace=0) as service:
+            await nc.publish("shielded", reply="replies", headers={"Reply-Window": "4"})
+            await anyio.sleep(50)  # until several heartbeats were not answered
+        await nc.flush()
+        errors = []
+        while messages._has_pending():
+            errors.append(error_of(await messages.receive()))
+        assert [error for error in errors if error is not None] == ["503:Service Stopping"]
+    assert service.stats().endpoints[0].num_requests == 1

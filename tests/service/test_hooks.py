@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from natsery.abc import Connection
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
+from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +38,11 @@ def raises(error: BaseException, *, is_async: bool) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError()], ids=["stray cancellation", "error"])
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), ValueError(), BaseExceptionGroup("", [asyncio.CancelledError(), ValueError()])],
+    ids=["stray cancellation", "error", "both"],
+)
 @pytest.mark.parametrize("hook", ["error_handler", "stats_handler"])
 async def test_a_hook_that_fails_ends_nothing(
     nc: Connection, hook: str, error: BaseException, is_async: bool, caplog: pytest.LogCaptureFixture
@@ -91,3 +97,63 @@ async def test_nothing_is_kept_of_an_endpoint_that_was_removed(nc: Connection) -
         assert len(service._context.errors._intervals) == 1
         await endpoint.remove()
         assert service._context.errors._intervals == {}
+
+
+class Report:
+    """What an error handler may return besides a coroutine."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        raise AssertionError("it was run")
+        yield
+
+
+@pytest.mark.parametrize("is_coroutine", [True, False])
+async def test_after_the_end_an_async_error_handler_is_not_run(
+    nc: Connection, is_coroutine: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no task any more that could run it; the log has the error all the same."""
+    requests: list[natsery.Request] = []
+
+    async def keep(request: natsery.Request) -> bytes:
+        requests.append(request)
+        return b""
+
+    async def tell() -> None:
+        raise AssertionError("it was run")
+
+    def handle(*_: object) -> Awaitable[None]:
+        return tell() if is_coroutine else Report()
+
+    async with bounded(), natsery.serve(nc, config(keep, error_handler=handle)):
+        await nc.request("keep")
+    with pytest.raises(natsery.ServiceStoppedError):
+        await requests[0].respond_error(404, "late", headers={"Trace": "a\nb"})
+    gc.collect()  # a coroutine that nobody closes or runs warns
+    first, second = caplog.records
+    assert "Trace" in first.getMessage()
+    assert (
+        second.getMessage() == "service calc, endpoint keep: the service has ended, its async error handler is not run"
+    )
+
+
+@IN_VIRTUAL_TIME
+async def test_an_error_handler_that_hangs_holds_the_end_up_for_a_second(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    async def hang(error: Exception, *_: object) -> None:
+        told.append(str(error))
+        await anyio.sleep_forever()
+
+    async def broken(request: natsery.Request) -> bytes:
+        raise LookupError(request.data.decode())
+
+    async with bounded(), natsery.serve(nc, config(broken, error_handler=hang)):
+        for number in (b"1", b"2", b"3"):
+            await nc.request("broken", number)
+        begun = anyio.current_time()
+    assert anyio.current_time() - begun == pytest.approx(1)
+    assert told == ["1"]
+    gc.collect()  # a coroutine that nobody closes or runs warns
+    assert "the error handler raised" not in caplog.text

@@ -15,7 +15,7 @@ from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from ..bounds import bounded
-from ..calc_service import add, config
+from ..calc_service import add, config, error_of
 from ..virtual_time import IN_VIRTUAL_TIME
 
 pytestmark = [pytest.mark.anyio, IN_VIRTUAL_TIME]
@@ -339,6 +339,31 @@ async def test_one_that_raises_is_told_nothing_more(
         assert f"the instrument {type(broken).__name__}, which is told nothing more, raised" in caplog.text
     assert "broken" in caplog.text or isinstance(error, SystemExit)
     caplog.clear()
+
+
+async def test_a_request_that_was_cut_off_ends_once(nc: Connection) -> None:
+    """Whatever its handler, which shields itself, does afterwards."""
+    begun = anyio.Event()
+
+    async def shielded(request: natsery.Request) -> bytes:
+        begun.set()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(1)
+        return b"late"
+
+    recorder, told = Recorder(), []
+    served = config(shielded, instruments=[recorder], error_handler=lambda error, *_: told.append(error))
+    async with bounded(), nc.subscribe("replies") as replies:
+        async with natsery.serve(nc, served, grace=0) as service:
+            await nc.publish("shielded", b"1", reply="replies")
+            await begun.wait()
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        await nc.flush()
+        assert not replies._has_pending()
+    assert [(data, outcome.code) for data, outcome in recorder.ended] == [(b"1", 503)]
+    assert told == []
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"stopping": 1})
 
 
 async def test_nothing_is_kept_of_requests_that_have_ended(nc: Connection) -> None:

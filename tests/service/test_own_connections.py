@@ -93,3 +93,67 @@ async def test_its_end_ends_the_service(broker: MemoryBroker) -> None:
             async with natsery.serve(Own(inner), config(add)):
                 await inner.aclose()
                 await anyio.sleep_forever()
+
+
+class Faulty(Own):
+    """Refuses to subscribe to one subject, and keeps what a subscription reports its errors to."""
+
+    def __init__(self, inner: abc.Connection) -> None:
+        super().__init__(inner)
+        self.on_error: dict[str, Any] = {}
+
+    async def add_subscription(self, subject: str, *args: Any, **options: Any) -> abc.Subscription:
+        if subject == "refused":
+            raise natsery.OutboundBufferError
+        self.on_error[subject] = options["on_error"]
+        return await super().add_subscription(subject, *args, **options)
+
+
+async def test_an_endpoint_that_it_does_not_subscribe_leaves_nothing_behind(
+    broker: MemoryBroker, nc: abc.Connection
+) -> None:
+    async with bounded(), broker.connect() as inner, natsery.serve(Faulty(inner), config(add)) as service:
+        with pytest.raises(natsery.OutboundBufferError):
+            await service.add_endpoint(natsery.EndpointConfig("refused", add))
+        await anyio.wait_all_tasks_blocked()
+        assert [each.name for each in service.endpoints] == ["add"]
+        assert service._joining == []
+        assert (await nc.request("add", b"1+2")).data == b"3"
+
+
+async def test_a_subscription_that_it_loses_ends_the_service_with_its_error(broker: MemoryBroker) -> None:
+    error = natsery.NatseryError("the bus has dropped it")
+    async with bounded(), broker.connect() as inner:
+        own = Faulty(inner)
+        with pytest.raises(natsery.NatseryError) as caught:
+            async with natsery.serve(own, config(add)):
+                own.on_error["add"](error)
+                await anyio.sleep_forever()
+        assert caught.value is error
+
+
+async def test_an_endpoint_is_removed_while_the_server_is_away(broker: MemoryBroker, nc: abc.Connection) -> None:
+    """There is nothing to wait for: the subscription is not made again."""
+    async with bounded(), broker.connect() as inner, natsery.serve(inner, config()) as service:
+        endpoint = await service.add_endpoint(add)
+        broker.disconnect(inner)
+        await endpoint.remove()
+        assert service.endpoints == ()
+        broker.reconnect(inner)
+        await inner.flush()
+        with pytest.raises(natsery.NoRespondersError):
+            await nc.request("add", b"1+2")
+
+
+async def test_its_end_during_a_drain_is_the_error_of_the_service(broker: MemoryBroker) -> None:
+    class Closing(Own):
+        async def flush(self) -> None:
+            if service is not None:
+                await self._inner.aclose()
+            await self._inner.flush()
+
+    service: natsery.Service | None = None
+    async with bounded(), broker.connect() as inner:
+        with pytest.raises(natsery.ConnectionClosedError):
+            async with natsery.serve(Closing(inner), config(add)) as service:
+                pass

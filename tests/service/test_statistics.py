@@ -79,6 +79,13 @@ async def test_the_stats_handler_gives_data_and_may_fail(nc: Connection) -> None
         assert service.stats().endpoints[1].num_requests == 0
 
 
+async def test_a_stats_handler_may_be_one_whose_parameters_nobody_knows(nc: Connection) -> None:
+    """As the built-in ``str``, which Python cannot say what it takes."""
+    async with bounded(), natsery.serve(nc, config(add, stats_handler=str)):
+        (stats,) = json.loads((await nc.request("$SRV.STATS.calc")).data)["endpoints"]
+    assert stats["data"].startswith("EndpointStats(name='add'")
+
+
 async def test_the_log_says_that_the_stats_handler_raised(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
     """It said that the endpoint's handler had."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import suppress
@@ -16,7 +17,7 @@ from natsery import ServiceError
 from natsery.abc import Connection
 
 from ..bounds import bounded
-from ..calc_service import config, error_of
+from ..calc_service import add, config, error_of
 from ..conftest import BACKENDS
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +174,16 @@ async def test_a_service_is_not_stopped_from_a_thread_directly(nc: Connection, c
     assert replies == [b"stopped"]
 
 
+async def test_a_stop_after_the_end_does_nothing_wherever_it_is_called(nc: Connection) -> None:
+    async with bounded():
+        async with natsery.serve(nc, config(add)) as service:
+            pass
+        await anyio.to_thread.run_sync(service.stop)
+        await anyio.to_thread.run_sync(lambda: service.stop(LookupError("too late"), grace=1))
+        with pytest.raises(ValueError, match="grace"):
+            service.stop(grace=-1)
+
+
 async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
     @natsery.endpoint(in_thread=True, timeout=0.5)
     def late(request: natsery.Request) -> None:
@@ -186,6 +197,22 @@ async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) 
             with pytest.raises(ServiceError, match="504"):
                 await natsery.ServiceClient(nc).request("late")
             assert service.endpoints[0].stats().failures == {natsery.FailureCause.TIMEOUT: 1}
+
+
+async def test_a_stray_cancellation_in_a_thread_is_an_error_of_the_handler(nc: Connection) -> None:
+    """As of an asyncio task that it has waited for, and that somebody has cancelled."""
+
+    @natsery.endpoint(in_thread=True)
+    def stray(request: natsery.Request) -> bytes:
+        raise asyncio.CancelledError
+
+    errors: list[Exception] = []
+    async with bounded():
+        async with natsery.serve(nc, config(stray, error_handler=lambda error, _, __: errors.append(error))):
+            for _ in range(2):
+                assert error_of(await nc.request("stray")) == "500:Internal Server Error"
+    text = "the handler raised CancelledError although nothing cancelled it"
+    assert [(type(error), str(error)) for error in errors] == [(RuntimeError, text)] * 2
 
 
 async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, caplog) -> None:

@@ -137,15 +137,16 @@ class Service:
             TypeError, ValueError: ``grace`` breaks a rule.
             RuntimeError: the caller is not in the service's event loop, as in a thread.
         """
-        if not self._stopped.is_set():
-            self._check_loop()
         if grace is not None:
             check_argument("grace", grace, GRACE_RULE)
-            if not self._stopping.is_set():
-                self._grace = grace
-            elif not self._stopped.is_set():
-                self._set_deadline(min(self._draining.deadline, self._now() + grace))
-        if error is not None and self._error is None and not self._stopped.is_set():
+        if self._stopped.is_set():
+            return
+        self._check_loop()
+        if grace is not None and self._stopping.is_set():
+            self._set_deadline(min(self._draining.deadline, self._now() + grace))
+        elif grace is not None:
+            self._grace = grace
+        if self._error is None:
             self._error = error
         self._begin_stop()
         self._body.cancel("service stopping")

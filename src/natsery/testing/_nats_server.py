@@ -119,7 +119,7 @@ class NatsServer:
         """Stop it with ``SIGSTOP``: its connections stay open, and it does not answer."""
         process = self._running().popen
         process.send_signal(signal.SIGSTOP)
-        if hasattr(os, "waitid"):
+        if hasattr(os, "waitid"):  # pragma: no branch - macOS has it since Python 3.13
             # The server may still answer until the signal has arrived. WNOWAIT leaves its status for `Popen`.
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
@@ -162,7 +162,10 @@ class NatsServer:
     def wait_ended(self) -> None:
         """Wait until it has ended after a signal to do so, ten seconds at most."""
         if self._server is not None:
-            self._server.popen.wait(SECONDS)
+            try:
+                self._server.popen.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                raise ServerProcessError(f"nats-server has not ended:\n{self.log()}") from None
             self._server = None
 
     async def wait_exit(self) -> str:

@@ -99,7 +99,7 @@ class ServerProcess:
         """End it, by force if it has not ended five seconds after it was asked to. Safe if it has ended."""
         # Protects the machine from a server that runs on with nothing left to end it; bounded by two attempts.
         with anyio.move_on_after(2 * END_SECONDS, shield=True):
-            for end in (self.popen.terminate, self.popen.kill):
+            for end in (self.popen.terminate, self.popen.kill):  # pragma: no branch - nothing outlives `kill`
                 end()
                 self.thaw()
                 with anyio.move_on_after(END_SECONDS):
@@ -109,7 +109,7 @@ class ServerProcess:
 
     def thaw(self) -> None:
         """Let it go on if it has been stopped with a signal."""
-        if os.name == "posix":
+        if os.name == "posix":  # pragma: no branch - Windows has no such signals
             self.popen.send_signal(signal.SIGCONT)
 
     def describe_exit(self) -> str:
@@ -163,7 +163,7 @@ def check_port_free(port: int) -> None:
         ServerProcessError: something else listens there.
     """
     with socket.socket() as sock:
-        if os.name == "posix":  # as the server does; elsewhere it means something else
+        if os.name == "posix":  # pragma: no branch - as the server does; elsewhere it means something else
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((HOST, port))
