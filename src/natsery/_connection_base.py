@@ -43,6 +43,8 @@ _REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=...", "old_
 class SubscriptionBase(SubscriptionFields, abc.Subscription):
     """The parts of `abc.Subscription` that do not depend on how bytes travel."""
 
+    __slots__ = ("_home", "_on_error", "dropped", "queue_group")
+
     def __init__(self, interest: Interest, home: Home) -> None:
         self._home = home
         self.subject = interest.subject

@@ -46,21 +46,25 @@ class NativeSubscription(SubscriptionBase):
 class Subscriptions:
     """The subscriptions of one connection.
 
+    Args:
+        home: the event loop of the connection.
+        unsubscribe_nowait: tells the server that a subscription has ended.
+
     Attributes:
         by_sid: the subscriptions for which messages may still arrive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home, unsubscribe_nowait: Callable[[NativeSubscription], None]) -> None:
+        self._home = home
+        self._unsubscribe_nowait = unsubscribe_nowait
         self.by_sid: dict[bytes, NativeSubscription] = {}
         self._last_sid = 0
 
-    def add(
-        self, interest: Interest, home: Home, unsubscribe_nowait: Callable[[NativeSubscription], None]
-    ) -> NativeSubscription:
+    def add(self, interest: Interest) -> NativeSubscription:
         """Add a subscription, without telling the server about it."""
         self._last_sid += 1
         sid = b"%d" % self._last_sid
-        subscription = NativeSubscription(sid, interest, home, unsubscribe_nowait)
+        subscription = NativeSubscription(sid, interest, self._home, self._unsubscribe_nowait)
         self.by_sid[sid] = subscription
         return subscription
 
