@@ -39,6 +39,8 @@ class Verb(StrEnum):
     STATS = "STATS"
 
 
+_NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _SEMVER = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
@@ -77,9 +79,11 @@ def check_metadata(field: str, value: object) -> Mapping[str, str]:
         ConfigError: it is not that.
     """
     if value is None:
-        return MappingProxyType({})
+        return _NO_METADATA
     if not isinstance(value, Mapping):
         raise ConfigError(field, value, "must be a mapping of str to str")
+    if not value:
+        return _NO_METADATA
     for key, item in value.items():
         check_config(f"{field} key", key, text_rule)
         check_config(f"{field}[{key!r}]", item, text_rule)

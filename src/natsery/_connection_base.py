@@ -43,6 +43,8 @@ _REQUEST_HINTS: Final = {"timeout": DEADLINE, "payload": "write data=...", "old_
 class SubscriptionBase(SubscriptionFields, abc.Subscription):
     """The parts of `abc.Subscription` that do not depend on how bytes travel."""
 
+    __slots__ = ("_home", "_on_error", "dropped", "queue_group")
+
     def __init__(self, interest: Interest, home: Home) -> None:
         self._home = home
         self.subject = interest.subject
@@ -99,7 +101,7 @@ class ConnectionBase(abc.Connection):
     _max_subjects: int = MAX_CONTROL_LINE - LINE_OVERHEAD
 
     def __init__(self, inbox: str, reply_tokens: Iterator[str] | None = None) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: dict[object, Listener] = {}  # in order, by what takes each out again
         self._closed = anyio.Event()
         self._is_closed = False
         self._reason: Exception | None = None
@@ -121,11 +123,11 @@ class ConnectionBase(abc.Connection):
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """See `abc.Connection`."""
-        self._listeners.append(listener)
+        token = object()
+        self._listeners[token] = listener
 
         def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            self._listeners.pop(token, None)
 
         return remove
 
@@ -238,7 +240,7 @@ class ConnectionBase(abc.Connection):
             self._is_closed = True
             self._reason = event.error
             self._closed.set()
-        for listener in list(self._listeners):
+        for listener in tuple(self._listeners.values()):
             try:
                 listener(event)
             except Exception:

@@ -10,13 +10,13 @@ import sys
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
     Final,
+    NamedTuple,
     NewType,
     TypeAlias,
     TypeVar,
@@ -50,8 +50,7 @@ _FORMS = "(request), (body) or (request, body)"
 
 
 @final
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """How a handler is called.
 
     Attributes:
@@ -100,10 +99,10 @@ def check_handler(where: str, handler: Any, *, in_thread: bool) -> None:
         raise ConfigError(where, handler, "must be an async function; write 'async def', which may use 'yield' too")
     # A decorator may return a plain function that returns what the async one inside it does.
     written = _written_function(handler)
-    is_async = _is_stream(called) or any(map(inspect.iscoroutinefunction, (handler, called, written)))
+    is_async = any(map(inspect.iscoroutinefunction, (handler, called, written))) or _is_stream(called)
     if in_thread and is_async:
         raise ConfigError(where, handler, "must be a plain function; in_thread=True is not for 'async def'")
-    if isinstance(written, FunctionType | MethodType) and not is_async and not in_thread:
+    if isinstance(written, (FunctionType, MethodType)) and not is_async and not in_thread:
         raise ConfigError(
             where, handler, "must be an async function; write 'async def', or in_thread=True for a thread"
         )
@@ -116,7 +115,8 @@ def read_signature(where: str, handler: Any, *, in_thread: bool) -> Signature:
         ConfigError: it takes something else than a request and a body, or a type cannot be found.
     """
     called = _called_function(handler)
-    is_stream = _is_stream(called)
+    is_async = inspect.iscoroutinefunction(called)
+    is_stream = not is_async and _is_stream(called)
     signature = _signature_of(handler)
     if signature is None:
         return Signature(takes_request=True, body=NO_BODY, result=bytes, is_stream=is_stream, in_thread=in_thread)
@@ -125,12 +125,12 @@ def read_signature(where: str, handler: Any, *, in_thread: bool) -> Signature:
     result = find("what it returns", signature.return_annotation)
     if is_stream:
         result = _argument_of(result, collections.abc.AsyncIterable)
-    elif not inspect.iscoroutinefunction(called):
+    elif not is_async:
         result = _argument_of(result, collections.abc.Awaitable)
     if result in _UNDECLARED:
         # With a typed body, whatever is returned is encoded; without one, it has to be bytes.
         result = bytes if body is NO_BODY or body is bytes else Any
-    else:
+    elif result is not bytes:
         result = _without(result, types.NoneType, bytes, bytearray, memoryview)
     return Signature(takes_request=takes_request, body=body, result=result, is_stream=is_stream, in_thread=in_thread)
 
@@ -183,10 +183,7 @@ def _signature_of(function: Any) -> inspect.Signature | None:
             signature = inspect.signature(function, follow_wrapped=False, **options)
         except ValueError:
             return inspect.signature(function, **options)  # `functools.cache` and the like, which have none
-        if {each.kind for each in signature.parameters.values()} <= {
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        }:
+        if all(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in signature.parameters.values()):
             signature = inspect.signature(function, **options)  # a decorator that passes everything on
     except (TypeError, ValueError):
         return None
@@ -199,9 +196,10 @@ def _read_parameters(
     """Return whether a handler takes the request, and the type of its body."""
     parameters = list(signature.parameters.values())
     positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    others = parameters[len(positional) :]  # positional ones come first
     needed = [each for each in positional if each.default is each.empty]
-    is_keyword_needed = any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in parameters)
-    takes_any = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+    is_keyword_needed = any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in others)
+    takes_any = any(each.kind is each.VAR_POSITIONAL for each in others)
     is_unbound = parameters[:1] and parameters[0].name == "self"
     if len(needed) > 2 or is_keyword_needed or is_unbound or not (positional or takes_any):
         raise _wrong_parameters(where, handler, signature, _FORMS)
@@ -225,7 +223,9 @@ def _wrong_parameters(where: str, function: Any, signature: inspect.Signature, w
 
 def _find_type(where: str, function: Any, what: str, annotation: Any) -> Any:
     """Return the type that an annotation stands for; those written as text are looked up in the function's module."""
-    if annotation is inspect.Parameter.empty or (not isinstance(annotation, str) and _is_request(annotation)):
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation  # a class stands for itself
+    if not isinstance(annotation, str) and _is_request(annotation):
         return annotation
     namespace = getattr(function, "__globals__", {})
     try:

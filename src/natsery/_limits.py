@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
@@ -108,10 +108,13 @@ class Limits:
 
     def inside(self, outer: Limits) -> Limits:
         """Return what holds inside another group: each limit from the innermost that says it, middlewares of both."""
-        names = [each.name for each in fields(Limits) if each.name != "middlewares"]
-        said = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        inherited = {name: getattr(outer, name) for name in names}
-        return Limits(**{**inherited, **said}, middlewares=(*outer.middlewares, *self.middlewares))
+        said = {name: value for name in _INHERITED if (value := getattr(self, name)) is not None}
+        if not said and not self.middlewares:
+            return outer  # which many endpoints then share
+        return replace(outer, **said, middlewares=(*outer.middlewares, *self.middlewares))
+
+
+_INHERITED: Final = tuple(each.name for each in fields(Limits) if each.name != "middlewares")
 
 
 class GroupOptions(TypedDict, total=False):

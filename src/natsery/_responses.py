@@ -53,7 +53,7 @@ class ServicePing:
 
     def to_json(self) -> bytes:
         """Return the reply as compact JSON."""
-        return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        return write_reply(self.to_dict())
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -396,6 +396,11 @@ def _read_duration(text: str) -> int | None:
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
         return None
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def write_reply(value: dict[str, Any]) -> bytes:
+    """Return the JSON object of a reply as compact JSON."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def check_json(value: Any) -> None:

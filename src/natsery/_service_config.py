@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncContextDecorator
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from . import _adr32, _subjects
@@ -59,11 +60,8 @@ def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
     """
     if not isinstance(service, ServiceConfig):
         raise TypeError(f"service: must be a natsery.ServiceConfig; got {shorten(service)}")
-    subjects = [
-        each.subject
-        for each in service._placed()
-        if each.config == endpoint or (each.config.handler == endpoint.handler and each.config.name == endpoint.name)
-    ]
+    namesakes = service._placed_by_name.get(endpoint.name, ())
+    subjects = [each.subject for each in namesakes if each.config.handler == endpoint.handler]
     if len(subjects) != 1:
         reason = f"must have the endpoint {endpoint.name!r} once; it is there {len(subjects)} times"
         raise ConfigError("service", service.name, reason)
@@ -259,14 +257,23 @@ class ServiceConfig:
             middlewares=self.middlewares,
         )
 
-    def _placed(self) -> tuple[PlacedEndpoint, ...]:
-        """Return the endpoints without a look at their types, which were checked when this was made."""
-        items = as_configs("ServiceConfig", self.endpoints)
-        return tuple(place(items, self._limits, control_prefix=self.prefix))
-
     def placed_endpoints(self) -> tuple[PlacedEndpoint, ...]:
         """Return the endpoints in order, with full subjects and final queue groups."""
-        placed = self._placed()
+        return self._placed
+
+    @cached_property
+    def _placed_by_name(self) -> Mapping[str, Sequence[PlacedEndpoint]]:
+        """The endpoints of each name, for clients."""
+        by_name: dict[str, list[PlacedEndpoint]] = {}
+        for each in self._placed:
+            by_name.setdefault(each.config.name, []).append(each)
+        return by_name
+
+    @cached_property
+    def _placed(self) -> tuple[PlacedEndpoint, ...]:
+        """The endpoints, checked once: when this is made."""
+        items = as_configs("ServiceConfig", self.endpoints)
+        placed = tuple(place(items, self._limits, control_prefix=self.prefix))
         seen: set[tuple[str, str, str, int]] = set()
         for each in placed:
             check_types(each, self.codec)

@@ -121,18 +121,27 @@ class Counters(CounterFields):
         self.last_error = f"{code}:{description[:LAST_ERROR_LENGTH]}"
         self.failures[cause] = self.failures.get(cause, 0) + 1
 
+    def figures(self, name: str, subject: str, queue_group: str, data: Any = None) -> dict[str, Any]:
+        """Return the endpoint's JSON object in STATS: that of `snapshot`, without the cost of a frozen copy."""
+        requests, time_ns = self.num_requests, self.processing_time
+        figures: dict[str, Any] = {
+            "name": name,
+            "subject": subject,
+            "queue_group": queue_group,
+            "num_requests": requests,
+            "num_errors": self.num_errors,
+            "last_error": self.last_error,
+            "processing_time": time_ns,
+            "average_processing_time": time_ns // requests if requests else 0,
+        }
+        if data is not None:
+            figures["data"] = data
+        return figures
+
     def snapshot(self, name: str, subject: str, queue_group: str, data: Any = None) -> EndpointStats:
         """Return a frozen copy, as STATS shows it."""
         return EndpointStats(
-            name=name,
-            subject=subject,
-            queue_group=queue_group,
-            num_requests=self.num_requests,
-            num_errors=self.num_errors,
-            last_error=self.last_error,
-            processing_time=self.processing_time,
-            average_processing_time=self.processing_time // self.num_requests if self.num_requests else 0,
-            data=data,
+            **self.figures(name, subject, queue_group, data),
             failures=MappingProxyType({str(cause): count for cause, count in self.failures.items()}),
             malformed=self.malformed,
         )

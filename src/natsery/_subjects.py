@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ._checks import text_rule
@@ -81,13 +81,22 @@ def join(prefix: str, name: str) -> str:
 
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subscription to ``pattern`` gets what is published to ``subject``."""
-    wanted, given = pattern.split("."), subject.split(".")
+    return tokens_match(pattern.split("."), subject.split("."))
+
+
+def tokens_match(wanted: Sequence[str], given: Sequence[str]) -> bool:
+    """Whether the tokens of a pattern match those of a subject."""
     for index, token in enumerate(wanted):
         if token == ">":
             return len(given) > index
         if index >= len(given) or token not in ("*", given[index]):
             return False
     return len(wanted) == len(given)
+
+
+def has_wildcard(subject: str) -> bool:
+    """Whether a subject that has been checked is a pattern."""
+    return "*" in subject or ">" in subject
 
 
 def covers(pattern: str, narrower: str) -> bool:

@@ -44,6 +44,8 @@ class Subscription(ABC):
         dropped: messages lost on the way to ``deliver`` because this program was too slow.
     """
 
+    __slots__ = ()
+
     subject: str
     queue_group: str
     delivered: int

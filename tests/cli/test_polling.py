@@ -247,6 +247,6 @@ def test_cancelled_anywhere_it_leaves_nothing_behind(at: float) -> None:
                 pytest.fail("it was not cancelled")
             await this.nc.flush()
             assert list(this.nc._active()) == []
-            assert this.nc._listeners == []
+            assert not this.nc._listeners
 
     run(main)

@@ -165,7 +165,7 @@ def test_leaving_at_every_step_leaves_no_subscription() -> None:
                 with anyio.move_on_after(seconds):
                     await client.ping(wait=60, stall=None)
                 assert list(nc._active()) == []
-                assert nc._listeners == []
+                assert not nc._listeners
 
     in_virtual_time(main)
 

@@ -12,8 +12,8 @@ from natsery._native._unconfirmed import Fence, Unconfirmed
 
 @pytest.fixture
 def subscriptions() -> list[NativeSubscription]:
-    known = Subscriptions()
-    return [known.add(Interest(subject, "", print, print), Home(), print) for subject in "abcd"]
+    known = Subscriptions(Home(), print)
+    return [known.add(Interest(subject, "", print, print)) for subject in "abcd"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])

@@ -45,20 +45,6 @@ def test_denied_subscriptions(text, denied):
     assert denied_subscription((DENIED + text).replace(DENIED, DENIED.lower())) == DeniedSubscription(*denied)
 
 
-@pytest.mark.parametrize(
-    ("denied", "sid", "subject", "queue_group", "is_meant"),
-    [
-        (DeniedSubscription("a", "q", b"7"), b"7", "a", "q", True),
-        (DeniedSubscription("a", "q", b"7"), b"8", "a", "q", False),
-        (DeniedSubscription("a", "q", b""), b"7", "a", "q", True),
-        (DeniedSubscription("a", "q", b""), b"7", "a", "", False),
-        (DeniedSubscription("a", "", b""), b"7", "A", "", False),
-    ],
-)
-def test_a_denial_concerns_a_subscription(denied, sid, subject, queue_group, is_meant):
-    assert denied.concerns(sid, subject, queue_group) is is_meant
-
-
 @pytest.mark.parametrize("text", ["", DENIED, DENIED + "a", DENIED + '"a', 'Permissions Violation for Publish to "a"'])
 def test_what_is_about_no_subscription(text):
     assert denied_subscription(text) is None

@@ -60,7 +60,7 @@ class NativeConnection(ConnectionBase):
         self._is_open = False
         # Kept from one session to the next
         self._counters = Counters()
-        self._subscriptions = Subscriptions()
+        self._subscriptions = Subscriptions(self._home, self._unsubscribe_nowait)
         self._handover = new_handover()
         self._fences: dict[Fence, None] = {}  # in order
         self._fill(WriteBuffer(self._counters))
@@ -165,7 +165,7 @@ class NativeConnection(ConnectionBase):
     async def _subscribe(self, interest: Interest) -> NativeSubscription:
         self._raise_if_closed()
         check_line(interest.subject, interest.queue_group, self._max_subjects)
-        subscription = self._subscriptions.add(interest, self._home, self._unsubscribe_nowait)
+        subscription = self._subscriptions.add(interest)
         if self._session is not None:
             self._session.subscribe(subscription)
         return subscription

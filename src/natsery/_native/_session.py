@@ -273,9 +273,8 @@ class Session:
     def _handle_error(self, text: str) -> None:
         denied = denied_subscription(text)
         if denied is not None:
-            for subscription in list(self._subscriptions.by_sid.values()):
-                if denied.concerns(subscription.sid, subscription.subject, subscription.queue_group):
-                    subscription._deny()
+            for subscription in self._subscriptions.denied(denied):
+                subscription._deny()
             return
         refused = self._unconfirmed.pop_refused() if is_too_many_subscriptions(text) else None
         if refused is not None:

@@ -60,7 +60,6 @@ class ClientSubscription:
     def __init__(self, interest: Interest, sid: int) -> None:
         self.interest = interest
         self.sid = sid
-        self.is_ending = False
 
 
 def _ignore(event: ConnectionEvent) -> None:
@@ -120,6 +119,8 @@ class SafeClient:
         self._emit: Listener = _ignore
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
+        self._ending: set[int] = set()  # the sids of those that wait for a fence
+        self._by_interest: dict[tuple[str, str], list[ClientSubscription]] | None = None
         self._fences: set[asyncio.Future[bool]] = set()
         self._changed: asyncio.Future[None] = self.loop.create_future()
         self._reader: asyncio.Task[Any] | None = None
@@ -195,17 +196,26 @@ class SafeClient:
         self._emit(ConnectionEvent(EventKind.ERROR, complaint if isinstance(complaint, PublishDeniedError) else error))
 
     def _deny(self, denied: DeniedSubscription) -> None:
-        for sid, subscription in list(self._subscriptions.items()):
-            subject, queue_group = subscription.interest.subject, subscription.interest.queue_group
-            # nats-py hands the server's text on in lower case.
-            if denied.concerns(b"%d" % sid, subject.lower(), queue_group.lower()):
-                subscription.interest.on_error(SubscriptionDeniedError(subject, queue_group))
+        for interest in self._denied_interests(denied):
+            interest.on_error(SubscriptionDeniedError(interest.subject, interest.queue_group))
+
+    def _denied_interests(self, denied: DeniedSubscription) -> list[Interest]:
+        """Return what a server denies, found in one look through all for as many errors as come."""
+        if denied.sid:
+            subscription = self._subscriptions.get(int(denied.sid[:20]))  # no sid has more digits
+            return [] if subscription is None else [subscription.interest]
+        if self._by_interest is None:
+            self._by_interest = {}
+            for subscription in self._subscriptions.values():
+                # nats-py hands the server's text on in lower case.
+                key = subscription.interest.subject.lower(), subscription.interest.queue_group.lower()
+                self._by_interest.setdefault(key, []).append(subscription)
+        return [each.interest for each in self._by_interest.get((denied.subject, denied.queue_group), ())]
 
     def _on_disconnected(self) -> None:
         # Nothing more comes from the old connection, and nats-py would make these subscriptions again on the next.
-        for sid, subscription in list(self._subscriptions.items()):
-            if subscription.is_ending:
-                self._forget(sid)
+        for sid in tuple(self._ending):
+            self._forget(sid)
         self._wake_waiters()
         if self._flushing is not None:
             self._flushing.cancel()  # its flusher has ended, and nats-py would have it wait for the next one's
@@ -356,14 +366,15 @@ class SafeClient:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)
         inner._drain = partial(self._drain, subscription)  # type: ignore[method-assign]
+        self._by_interest = None
         return subscription
 
     async def unsubscribe(self, subscription: ClientSubscription) -> None:
         """Tell the server to send nothing more; what is on the way still arrives until the next fence."""
         sid = subscription.sid
-        if subscription.is_ending or sid not in self._subscriptions:
+        if sid in self._ending or sid not in self._subscriptions:
             return
-        subscription.is_ending = True
+        self._ending.add(sid)
         if not self.client.is_connected:
             self._forget(sid)
         if not self.client.is_closed:
@@ -543,6 +554,8 @@ class SafeClient:
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)
+        self._ending.discard(sid)
+        self._by_interest = None
         self.client._remove_sub(sid)
 
     async def wait_changed(self) -> None:
@@ -554,7 +567,7 @@ class SafeClient:
         """Wait until the server has processed all that was sent before, and all that it sent is delivered."""
         while True:
             self.raise_if_closed()
-            ending = [sid for sid, each in self._subscriptions.items() if each.is_ending]
+            ending = tuple(self._ending)
             if not self.client.is_connected:
                 await self.wait_changed()
             elif await self.reach_server():

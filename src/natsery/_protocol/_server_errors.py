@@ -41,10 +41,6 @@ class DeniedSubscription(NamedTuple):
     queue_group: str
     sid: bytes
 
-    def concerns(self, sid: bytes, subject: str, queue_group: str) -> bool:
-        """Return whether this is the denied one: by the sid if the server has named it, else by subject and queue group."""
-        return self.sid == sid if self.sid else (self.subject, self.queue_group) == (subject, queue_group)
-
 
 def denied_subscription(text: str) -> DeniedSubscription | None:
     """Return the subscription that an error denies, or ``None`` if it is another error."""

@@ -39,6 +39,7 @@ class ServiceContext:
         errors: where errors are reported.
         refusals: what answers requests that no handler will see.
         forbidden_replies: how the reply subjects begin that are not answered, but for exceptions.
+        suspicious_replies: the characters that these, and malformed ones, begin with.
         clock_ns: the clock for processing times, in nanoseconds.
         turns: the checkpoint rule for what handlers send.
         streams: the replies of handlers that stream.
@@ -62,6 +63,7 @@ class ServiceContext:
         self.errors: ErrorReporter = ErrorReporter(config, instance, stop)
         self.refusals: Refusals = Refusals(self.fast_path, self.errors)
         self.forbidden_replies: tuple[str, ...] = forbidden_reply_prefixes(config.prefix)
+        self.suspicious_replies: frozenset[str] = frozenset({".", *(prefix[0] for prefix in self.forbidden_replies)})
         self.clock_ns: Callable[[], int] = config.clock.monotonic_ns
         self.turns: Turns = Turns()
         self.streams: Streams = Streams(self)

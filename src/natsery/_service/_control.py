@@ -113,7 +113,7 @@ class ControlPlane:
             return self._service.ping().to_json()
         if verb is Verb.INFO:
             return self._service.info().to_json()
-        return self._service._stats(await self._stats_data()).to_json()
+        return self._service._stats_json(await self._stats_data())
 
     async def _stats_data(self) -> dict[int, Any]:
         """Return what the stats handler gives for each endpoint, by the endpoint's identity."""

@@ -30,13 +30,10 @@ if TYPE_CHECKING:
 class Endpoint:
     """An endpoint of a running service; made by ``serve`` and ``add_endpoint``."""
 
-    def __init__(
-        self, context: ServiceContext, placed: PlacedEndpoint, forget: Callable[[Endpoint], None] = lambda _: None
-    ) -> None:
+    def __init__(self, context: ServiceContext, placed: PlacedEndpoint) -> None:
         self._context = context
         self._placed = placed
         self._metadata = _metadata_of(placed)
-        self._forget = forget
         self._turns = Turns(Home(is_for_threads=True)) if placed.config.in_thread else context.turns
         self._counters = Counters()
         self._queue = RequestQueue(context, self, placed, self._counters)
@@ -109,7 +106,7 @@ class Endpoint:
             await settle(self._context.connection)
         await self._queue.wait_drained()
         self._queue.retire()
-        self._forget(self)
+        self.service._forget(self)
 
     # What the service does with it
 
@@ -120,9 +117,16 @@ class Endpoint:
     def _info(self) -> EndpointInfo:
         return EndpointInfo(name=self.name, subject=self.subject, queue_group=self.queue_group, metadata=self.metadata)
 
-    def _stats_with(self, data: Any) -> EndpointStats:
+    def _figures(self, data: Any) -> dict[str, Any]:
+        """Return the JSON object in STATS, with the stats handler's data."""
         if self._context.config.stats_details:
             data = self._with_details(data)
+        placed = self._placed
+        return self._counters.figures(placed.config.name, placed.subject, placed.queue_group, data)
+
+    def _stats(self) -> EndpointStats:
+        """Return the same as a frozen copy, without the handler's data."""
+        data = self._with_details(None) if self._context.config.stats_details else None
         return self._counters.snapshot(self.name, self.subject, self.queue_group, data)
 
     def _with_details(self, data: Any) -> Any:
@@ -135,8 +139,8 @@ class Endpoint:
         details = {"failures": dict(stats.failures), "malformed": stats.malformed}
         return {**data, DETAILS_KEY: {**details, "pending": self.pending, "in_flight": self.in_flight}}
 
-    async def _subscribe(self, tasks: TaskGroup) -> None:
-        self._queue.open(tasks)
+    async def _subscribe(self, tasks: TaskGroup, now: Callable[[], float]) -> None:
+        self._queue.open(tasks, now)
         deliver = cast("Deliver", self._queue.intake)
         interest = Interest(self.subject, self.queue_group, deliver, self._on_subscription_error, Request)
         self._subscription = await self._context.fast_path._subscribe(interest)

@@ -128,8 +128,10 @@ class ErrorReporter:
 
     def forget(self, endpoint: Endpoint) -> None:
         """Keep nothing of an endpoint that was removed."""
-        for key in [key for key in self._intervals if key[1] is endpoint]:
-            self._report_sum(*key, self._intervals.pop(key))
+        for kind in CAUSED_BY_PEERS:
+            interval = self._intervals.pop((kind, endpoint), None)
+            if interval is not None:
+                self._report_sum(kind, endpoint, interval)
 
     def close(self) -> None:
         """Call no more async error handlers."""

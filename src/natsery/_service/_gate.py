@@ -27,7 +27,6 @@ class Gate:
         wrap: what stands around a handler and its deadline, but inside the gate.
 
     Attributes:
-        is_timed: whether it matters when a request came that says no time itself.
         limiter: bounds the handlers, if there is one.
     """
 
@@ -37,12 +36,12 @@ class Gate:
         self._pending_seconds = math.inf if limits.pending_seconds is None else limits.pending_seconds
         self._is_from_arrival = bool(limits.timeout_from_arrival)
         self._now = now
+        self._is_timed = is_timed(limits)
         self.limiter: Limiter | None = limits.limiter
-        self.is_timed: bool = self._is_from_arrival or self._pending_seconds < math.inf
 
     def around_plain(self, handler: Handler) -> Handler:
         """Return a handler behind what concerns requests that say no time themselves: the handler itself if that is nothing."""
-        if self.limiter is not None or self.is_timed:
+        if self.limiter is not None or self._is_timed:
             return self.around(handler)
         if self._timeout == math.inf:
             return self._wrap(handler)
@@ -105,6 +104,11 @@ class Gate:
 
     def _expired(self, request: Request) -> DeadlineExceededError:
         return DeadlineExceededError(request.endpoint.name, self._now() - request._arrived, has_started=False)
+
+
+def is_timed(limits: Limits) -> bool:
+    """Whether it matters when a request came that says no time itself."""
+    return bool(limits.timeout_from_arrival) or (limits.pending_seconds or math.inf) < math.inf
 
 
 async def _until_deadline(handler: Handler, request: Request) -> bytes | None:

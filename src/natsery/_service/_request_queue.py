@@ -14,13 +14,12 @@ from .._condition_event import ConditionEvent
 from .._core import EndpointQueue, Worker
 from .._errors import EndpointOverloadedError, PublishDeniedError, ServiceStoppedError
 from .._handlers import Handler
-from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause
 from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
 from ._endings import Endings
-from ._gate import Gate
+from ._gate import Gate, is_timed
 from ._invoke import compose, reply_from
 from ._observer import Observer
 from ._request import Request
@@ -44,6 +43,18 @@ class RequestQueue(EndpointQueue):
         endings: what ends the requests.
     """
 
+    __slots__ = (
+        "_context",
+        "_detached",
+        "_drained",
+        "_is_gated",
+        "_is_timed",
+        "_placed",
+        "_tasks",
+        "_wakeups",
+        "endings",
+    )
+
     def __init__(self, context: ServiceContext, endpoint: Endpoint, placed: PlacedEndpoint, counters: Counters) -> None:
         limits, service_config = placed.limits, context.config
         super().__init__(
@@ -55,16 +66,15 @@ class RequestQueue(EndpointQueue):
             concurrency=limits.concurrency or 1,
             max_messages=limits.pending_messages or service_config.pending_messages,
             max_bytes=limits.pending_bytes or service_config.pending_bytes,
-            suspicious=frozenset({".", *(prefix[0] for prefix in context.forbidden_replies)}),
+            suspicious=context.suspicious_replies,
         )
         self._context = context
         self._placed = placed
         self.endings: Endings = Endings(context, endpoint, counters)
         self._tasks: TaskGroup | None = None
         self._detached: dict[Request, None] = {}  # in order
-        self._drained = ConditionEvent(
-            lambda: not self._pending and len(self._idle) >= len(self._workers) and not self._detached
-        )
+        self._drained: ConditionEvent | None = None  # made for the first that waits, which most never have
+        self._is_gated = False
 
     @property
     def pending(self) -> int:
@@ -77,26 +87,42 @@ class RequestQueue(EndpointQueue):
         in_hand = [request for worker in tuple(self._workers) if (request := worker.request) is not None]
         return sum(not request._is_released for request in in_hand) + len(self._detached)
 
-    def open(self, tasks: TaskGroup) -> None:
-        """Run workers in this task group from now on."""
+    def open(self, tasks: TaskGroup, now: Callable[[], float]) -> None:
+        """Run workers in this task group from now on.
+
+        Args:
+            tasks: the task group.
+            now: the event loop's clock, in seconds.
+        """
         self._tasks = tasks
         # Chosen here, for `deliver` may be called where anyio does not know its event loop.
         self._wakeups = self._fast_path._wakeups()
-        self.now = loop_clock()
-        instruments = self._context.instruments
+        self.now = now
+        instruments, limits = self._context.instruments, self._placed.limits
         if instruments is not None:
-            self.endings.observer = Observer(self._endpoint, instruments, self.now)
+            self.endings.observer = Observer(self._endpoint, instruments, now)
+        self._is_timed = instruments is not None or is_timed(limits)
+        self.handler = compose(as_handler(self._placed, self._context.config.codec), tuple(limits.middlewares))
+
+    def _gate(self) -> None:
+        """Put the handler behind its gate: for the first worker, because most of many endpoints may never have one."""
         limits = self._placed.limits
-        is_whole = instruments is not None or limits.limiter is not None
-        gate = Gate(limits, self.now, self._to_its_end if is_whole else lambda handler: handler)
-        self._is_timed = gate.is_timed or instruments is not None
-        handler = compose(as_handler(self._placed, self._context.config.codec), tuple(limits.middlewares))
-        self.handler = gate.around_plain(handler)
-        self.handler_with_time = gate.around(handler)
+        is_whole = self._context.instruments is not None or limits.limiter is not None
+        gate = Gate(limits, self.now, self._to_its_end if is_whole else _keep)
+        handler = self.handler
+        self.handler, self.handler_with_time = gate.around_plain(handler), gate.around(handler)
+        self._is_gated = True
 
     async def wait_drained(self) -> None:
         """Wait until no request is waiting, being handled or detached. Not a checkpoint if there is none."""
+        if self._is_at_rest():
+            return
+        if self._drained is None:
+            self._drained = ConditionEvent(self._is_at_rest)
         await self._drained.wait()
+
+    def _is_at_rest(self) -> bool:
+        return not self._pending and len(self._idle) >= len(self._workers) and not self._detached
 
     def cut_off(self) -> None:
         """Answer everything that is not finished with 503, and accept nothing more."""
@@ -215,7 +241,7 @@ class RequestQueue(EndpointQueue):
             del self._detached[request]
             self._max_messages += 1
             self._pending_bytes -= request._size
-            self._drained.check()
+            self._check_drained()
 
     # What is switched on
 
@@ -243,6 +269,8 @@ class RequestQueue(EndpointQueue):
 
     def _start_worker(self) -> None:
         assert self._tasks is not None
+        if not self._is_gated:
+            self._gate()
         worker = Worker(self._wakeups.new_wakeup())
         self._workers.append(worker)
         self._waking += 1
@@ -253,7 +281,8 @@ class RequestQueue(EndpointQueue):
         await self._wakeups.run(self.work(worker), worker.wakeup)
 
     def _check_drained(self) -> None:
-        self._drained.check()
+        if self._drained is not None:
+            self._drained.check()
 
     # Requests out
 
@@ -277,3 +306,7 @@ class RequestQueue(EndpointQueue):
     def _end_failed(self, request: Request, elapsed_ns: int) -> None:
         assert request._failure is not None
         self.endings.end(request, request._failure, elapsed_ns)
+
+
+def _keep(handler: Handler) -> Handler:
+    return handler

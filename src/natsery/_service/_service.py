@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Unpack, final
 
@@ -20,10 +21,11 @@ from .._home import Home
 from .._interrupts import start_task
 from .._limits import GroupOptions, Limits
 from .._nuid import new_nuid
-from .._responses import ServiceInfo, ServicePing, ServiceStats
+from .._responses import ServiceInfo, ServicePing, ServiceStats, write_reply
 from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint, ServiceConfig, check_types, place, with_schema
 from .._subjects import join
+from .._turns import MAX_ITEMS
 from ._context import ServiceContext
 from ._control import ControlPlane
 from ._endpoint import Endpoint
@@ -61,8 +63,8 @@ class Service:
         self._context.service = self
         self._grace = grace
         self._control = ControlPlane(self._context, self)
-        self._endpoints: list[Endpoint] = []
-        self._joining: list[Endpoint] = []
+        self._endpoints: dict[Endpoint, None] = {}  # in the order of addition
+        self._joining: dict[Endpoint, None] = {}
         self._plumbing: TaskGroup | None = None
         self._workers: TaskGroup | None = None
         self._body = anyio.CancelScope()
@@ -110,17 +112,17 @@ class Service:
             version=config.version,
             metadata=config.metadata,
             description=config.description or "",
-            endpoints=tuple(endpoint._info() for endpoint in self._endpoints),
+            endpoints=tuple(endpoint._info() for endpoint in self.endpoints),
         )
 
     def stats(self) -> ServiceStats:
         """Return what STATS answers, but for the stats handler's data; after the scope has ended, the final figures."""
-        return self._stats({})
+        return replace(self._head_of_stats(), endpoints=tuple(endpoint._stats() for endpoint in self.endpoints))
 
     def reset(self) -> None:
         """Zero all counters and restart ``started``; requests under way are counted whole when they end."""
         self.started = self.config.clock.now()
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             endpoint._counters.reset()
 
     def stop(self, error: BaseException | None = None, *, grace: float | None = None) -> None:
@@ -193,16 +195,18 @@ class Service:
         if self._context.instruments is not None:
             self._context.instruments.tell(method, self)
 
-    def _stats(self, data: dict[int, Any]) -> ServiceStats:
+    def _head_of_stats(self) -> ServiceStats:
+        """Return STATS without endpoints."""
         config = self.config
         return ServiceStats(
-            name=config.name,
-            id=self.id,
-            version=config.version,
-            metadata=config.metadata,
-            started=self.started,
-            endpoints=tuple(endpoint._stats_with(data.get(id(endpoint))) for endpoint in self._endpoints),
+            name=config.name, id=self.id, version=config.version, metadata=config.metadata, started=self.started
         )
+
+    def _stats_json(self, data: dict[int, Any]) -> bytes:
+        """Return what STATS answers, with the stats handler's data by the endpoints' identity."""
+        reply = self._head_of_stats().to_dict()
+        reply["endpoints"] = [endpoint._figures(data.get(id(endpoint))) for endpoint in self.endpoints]
+        return write_reply(reply)
 
     def _check_loop(self) -> None:
         """Refuse callers in other threads, for what signals a task from there wakes nobody."""
@@ -227,8 +231,7 @@ class Service:
 
     def _forget(self, endpoint: Endpoint) -> None:
         for endpoints in (self._endpoints, self._joining):
-            if endpoint in endpoints:
-                endpoints.remove(endpoint)
+            endpoints.pop(endpoint, None)
         self._context.errors.forget(endpoint)
 
     async def _add(self, value: EndpointLike, prefix: str, limits: Limits) -> Endpoint:
@@ -241,8 +244,8 @@ class Service:
         await anyio.lowlevel.checkpoint()
         if self._stopping.is_set():
             raise ServiceStoppedError
-        endpoint = Endpoint(self._context, placed, self._forget)
-        self._joining.append(endpoint)  # so that a service that stops meanwhile drains it too
+        endpoint = Endpoint(self._context, placed)
+        self._joining[endpoint] = None  # so that a service that stops meanwhile drains it too
         try:
             await self._attach(endpoint)
             await settle(self._connection)
@@ -255,13 +258,13 @@ class Service:
             with anyio.move_on_after(FENCE_SECONDS, shield=True):
                 await endpoint._unsubscribe()
             raise
-        self._joining.remove(endpoint)
-        self._endpoints.append(endpoint)
+        del self._joining[endpoint]
+        self._endpoints[endpoint] = None
         return endpoint
 
     async def _attach(self, endpoint: Endpoint) -> None:
         assert self._workers is not None
-        await endpoint._subscribe(self._workers)
+        await endpoint._subscribe(self._workers, self._now)
 
     def _withdraw(self, endpoint: Endpoint) -> None:
         """Take back an endpoint that did not come to life; what it had accepted by then is still answered."""
@@ -282,10 +285,12 @@ class Service:
 
     async def _open(self) -> None:
         """Subscribe everything, and return when the server has accepted it."""
-        for placed in self._placed_endpoints():
-            endpoint = Endpoint(self._context, placed, self._forget)
-            self._endpoints.append(endpoint)
+        for number, placed in enumerate(self._placed_endpoints(), 1):
+            endpoint = Endpoint(self._context, placed)
+            self._endpoints[endpoint] = None
             await self._attach(endpoint)
+            if number % MAX_ITEMS == 0:
+                await anyio.lowlevel.checkpoint()  # so that other tasks have their turn, and the SUBs leave
         await self._control.subscribe()
         await settle(self._connection)
         for endpoint in self._endpoints:

@@ -16,14 +16,17 @@ from .._checks import check_argument, check_config, seconds_rule
 from .._errors import ConfigError, ConnectionLostError, PublishDeniedError
 from .._interrupts import start_task
 from .._message import Message
-from .._subjects import is_allowed, matches, queue_group_rule, subject_rule
+from .._subjects import is_allowed, queue_group_rule, subject_rule
 from .._tasks import background_tasks, block_of_one_task
 from .._wakeup import Wakeup, new_wakeup
 from ._memory_connection import MemoryConnection, MemorySubscription
+from ._subject_index import SubjectIndex
 
 DELIVERIES_BETWEEN_YIELDS = 64
 
 NO_RESPONDERS = 503
+
+_DELAY_RULE = seconds_rule(zero=True)
 
 
 async def _close_connections(broker: MemoryBroker) -> None:
@@ -56,7 +59,9 @@ class MemoryBroker(AsyncContextManagerMixin):
         self.max_payload: int = max_payload
         self.delay: float = 0.0
         self._random = random.Random(seed)  # noqa: S311  # no secret
-        self._connections: list[MemoryConnection] = []
+        self._connections: dict[MemoryConnection, None] = {}  # in order
+        self._index = SubjectIndex()
+        self._subscribed = 0
         self._made = 0
         self._deliveries: deque[Callable[[], None]] = deque()
         self._wakeup: Wakeup | None = None
@@ -94,7 +99,7 @@ class MemoryBroker(AsyncContextManagerMixin):
             raise RuntimeError("enter the broker first: async with MemoryBroker() as broker, broker.connect() as nc")
         await checkpoint()
         connection = MemoryConnection(self, _patterns("publish", publish), _patterns("subscribe", subscribe))
-        self._connections.append(connection)
+        self._connections[connection] = None
         try:
             yield connection
         finally:
@@ -131,9 +136,14 @@ class MemoryBroker(AsyncContextManagerMixin):
         self._made += 1
         return self._made
 
+    def _next_subscription(self) -> int:
+        """Return a number that no subscription has had."""
+        self._subscribed += 1
+        return self._subscribed
+
     def _forget(self, connection: MemoryConnection) -> None:
         """Remove a connection that is closed."""
-        self._connections.remove(connection)
+        del self._connections[connection]
 
     def _post(self, delivery: Callable[[], None]) -> None:
         """Append a delivery to the queue."""
@@ -148,20 +158,18 @@ class MemoryBroker(AsyncContextManagerMixin):
             return
         groups: dict[str, list[MemorySubscription]] = {}
         receivers: list[MemorySubscription] = []
-        for connection in self._connections:
-            for subscription in connection._active():
-                if matches(subscription.subject, message.subject):
-                    if subscription.queue_group:
-                        groups.setdefault(subscription.queue_group, []).append(subscription)
-                    else:
-                        receivers.append(subscription)
+        for subscription in self._index.receivers(message.subject):
+            if subscription.queue_group:
+                groups.setdefault(subscription.queue_group, []).append(subscription)
+            else:
+                receivers.append(subscription)
         receivers += [self._random.choice(members) for members in groups.values()]
         for receiver in receivers:
             self._post(receiver._delivery(message))
         if not receivers and message.reply:
             status = Message(message.reply, status=NO_RESPONDERS)
-            for subscription in sender._active():
-                if matches(subscription.subject, message.reply):
+            for subscription in self._index.receivers(message.reply):
+                if subscription._connection is sender:
                     self._post(subscription._delivery(status))
 
     async def _deliver(self) -> None:
@@ -170,7 +178,7 @@ class MemoryBroker(AsyncContextManagerMixin):
         delivered = 0
         while True:
             while deliveries:
-                check_argument("delay", self.delay, seconds_rule(zero=True))
+                check_argument("delay", self.delay, _DELAY_RULE)
                 if self.delay:
                     await anyio.sleep(self.delay)
                 deliveries.popleft()()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, final
 
@@ -34,7 +34,11 @@ MAX_PENDING_BYTES = 8 * 1024 * 1024
 
 @final
 class MemorySubscription(SubscriptionBase):
-    """A subscription of a `MemoryConnection`."""
+    """A subscription of a `MemoryConnection`.
+
+    Attributes:
+        number: which one of its broker's it is.
+    """
 
     def __init__(
         self,
@@ -42,8 +46,14 @@ class MemorySubscription(SubscriptionBase):
         interest: Interest,
     ) -> None:
         super().__init__(interest, connection._home)
+        self.number: int = connection._broker._next_subscription()
         self._is_active = False
         self._connection = connection
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether it receives messages: not while it is denied or its connection is disconnected."""
+        return self._is_active and self._connection.is_connected
 
     async def _unsubscribe(self) -> None:
         self._connection._remove(self)
@@ -79,7 +89,7 @@ class MemoryConnection(ConnectionBase):
         """Increased by each disconnect; messages on the way from an earlier generation are lost."""
         self._broker = broker
         self._may_subscribe = may_subscribe
-        self._subscriptions: list[MemorySubscription] = []
+        self._subscriptions: dict[MemorySubscription, None] = {}  # in order
         self._reconnected: anyio.Event | None = None
         self._waiting: list[Message] = []
         self._waiting_bytes = 0
@@ -119,7 +129,8 @@ class MemoryConnection(ConnectionBase):
     async def _subscribe(self, interest: Interest) -> MemorySubscription:
         self._raise_if_closed()
         subscription = MemorySubscription(self, interest)
-        self._subscriptions.append(subscription)
+        self._subscriptions[subscription] = None
+        self._broker._index.add(subscription)
         if self._reconnected is None:
             self._activate(subscription)
         return subscription
@@ -148,15 +159,15 @@ class MemoryConnection(ConnectionBase):
 
     # Called by the broker
 
-    def _active(self) -> Iterator[MemorySubscription]:
+    def _active(self) -> list[MemorySubscription]:
         """Return the subscriptions that receive messages: none while the connection is disconnected."""
-        return (each for each in self._subscriptions if each._is_active and self.is_connected)
+        return [each for each in self._subscriptions if each.is_receiving]
 
     def _remove(self, subscription: MemorySubscription) -> None:
         """Remove a subscription; messages on the way to it still arrive."""
         subscription._is_active = False
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        self._subscriptions.pop(subscription, None)
+        self._broker._index.discard(subscription)
 
     def _should_drop(self, subject: str) -> bool:
         """Return whether to drop the next message for a subscription to ``subject``."""
@@ -173,7 +184,7 @@ class MemoryConnection(ConnectionBase):
     def _permit(self, may_publish: tuple[str, ...] | None, may_subscribe: tuple[str, ...] | None) -> None:
         """Change the permissions, and deny subscriptions that they do not allow."""
         self._may_publish, self._may_subscribe = may_publish, may_subscribe
-        for subscription in list(self._active()):
+        for subscription in self._active():
             if not is_allowed(may_subscribe, subscription.subject, subscription.queue_group):
                 self._activate(subscription)
 
@@ -205,7 +216,8 @@ class MemoryConnection(ConnectionBase):
             return
         self._generation += 1
         self._broker._forget(self)
-        self._subscriptions.clear()
+        for subscription in tuple(self._subscriptions):
+            self._remove(subscription)
         self._emit(ConnectionEvent(EventKind.CLOSED))
         if self._reconnected is not None:
             self._reconnected.set()
