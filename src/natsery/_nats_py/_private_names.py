@@ -30,6 +30,7 @@ PRIVATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "_remove_sub",
         "_send_ping",
         "_send_unsubscribe",
+        "_server_info",
         "_status",
         "_subs",
         "_transport",

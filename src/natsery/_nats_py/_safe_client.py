@@ -7,6 +7,7 @@ with two round trips, and has every message come in through one synchronous call
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -22,9 +23,12 @@ from .._fast_path import Interest
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
 from ._callback_slots import listen
+from ._clear_text import complaint_of_clear_text
 from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome
 from ._drain import Drain
 from ._incoming import Incoming, Intake
+
+logger = logging.getLogger("natsery")
 
 
 async def cancel_until_done(find_tasks: Callable[[], set[asyncio.Task[Any]]], seconds: float) -> None:
@@ -81,6 +85,7 @@ class SafeClient:
         self._detaching: list[Callable[[], None]] = []
         self._is_closed = False
         self._is_draining = False
+        self._has_warned = False
 
     # The slots of the client
 
@@ -98,6 +103,7 @@ class SafeClient:
             listen(client, "_closed_cb", self._on_closed),
         ]
         self._watch_reader()
+        self._warn_of_clear_text()
         let_go_in_forks(self.writer)
 
     def detach(self) -> None:
@@ -140,8 +146,15 @@ class SafeClient:
 
     def _on_reconnected(self) -> None:
         self._watch_reader()
+        self._warn_of_clear_text()
         self._wake_waiters()
         self._emit(ConnectionEvent(EventKind.RECONNECTED))
+
+    def _warn_of_clear_text(self) -> None:
+        complaint = None if self._has_warned else complaint_of_clear_text(self.client)
+        if complaint is not None:
+            self._has_warned = True
+            logger.warning(complaint)
 
     def _on_closed(self) -> None:
         if not self._is_closed:
