@@ -32,9 +32,9 @@ except ImportError:  # it does not run on Windows
 settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
 settings.register_profile("quick", settings.get_profile("natsery"), max_examples=10)
 settings.load_profile("natsery")
-# For `nox -s soak`: others each time, many more of them, and in state machines longer ways.
+# For `nox -s soak`, which repeats them until its time is over: others each time, and in state machines longer ways.
 settings.register_profile(
-    "soak", max_examples=2000, stateful_step_count=100, database=None, deadline=None, print_blob=True
+    "soak", max_examples=50, stateful_step_count=100, database=None, deadline=None, print_blob=True
 )
 
 # A shell has its background jobs ignore Ctrl-C, and they hand that down to the programs under test.

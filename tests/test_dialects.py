@@ -9,7 +9,7 @@ import pytest
 
 import natsery
 from natsery import Headers, Message, ServiceInfo, ServicePing, ServiceStats
-from natsery._client._service_client import _read_answer
+from natsery._client._discovery import _read_answer
 from natsery._responses import _read_duration, format_time
 
 from .dialects import CASES

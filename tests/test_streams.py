@@ -281,6 +281,36 @@ async def test_a_window_reaches_a_service_of_another_account() -> None:
                 assert len(made) < 410
 
 
+ACROSS_ACCOUNTS = """
+    accounts {
+        SERVER: { users: [{ user: service, password: x }], exports: [{ service: count, response: stream }] }
+        CLIENT: {
+            users: [
+                { user: asker, password: x, permissions: { publish: ["count", "_INBOX.>"] } }
+                { user: allowed, password: x, permissions: { publish: ["count", "_R_.>"] } }
+                { user: answering, password: x, permissions: { publish: ["count"], allow_responses: { max: -1 } } }
+            ]
+            imports: [{ service: { account: SERVER, subject: count } }]
+        }
+    }
+"""
+
+
+async def test_what_permissions_a_requester_in_another_account_needs(transport: str) -> None:
+    """The error named the inboxes of services, which are no subjects in the account of the requester."""
+    with NatsServer(ACROSS_ACCOUNTS) as server:
+        url = server.url.replace("nats://", "nats://{}:x@")
+        async with bounded(60), natsery.connect(url.format("service")) as nc, natsery.serve(nc, config(count)):
+            for user in ("allowed", "answering"):
+                async with open_connection(transport, url.format(user)) as asker:
+                    async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
+                        assert len([reply async for reply in replies]) == 500
+            async with open_connection(transport, url.format("asker")) as asker:
+                async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
+                    with pytest.raises(natsery.PublishDeniedError, match=r"'_R_\.>'"):
+                        _ = [reply async for reply in replies]
+
+
 async def test_nats_py_reads_a_stream(nats_server: NatsServer) -> None:
     async def main() -> list[bytes]:
         client = await nats.connect(nats_server.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from dataclasses import is_dataclass
@@ -45,6 +46,15 @@ IMPORTED_FROM = {
 TYPE_VARIABLE = re.compile(r"(.*\.)?(\w*T|T_\w+)")
 
 
+def read_source(module: str) -> ModuleAnalyzer | None:
+    """Read the source of a module, unless it is compiled."""
+    if not (importlib.import_module(module).__file__ or "").endswith(".py"):
+        return None
+    source = ModuleAnalyzer.for_module(module)
+    source.analyze()
+    return source
+
+
 def read_sources_of_exports(_app: Sphinx) -> None:
     """Have Sphinx find what it reads from sources (texts of constants, overloads, order) where an export comes from."""
     for module in MODULES:
@@ -53,13 +63,26 @@ def read_sources_of_exports(_app: Sphinx) -> None:
         for line in inspect.getsource(module).splitlines():
             if export := re.fullmatch(r"from (\.+\w[\w.]*) import (\w+) as \2", line):
                 package = module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
-                source = importlib.import_module(export[1], package)
-                if not hasattr(source, "__file__") or not source.__file__.endswith(".py"):
+                private = read_source(importlib.util.resolve_name(export[1], package))
+                if private is None:
                     continue
-                private = ModuleAnalyzer.for_module(source.__name__)
-                private.analyze()
                 for found in ("annotations", "attr_docs", "overloads", "tagorder"):
                     getattr(public, found).update(getattr(private, found))
+                read_sources_of_parts(public, getattr(module, export[2]))
+
+
+def read_sources_of_parts(public: ModuleAnalyzer, value: Any) -> None:
+    """Have Sphinx find the overloads and the order of what a class takes from private ones, as if they were its own."""
+    for part in inspect.getmro(value)[1:] if inspect.isclass(value) else ():
+        private = read_source(part.__module__) if re.match(r"natsery\..*\b_", part.__module__) else None
+        if private is None:
+            continue
+        for name in sorted(vars(part), key=lambda name: private.tagorder.get(f"{part.__name__}.{name}", 0)):
+            found, own = f"{part.__name__}.{name}", f"{value.__name__}.{name}"
+            if found in private.overloads:
+                private.overloads.setdefault(own, private.overloads[found])  # it looks there, under the public name
+            if found in private.tagorder:
+                public.tagorder.setdefault(own, len(public.tagorder))
 
 
 def write_signature(

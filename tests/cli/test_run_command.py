@@ -186,6 +186,70 @@ def test_a_handler_that_wants_to_exit_ends_it(server: NatsServer, asker: Asker, 
     assert program.output.endswith("SystemExit: 9\nraised by the handler of endpoint 'fail'\n")
 
 
+IN_PROCESSES = (
+    MODULE
+    + """
+
+import time
+import anyio.to_process
+
+
+def compute() -> None:
+    if os.environ.get("IGNORES"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    open("computing", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+
+
+async def computed(request):
+    await anyio.to_process.run_sync(compute)
+    return b"computed"
+
+
+async def is_computing(request):
+    while not os.path.exists("computing"):
+        await anyio.sleep(0.01)
+    return b"yes"
+
+
+config = natsery.ServiceConfig("calc", "1.0.0", endpoints=[hold, computed, is_computing])
+"""
+)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_ctrl_c_that_interrupts_a_handler_s_process_too_is_a_clean_end(
+    server: NatsServer, asker: Asker, tmp_path: Path, backend: str
+) -> None:
+    """It ended with 130: the KeyboardInterrupt of the process, which a terminal's Ctrl-C reaches as well, came out."""
+    with serving(tmp_path, "--backend", backend, url=server.url, text=IN_PROCESSES) as program:
+        program.wait_for("ready")
+        computed, held = asker.begin("computed"), asker.begin("hold")
+        assert asker.ask("is_computing") == "yes"
+        program.wait_for("holding")
+        os.killpg(program.pid, INT)
+        assert answer(computed) == "500:Internal Server Error"
+        (tmp_path / "go").touch()
+        assert answer(held) == "held"
+        assert program.wait() == 0, program.output
+    assert program.output.splitlines()[-1].endswith("drained, 3 in all")
+
+
+def test_a_handler_s_process_that_ignores_ctrl_c_ends_its_work(
+    server: NatsServer, asker: Asker, tmp_path: Path
+) -> None:
+    with serving(tmp_path, url=server.url, text=IN_PROCESSES, environment={"IGNORES": "1"}) as program:
+        program.wait_for("ready")
+        computed = asker.begin("computed")
+        assert asker.ask("is_computing") == "yes"
+        os.killpg(program.pid, INT)
+        program.wait_for("draining")
+        (tmp_path / "go").touch()
+        assert answer(computed) == "computed"
+        assert program.wait() == 0, program.output
+
+
 def test_a_server_of_its_own(tmp_path: Path) -> None:
     with serving(tmp_path, "--embedded-server", "--prefix", "$OWN") as program:
         url = program.wait_for("nats-server at").split()[2].rstrip(",")

@@ -49,8 +49,8 @@ class PlayedService:
         self._request = request
         self._answers = answers
 
-    async def open(self) -> None:
-        await self._nc.publish(self._request.reply, reply=f"{INBOX}.0", headers={"Reply-Window": "4"})
+    async def open(self, reply: str = f"{INBOX}.0") -> None:
+        await self._nc.publish(self._request.reply, reply=reply, headers={"Reply-Window": "4"})
 
     async def send(self, number: int, data: bytes | None = None) -> None:
         data = b"%d" % number if data is None else data
@@ -220,6 +220,19 @@ async def test_acknowledgements_that_are_denied_say_what_to_allow(broker: Memory
         await service.open()
         with pytest.raises(natsery.PublishDeniedError, match=r"_INBOX\.service.*allow.*'_INBOX\.>'.*allow_responses"):
             await replies.receive()
+
+
+async def test_acknowledgements_to_another_account_say_what_is_to_be_allowed_there(
+    broker: MemoryBroker, nc: Connection
+) -> None:
+    """It named the inboxes of services, and that permission changed nothing."""
+    async with broker.connect(publish=["played"]) as client_nc, play(nc, client_nc) as (service, replies):
+        await service.open("_R_.x7Tbq3.f0Ys2c")
+        with pytest.raises(
+            natsery.PublishDeniedError, match=r"'_R_\.x7Tbq3\.f0Ys2c'.*allow.*'_R_\.>'.*accounts.*allow_responses"
+        ) as caught:
+            await replies.receive()
+        assert "_INBOX" not in str(caught.value)
 
 
 async def test_an_acknowledgement_that_was_lost_is_repeated(broker: MemoryBroker, nc: Connection) -> None:

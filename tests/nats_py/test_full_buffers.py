@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 import natsery
-from natsery._nats_py import _bridge, _safe_client, _worker_thread
+from natsery._nats_py import _bridge, _client_writer, _worker_thread
 from natsery.abc import Connection
 from natsery.testing import ServerProcessError
 
@@ -72,7 +72,7 @@ async def test_requests_that_are_given_up_do_not_fill_the_memory(
             most = max(most, unsent(nc))
         assert most < 12 * 1024 * 1024
         if isinstance(nc, natsery.AdaptedConnection):
-            assert len(nc._safe_client._writing) <= 2
+            assert len(nc._safe_client.writer._writing) <= 2
         frozen_server.thaw()
         await nc.flush()
         await nc.publish("x", b"")
@@ -196,14 +196,14 @@ async def test_senders_that_wait_all_have_their_turn(
     """All of them were woken whenever there was room for a few, and looked again."""
     monkeypatch.setattr(_bridge, "HIGH_WATER_BYTES", 2 * 1024 * 1024)
     senders, flushes = 600, 0
-    flush = _safe_client.SafeClient._flush
+    flush = _client_writer.ClientWriter._flush
 
-    async def counted(self: _safe_client.SafeClient) -> None:
+    async def counted(self: _client_writer.ClientWriter) -> None:
         nonlocal flushes
         flushes += 1
         await flush(self)
 
-    monkeypatch.setattr(_safe_client.SafeClient, "_flush", counted)
+    monkeypatch.setattr(_client_writer.ClientWriter, "_flush", counted)
     async with bounded(), open_connection(transport, frozen_server.url) as nc:
         await nc.flush()
         before = nc.client.stats["out_msgs"]

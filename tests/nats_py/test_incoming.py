@@ -59,7 +59,7 @@ async def take(subject: bytes, reply: bytes, headers: bytes, is_ours: bool) -> N
         outcomes.append(error)
 
     client._error_cb = on_error
-    intake = Intake(outcomes.append, Message, SafeClient(client)) if is_ours else None
+    intake = Intake(outcomes.append, Message, SafeClient(client).writer) if is_ours else None
     queue: asyncio.Queue[object] = asyncio.Queue()
     client._subs[1] = Subscription(client, 1, "x", future=intake)
     client._subs[1]._pending_queue = queue
@@ -86,7 +86,7 @@ async def test_what_receivers_raise_is_reported(nats_server: NatsServer) -> None
 
     failure = ValueError("broken")
     client._error_cb = on_error
-    client._subs[1] = Subscription(client, 1, "x", future=Intake(broken, Message, SafeClient(client)))
+    client._subs[1] = Subscription(client, 1, "x", future=Intake(broken, Message, SafeClient(client).writer))
     Incoming.attach(client)
     await client._process_msg(1, b"x", b"", b"", b"")
     assert heard == [failure]

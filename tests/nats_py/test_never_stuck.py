@@ -191,10 +191,10 @@ async def test_a_socket_that_is_lost_and_not_yet_missed(transport: str, nats_ser
     async with bounded(), open_connection(transport, nats_server.url, **QUICK) as nc:
         assert isinstance(nc, natsery.AdaptedConnection)
         async with nc.subscribe("answers") as answers:
-            nc._safe_client.abort()
+            nc._safe_client.writer.abort()
             await anyio.lowlevel.checkpoint()
             assert nc.is_connected
-            assert not nc._safe_client.write_nowait(b"PUB answers 1\r\n1\r\n", 1, 1)
+            assert not nc._safe_client.writer.write_nowait(b"PUB answers 1\r\n1\r\n", 1, 1)
             await nc.flush()
             await nc.publish("answers", b"2")
             assert (await answers.receive()).data == b"2"

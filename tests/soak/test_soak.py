@@ -15,7 +15,7 @@ import natsery
 
 from ..processes import running
 from ..server import NatsServer
-from . import harness
+from . import generated, harness
 from .harness import Bench, Run, repeat
 from .scenarios import SCENARIOS
 from .table import HEADINGS, as_markdown, failures
@@ -131,3 +131,15 @@ def test_the_program_prints_a_table_when_it_is_interrupted(tmp_path: Path) -> No
     (tally,) = json.loads(report.read_text())["tallies"]
     assert tally["runs"] > 0
     assert tally["left"] is None
+
+
+@pytest.mark.parametrize("file", generated.FILES)
+def test_a_file_of_generated_examples_has_some(file: str) -> None:
+    text = (generated.ROOT / file).read_text(encoding="utf-8")
+    assert "@given(" in text or "RuleBasedStateMachine" in text
+
+
+def test_a_file_that_fails_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not generated._run("tests/test_nothing.py", 0)
+    assert "tests/test_nothing.py: " in (shown := capsys.readouterr().err)
+    assert "0 s left, failed:\n" in shown

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import final
+from typing import Final, final
 
 from .._checks import check_argument, count_rule, seconds_rule
+
+DEFAULT_WAIT = 2.0
+"""Seconds that a collection takes at most."""
+
+_WAIT: Final = "write wait=..."
+COLLECT_HINTS: Final = {"timeout": _WAIT, "max_wait": _WAIT}
+"""What to write instead of options of other libraries."""
 
 
 @final

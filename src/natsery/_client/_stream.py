@@ -42,10 +42,8 @@ LEAVING_SECONDS: Final = 1.0
 _RECENT_ANSWERS: Final = 8
 """Subjects that were answered last and are remembered, in case the server denies publishing to them."""
 
-_PERMISSION: Final = (
-    "a stream is acknowledged there: allow this user to publish to the inboxes of services, such as '_INBOX.>', "
-    "or give it 'allow_responses'"
-)
+_ACROSS_ACCOUNTS: Final = "_R_."
+"""What the subjects begin with that a server puts in place of those of a service in another account."""
 
 _FORBIDDEN: Final = forbidden_reply_prefixes(DEFAULT_PREFIX)
 
@@ -243,7 +241,7 @@ class _StreamReader(ReplyStream[T]):
         if event.kind is EventKind.DISCONNECTED:
             self._messages._fail(ConnectionLostError("the connection ended before the stream did"))
         elif isinstance(error, PublishDeniedError) and self._is_answer(error.subject):
-            self._messages._fail(PublishDeniedError(error.subject, _PERMISSION))
+            self._messages._fail(PublishDeniedError(error.subject, _what_to_allow(error.subject)))
         super()._on_event(event)
 
     def _is_answer(self, subject: str) -> bool:
@@ -281,6 +279,15 @@ class _StreamReader(ReplyStream[T]):
 def _may_answer(subject: str) -> bool:
     """Whether a service may have a client publish there."""
     return bool(subject) and is_answerable(subject, _FORBIDDEN, len(subject.encode()))
+
+
+def _what_to_allow(subject: str) -> str:
+    # nats-py hands the server's text on in lower case.
+    if subject.upper().startswith(_ACROSS_ACCOUNTS):
+        where = f"'{_ACROSS_ACCOUNTS}>', the server's reply subjects between accounts"
+    else:
+        where = "the inboxes of services, such as '_INBOX.>'"
+    return f"a stream is acknowledged there: allow this user to publish to {where}, or give it 'allow_responses'"
 
 
 def _describe_gap(subject: str, expected: int, number: int) -> str:

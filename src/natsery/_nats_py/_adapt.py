@@ -129,6 +129,7 @@ class AdaptedConnection(ConnectionBase):
         client = safe_client.client
         super().__init__(client.new_inbox())
         self._safe_client = safe_client
+        self._writer = safe_client.writer
         self._client = client
 
     @property
@@ -152,10 +153,10 @@ class AdaptedConnection(ConnectionBase):
         frame = _commands.publish(
             subject, data, reply, headers, self._client._max_payload, takes_headers=self._takes_headers
         )
-        await self._safe_client.publish(frame, 1, len(data))
+        await self._writer.publish(frame, 1, len(data))
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
-        return self._safe_client.answer_nowait(reply, data)
+        return self._writer.answer_nowait(reply, data)
 
     @property
     def _takes_headers(self) -> bool:
@@ -165,7 +166,7 @@ class AdaptedConnection(ConnectionBase):
         if not self._takes_headers:
             return False
         frame = _commands.publish(reply, b"", "", headers, self._client._max_payload)
-        return self._safe_client.write_nowait(frame, 1, 0)
+        return self._writer.write_nowait(frame, 1, 0)
 
     async def _subscribe(self, interest: Interest) -> AdaptedSubscription:
         self._raise_if_closed()

@@ -12,7 +12,7 @@ from .._protocol._messages import read_message
 from ._stand_in import StandIn
 
 if TYPE_CHECKING:
-    from ._safe_client import SafeClient
+    from ._client_writer import ClientWriter
 
 
 @final
@@ -23,11 +23,11 @@ class Intake(asyncio.Future[Msg]):
     good when a callback is cancelled, and throw the queue away on unsubscribing.
     """
 
-    def __init__(self, deliver: Deliver, message_type: type[Message], safe_client: SafeClient) -> None:
-        super().__init__(loop=safe_client.loop)
+    def __init__(self, deliver: Deliver, message_type: type[Message], writer: ClientWriter) -> None:
+        super().__init__(loop=writer.loop)
         self.deliver = deliver
         self.message_type = message_type
-        self.safe_client = safe_client
+        self.writer = writer
 
     def set_result(self, result: Msg, /) -> None:
         """Drop a message that comes when the client is not attached any more."""
@@ -53,7 +53,7 @@ class Incoming(StandIn):
                 stats = client.stats
                 stats["in_msgs"] += 1
                 stats["in_bytes"] += len(data)
-                intake.safe_client.unanswered += 1
+                intake.writer.unanswered += 1
                 intake.deliver(read_message((b"", subject, reply, headers or b"", data), intake.message_type))
             else:
                 await self._next(sid, subject, reply, data, headers)

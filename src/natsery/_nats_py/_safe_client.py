@@ -1,46 +1,34 @@
 """A nats-py client as a safe foundation: everything here runs in the client's own asyncio loop.
 
-nats-py 2.16 breaks or ignores a cancellation that reaches one of its coroutines while that waits, and its own fence lets
-messages through. So a coroutine of nats-py's that may have to wait runs in a separate task, and every message comes in
-through one synchronous call.
+nats-py 2.16 ends its reader without a word, and its own fence lets messages through. So this watches the reader, fences
+with two round trips, and has every message come in through one synchronous call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.transport import TcpTransport, Transport
 
-from .._backends._sockets import keep_in_forks, let_go_in_forks, put_empty_file_at
-from .._errors import (
-    ConnectionClosedError,
-    NatseryError,
-    OutboundBufferError,
-    PublishDeniedError,
-    PublishError,
-    SubscriptionDeniedError,
-)
+from .._backends._sockets import keep_in_forks, let_go_in_forks
+from .._errors import ConnectionClosedError, NatseryError, PublishDeniedError, SubscriptionDeniedError
 from .._events import ConnectionEvent, EventKind, Listener
 from .._fast_path import Interest
-from .._protocol import _commands
 from .._protocol._server_errors import DeniedSubscription, denied_subscription, server_error
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
+from ._callback_slots import listen
+from ._clear_text import complaint_of_clear_text
+from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome
 from ._drain import Drain
 from ._incoming import Incoming, Intake
 
 logger = logging.getLogger("natsery")
-
-ResultT = TypeVar("ResultT")
-
-CONTROL_LINE_BYTES = 4096
-"""Room for a command without a payload."""
 
 
 async def cancel_until_done(find_tasks: Callable[[], set[asyncio.Task[Any]]], seconds: float) -> None:
@@ -66,43 +54,6 @@ def _ignore(event: ConnectionEvent) -> None:
     """Stand in for the listener of a client that is not attached."""
 
 
-def _forget_outcome(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from complaining that no task looked at what this one raised."""
-    if task.done() and not task.cancelled():
-        task.exception()
-
-
-def _nothing() -> None:
-    """Stand in for what detaches a client that is not attached."""
-
-
-def _is_clear(transport: Transport) -> bool:
-    """Whether the operating system has all that was written, and takes more."""
-    writer = transport._io_writer if type(transport) is TcpTransport else None
-    if writer is None:
-        return False
-    socket = writer.transport
-    return not socket.get_write_buffer_size() and not socket.is_closing()
-
-
-@final
-class _Hook:
-    """Stands in one of nats-py's callback slots, in front of the callback that was there."""
-
-    def __init__(self, previous: Callable[..., Awaitable[None]] | None) -> None:
-        self.previous = previous
-        self.listeners: list[Callable[..., None]] = []
-
-    async def __call__(self, *args: Any) -> None:  # the slots take no or one argument
-        try:
-            for listener in list(self.listeners):
-                listener(*args)
-            if self.previous is not None:
-                await self.previous(*args)
-        except Exception:  # raised from here, it would end nats-py's reader or its reconnecting
-            logger.exception("a callback of the nats-py client raised")
-
-
 @final
 class SafeClient:
     """A connected nats-py client, with a fence that holds and subscriptions that lose nothing.
@@ -111,11 +62,12 @@ class SafeClient:
         client: a client of the running loop; connected, for all but ``close`` and ``abort``.
 
     Attributes:
-        unanswered: messages since the last answer that did not follow another at once.
+        writer: what is written through the client.
     """
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.writer = ClientWriter(client, self.raise_if_closed)
         self._emit: Listener = _ignore
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
@@ -126,19 +78,15 @@ class SafeClient:
         self._reader: asyncio.Task[Any] | None = None
         self._reader_ended = asyncio.Event()
         self._closed: asyncio.Future[None] = self.loop.create_future()
-        self._writing: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None  # kept, for asyncio keeps no task that it runs
-        self._flushing: asyncio.Task[Any] | None = None
-        self._line = asyncio.Lock()  # held by the sender that waits for room
         self._holds: list[Callable[[], None]] = []
         self._unheld = asyncio.Event()
         self._unheld.set()
         self._is_attached = False
-        self._detach_incoming: Callable[[], None] = _nothing
-        self._detach_drain: Callable[[], None] = _nothing
+        self._detaching: list[Callable[[], None]] = []
         self._is_closed = False
         self._is_draining = False
-        self.unanswered: int = 0
+        self._has_warned = False
 
     # The slots of the client
 
@@ -146,47 +94,32 @@ class SafeClient:
         """Have ``emit`` called with everything that happens to the connection; it must not raise."""
         self._emit = emit
         self._is_attached = True
-        self._detach_incoming = Incoming.attach(self.client)
-        self._detach_drain = Drain.attach(self.client)
-        self._hook("_error_cb").append(self._on_error)
-        self._hook("_disconnected_cb").append(self._on_disconnected)
-        self._hook("_reconnected_cb").append(self._on_reconnected)
-        self._hook("_closed_cb").append(self._on_closed)
+        client = self.client
+        self._detaching = [
+            Incoming.attach(client),
+            Drain.attach(client),
+            listen(client, "_error_cb", self._on_error),
+            listen(client, "_disconnected_cb", self._on_disconnected),
+            listen(client, "_reconnected_cb", self._on_reconnected),
+            listen(client, "_closed_cb", self._on_closed),
+        ]
         self._watch_reader()
-        let_go_in_forks(self)
+        self._warn_of_clear_text()
+        let_go_in_forks(self.writer)
 
     def detach(self) -> None:
         """Put the client's callbacks back as they were."""
         self._is_attached = False
-        keep_in_forks(self)
-        self._detach_incoming()
-        self._detach_drain()
-        self._detach_incoming = self._detach_drain = _nothing
-        for slot, listener in (
-            ("_error_cb", self._on_error),
-            ("_disconnected_cb", self._on_disconnected),
-            ("_reconnected_cb", self._on_reconnected),
-            ("_closed_cb", self._on_closed),
-        ):
-            hook = getattr(self.client, slot)
-            if isinstance(hook, _Hook) and listener in hook.listeners:
-                hook.listeners.remove(listener)
-                if not hook.listeners:
-                    setattr(self.client, slot, hook.previous)
+        keep_in_forks(self.writer)
+        while self._detaching:
+            self._detaching.pop()()
         if self._reader is not None:
             self._reader.remove_done_callback(self._on_reader_done)
         self._end_waiting()
 
-    def _hook(self, slot: str) -> list[Callable[..., None]]:
-        current = getattr(self.client, slot)
-        if not isinstance(current, _Hook):
-            current = _Hook(current)
-            setattr(self.client, slot, current)
-        return current.listeners
-
     def _on_error(self, error: Exception) -> None:
         if asyncio.current_task() is self.client._reconnection_task:
-            self.abort()  # an attempt has failed, and nats-py would leave its socket open
+            self.writer.abort()  # an attempt has failed, and nats-py would leave its socket open
         text = str(error)
         denied = denied_subscription(text)
         if denied is not None:
@@ -217,15 +150,21 @@ class SafeClient:
         for sid in tuple(self._ending):
             self._forget(sid)
         self._wake_waiters()
-        if self._flushing is not None:
-            self._flushing.cancel()  # its flusher has ended, and nats-py would have it wait for the next one's
+        self.writer.stop_flushing()
         if not self.client.is_closed:
             self._emit(ConnectionEvent(EventKind.DISCONNECTED, self.client.last_error))
 
     def _on_reconnected(self) -> None:
         self._watch_reader()
+        self._warn_of_clear_text()
         self._wake_waiters()
         self._emit(ConnectionEvent(EventKind.RECONNECTED))
+
+    def _warn_of_clear_text(self) -> None:
+        complaint = None if self._has_warned else complaint_of_clear_text(self.client)
+        if complaint is not None:
+            self._has_warned = True
+            logger.warning(complaint)
 
     def _on_closed(self) -> None:
         if not self._is_closed:
@@ -265,10 +204,10 @@ class SafeClient:
             if client.is_closed:
                 # nats-py calls its callback at the end of closing, if it comes so far.
                 await asyncio.wait((self._closed,), timeout=CLOSE_SECONDS)
-                self.abort()
+                self.writer.abort()
                 self._on_closed()
             elif reconnecting is not None and not reconnecting.done():
-                transport = self._tcp_transport()
+                transport = self.writer.tcp_transport()
                 waits = (reconnecting, self._closed)
                 done, _ = await asyncio.wait(waits, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if not done and transport is not None and transport.is_closing():
@@ -279,7 +218,7 @@ class SafeClient:
                 return
             else:
                 if reconnecting is not None:
-                    _forget_outcome(reconnecting)
+                    forget_outcome(reconnecting)
                 await self._reconnect()
 
     async def _reconnect(self) -> None:
@@ -346,9 +285,9 @@ class SafeClient:
         """
         self.raise_if_closed()
         subscribing = self._subscribe(interest)
-        if self._takes_at_once(CONTROL_LINE_BYTES):
+        if self.writer.takes_at_once(CONTROL_LINE_BYTES):
             return await subscribing
-        task = self._start_writing(subscribing)
+        task = self.writer.start_writing(subscribing)
         try:
             await asyncio.wait((task,))
         except asyncio.CancelledError:
@@ -357,7 +296,7 @@ class SafeClient:
         return task.result()
 
     async def _subscribe(self, interest: Interest) -> ClientSubscription:
-        intake = Intake(interest.deliver, interest.message_type, self)
+        intake = Intake(interest.deliver, interest.message_type, self.writer)
         try:
             inner = await self.client.subscribe(interest.subject, queue=interest.queue_group, future=intake)
         except nats.errors.BadSubjectError:
@@ -379,7 +318,7 @@ class SafeClient:
             self._forget(sid)
         if not self.client.is_closed:
             # Also while it is away: a SUB may be waiting in its buffer.
-            await self._write(self.client._send_unsubscribe(sid))
+            await self.writer.write(self.client._send_unsubscribe(sid))
 
     async def unsubscribe_all(self) -> None:
         """End every subscription at once; what is on the way is dropped."""
@@ -392,165 +331,23 @@ class SafeClient:
 
     def _undo_late(self, task: asyncio.Task[ClientSubscription]) -> None:
         if not task.cancelled() and task.exception() is None:
-            self._start_writing(self._undo(task.result()))
+            self.writer.start_writing(self._undo(task.result()))
 
     async def close(self) -> None:
         """Close the client for good, within a bound whatever nats-py and the server do; at once if cancelled. Safe twice."""
         closing = self._closing = self.loop.create_task(self._close())
         try:
             await asyncio.wait((closing,), timeout=CLOSE_SECONDS)
-            self.abort()
+            self.writer.abort()
             await cancel_until_done(lambda: set() if closing.done() else {closing}, CANCEL_SECONDS)
         finally:
-            self.abort()
+            self.writer.abort()
             closing.cancel()
             self._on_closed()
 
     async def _close(self) -> None:
         with suppress(Exception):  # when the server has died nats-py raises before it has closed its transport
             await self.client.close()
-
-    def abort(self) -> None:
-        """Drop the client's socket, with what has not been written to it."""
-        transport = self._tcp_transport()
-        if transport is not None:
-            transport.abort()
-
-    def _tcp_transport(self) -> asyncio.WriteTransport | None:
-        """Return asyncio's transport; none before the first, and none of a WebSocket, which has no way to abort."""
-        transport = self.client._transport
-        writer = transport._io_writer if type(transport) is TcpTransport else None
-        return None if writer is None else writer.transport
-
-    def let_go(self) -> None:
-        """Close the client's socket in a forked process, which would keep a connection that the client gives up open."""
-        transport = self._tcp_transport()
-        sock = None if transport is None else transport.get_extra_info("socket")
-        if sock is not None:
-            put_empty_file_at(sock.fileno())  # -1 once it is closed
-
-    async def publish(self, frames: bytes, messages: int, payload_bytes: int) -> None:
-        """Take whole frames into the client's own buffer, as ``Client.publish`` does with one; waits if that is too full.
-
-        Raises:
-            ConnectionClosedError, OutboundBufferError: nothing was taken.
-            PublishError: the connection broke.
-        """
-        client = self.client
-        limit = client._max_pending_size
-        if 0 < 2 * limit < client._pending_data_size:
-            # Before it takes more, for senders that give up leave theirs behind; and one after another, for to wake all of
-            # them whenever there is room for a few would cost the square of their number.
-            async with self._line:
-                while 2 * limit < client._pending_data_size and client.is_connected:
-                    await self._flush()
-        if client._status != Client.CONNECTED:
-            self.raise_if_closed()
-            if client.is_draining_pubs:
-                raise ConnectionClosedError("the nats-py client is draining")
-            if not client.is_connected and client._pending_data_size + len(frames) > limit:
-                raise OutboundBufferError
-        client._pending.append(frames)
-        client._pending_data_size += len(frames)
-        self._count_sent(messages, payload_bytes)
-        kicks = client._flush_queue
-        if 0 < limit < client._pending_data_size:
-            await self._flush()
-        elif kicks is not None and kicks.empty():
-            try:
-                await self._write(client._flush_pending(), 0)
-            except OSError as error:
-                raise PublishError(f"nats-py could not publish: {error}") from error
-
-    async def _flush(self) -> None:
-        """Wait until nats-py has written what waits in its buffer; all tasks that do so share one task of nats-py's."""
-        flushing = self._flushing
-        if flushing is None or flushing.done():
-            flushing = self._flushing = self._start_writing(self.client._flush_pending(force_flush=True))
-        await asyncio.wait((flushing,))
-        try:
-            if not flushing.cancelled():
-                flushing.result()
-        except (nats.errors.Error, OSError) as error:
-            raise PublishError(f"nats-py could not publish: {error}") from error
-
-    # What nats-py writes, out of the reach of cancellations
-
-    def _takes_at_once(self, size: int) -> bool:
-        """Whether nats-py takes so many bytes without waiting; a cancellation can only reach a coroutine that waits."""
-        client = self.client
-        kicks, flusher = client._flush_queue, client._flusher_task
-        return (
-            kicks is not None
-            and not kicks.full()
-            and not 0 < client._max_pending_size < client._pending_data_size + size
-            and flusher is not None
-            and not flusher.done()
-        )
-
-    async def _write(self, writing: Coroutine[Any, Any, ResultT], size: int = CONTROL_LINE_BYTES) -> ResultT:
-        """Await a coroutine of nats-py's; cancelled meanwhile, it goes on without this task."""
-        if self._takes_at_once(size):
-            return await writing
-        task = self._start_writing(writing)
-        await asyncio.wait((task,))
-        return task.result()
-
-    def _start_writing(self, writing: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
-        task = self.loop.create_task(writing)
-        self._writing.add(task)
-        task.add_done_callback(self._on_written)
-        return task
-
-    def _on_written(self, task: asyncio.Task[Any]) -> None:
-        self._writing.discard(task)
-        _forget_outcome(task)
-
-    def answer_nowait(self, reply: str, data: bytes) -> bool:
-        """Publish to a reply subject off the wire, if that needs no waiting; false if it does, with nothing done."""
-        client = self.client
-        kicks = client._flush_queue
-        size = len(data)
-        if (
-            kicks is None
-            or client._status != Client.CONNECTED
-            or size > client._max_payload
-            or 0 < client._max_pending_size < client._pending_data_size
-        ):
-            return False
-        frame = _commands.publish_reply(reply, data)
-        if not kicks.empty():  # the client's flusher is about to look
-            client._pending.append(frame)
-            client._pending_data_size += len(frame)
-            # `_count_sent`, written out: a call less for every request.
-            stats = client.stats
-            stats["out_msgs"] += 1
-            stats["out_bytes"] += size
-            return True
-        is_lone, self.unanswered = self.unanswered == 1, 0
-        return is_lone and self.write_nowait(frame, 1, size)
-
-    def write_nowait(self, frames: bytes, messages: int, payload_bytes: int) -> bool:
-        """Write whole frames to the socket, a turn of the loop before nats-py's flusher would; false, with nothing done, if
-        something waits to be sent before them.
-        """
-        client = self.client
-        transport = client._transport
-        if (
-            client._status != Client.CONNECTED
-            or client._pending_data_size
-            or transport is None
-            or not _is_clear(transport)
-        ):
-            return False
-        transport.write(frames)
-        self._count_sent(messages, payload_bytes)
-        return True
-
-    def _count_sent(self, messages: int, payload_bytes: int) -> None:
-        stats = self.client.stats
-        stats["out_msgs"] += messages
-        stats["out_bytes"] += payload_bytes
 
     def _forget(self, sid: int) -> None:
         self._subscriptions.pop(sid, None)
@@ -592,7 +389,7 @@ class SafeClient:
         pong.add_done_callback(lambda _: None if passed.done() else passed.set_result(True))
         self._fences.add(passed)
         try:
-            await self._write(self.client._send_ping(pong))
+            await self.writer.write(self.client._send_ping(pong))
             return await passed
         except RuntimeError:  # uvloop's, when the socket is closed and nats-py has not noticed yet
             await self.wait_changed()
@@ -609,5 +406,4 @@ class SafeClient:
 
     def _end_waiting(self) -> None:
         self._wake_waiters()
-        for task in self._writing:
-            task.cancel()
+        self.writer.cancel()

@@ -202,7 +202,7 @@ class WorkerThread:
         self.loop.set_exception_handler(aio_log)
         finishing = self.loop.create_task(self.aio_finish())
         await asyncio.wait((finishing,), timeout=CLOSE_SECONDS)
-        self.aio_client.abort()
+        self.aio_client.writer.abort()
         await cancel_until_done(aio_other_tasks, CANCEL_SECONDS)
         generators = self.loop.create_task(self.loop.shutdown_asyncgens())
         await asyncio.wait((generators,), timeout=CANCEL_SECONDS)
@@ -261,7 +261,7 @@ class WorkerThread:
         for batch in batches:
             joined = b"".join(batch)
             try:
-                if not self.aio_client.write_nowait(joined, len(batch), payload_bytes):
+                if not self.aio_client.writer.write_nowait(joined, len(batch), payload_bytes):
                     await self.aio_publish_when_there_is_room(joined, len(batch), payload_bytes)
             except Exception as error:
                 self.aio_emit(ConnectionEvent(EventKind.ERROR, error))
@@ -275,7 +275,7 @@ class WorkerThread:
         """Publish; while the server is away and nats-py's buffer is full, the caller's loop is told by what is not taken."""
         while True:
             try:
-                await self.aio_client.publish(frames, messages, payload_bytes)
+                await self.aio_client.writer.publish(frames, messages, payload_bytes)
             except OutboundBufferError:
                 await self.aio_client.wait_changed()
             else:

@@ -11,11 +11,8 @@ import anyio
 import natsery
 
 from ...proxy import open_proxy
-from ..harness import Bench, Run, wait_until_back
-
-CALLERS = 16
-CUT_OFF_SECONDS = 0.5
-BACK_SECONDS = 20.0
+from ..callers import BACK_SECONDS, callers
+from ..harness import Bench, Run
 
 DIRECTIONS = ("to server", "to client")
 
@@ -36,25 +33,8 @@ async def cuts(bench: Bench) -> AsyncIterator[Run]:
         natsery.connect(one.url, **options) as nc,
         natsery.connect(other.url, **options) as client,
         natsery.serve(nc, config) as service,
-        anyio.create_task_group() as callers,
+        callers(bench, "cuts.echo", nc, client) as wait_until_answered,
     ):
-        is_over = False
-        answered = 0
-
-        async def call(number: int) -> None:
-            nonlocal answered
-            chance = random.Random(number)
-            while not is_over:
-                data = b"%d " % number + bytes(chance.randrange(1, 3000))
-                try:
-                    reply = await bench.ask(client, "cuts.echo", data, seconds=CUT_OFF_SECONDS, may_be_cut_off=True)
-                except natsery.NoRespondersError:  # the service is not back yet
-                    bench.tally.cut_off += 1
-                    await anyio.sleep(0.001)
-                    continue
-                if reply is not None:
-                    assert reply.data == data, reply
-                    answered += 1
 
         async def run(chance: random.Random) -> None:
             proxy = chance.choice([one, other])
@@ -70,14 +50,7 @@ async def cuts(bench: Bench) -> AsyncIterator[Run]:
                 with anyio.fail_after(BACK_SECONDS):
                     while proxy.cuts < cuts:
                         await anyio.sleep(0.001)
-            with anyio.fail_after(BACK_SECONDS):
-                await wait_until_back(nc, client)
-                before = answered
-                while answered < before + CALLERS:
-                    await anyio.sleep(0.001)
+            await wait_until_answered()
 
-        for number in range(CALLERS):
-            callers.start_soon(call, number)
         yield run
-        is_over = True
     bench.check_ended(service)

@@ -12,15 +12,8 @@ import anyio.to_thread
 import natsery
 from natsery.testing import NatsServer
 
-from ..harness import Bench, Run, wait_until_back
-
-CALLERS = 16
-
-CUT_OFF_SECONDS = 0.5
-"""How long a request is waited for. While the server is away it is sent later, and after that it may be gone."""
-
-BACK_SECONDS = 20.0
-"""How long both connections may take to be back."""
+from ..callers import callers
+from ..harness import Bench, Run
 
 
 @natsery.endpoint("echo", subject="restarts.echo", concurrency=4)
@@ -37,38 +30,13 @@ async def restarts(bench: Bench) -> AsyncIterator[Run]:
             natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.05) as nc,
             natsery.connect(server.url, reconnect_wait=0.01, max_reconnect_wait=0.05) as client,
             natsery.serve(nc, config) as service,
-            anyio.create_task_group() as callers,
+            callers(bench, "restarts.echo", nc, client) as wait_until_answered,
         ):
-            is_over = False
-            answered = 0
-
-            async def call(number: int) -> None:
-                nonlocal answered
-                data = b"%d" % number
-                while not is_over:
-                    try:
-                        reply = await bench.ask(
-                            client, "restarts.echo", data, seconds=CUT_OFF_SECONDS, may_be_cut_off=True
-                        )
-                    except natsery.NoRespondersError:  # the service is not back yet
-                        bench.tally.cut_off += 1
-                        await anyio.sleep(0.01)
-                        continue
-                    if reply is not None:
-                        assert reply.data == data, reply
-                        answered += 1
 
             async def run(chance: random.Random) -> None:
                 await anyio.sleep(chance.random() * 0.1)
                 await anyio.to_thread.run_sync(server.restart)
-                with anyio.fail_after(BACK_SECONDS):
-                    await wait_until_back(nc, client)
-                    before = answered
-                    while answered < before + CALLERS:
-                        await anyio.sleep(0.001)
+                await wait_until_answered()
 
-            for number in range(CALLERS):
-                callers.start_soon(call, number)
             yield run
-            is_over = True
     bench.check_ended(service)

@@ -32,6 +32,9 @@ OpenConfigs: TypeAlias = "Callable[[natsery.abc.Connection], AbstractAsyncContex
 OF_CONNECTING = (natsery.ConnectError, natsery.AuthorizationError, natsery.SecureConnectionError)
 """Errors of connecting to a server, which a program does that uses another one."""
 
+SIGNAL_SECONDS = 1.0
+"""How long a signal may take to be noticed."""
+
 
 class ProgramError(Exception):
     """The program that is served could not reach something, such as a database or another server: the cause."""
@@ -108,6 +111,9 @@ class Worker:
             try:
                 with self._scope:
                     await self._serve(settings)
+            except (KeyboardInterrupt, BaseExceptionGroup) as error:
+                if not (_is_interrupt(error) and await self._is_told_to_stop()):  # noqa: ASYNC120  # over in any case
+                    raise
             finally:
                 if self._progress is not None:
                     self._progress.end_line()
@@ -184,6 +190,12 @@ class Worker:
             else:
                 self._cut_off(each)
             is_first = False
+
+    async def _is_told_to_stop(self) -> bool:
+        """Whether an interrupt is that of a handler's process, which Ctrl-C reaches as well, and maybe before the signal."""
+        with anyio.move_on_after(SIGNAL_SECONDS):
+            await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _follow_supervisor(self, channel: Channel) -> None:
         """Handle the supervisor's messages, and stop when it has ended, for whatever reason."""
@@ -291,6 +303,13 @@ class Worker:
 
     def _print(self, text: str) -> None:
         print_status(self._label + text)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or several and nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(KeyboardInterrupt)[1] is None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def description(service: natsery.Service) -> Iterator[str]:
