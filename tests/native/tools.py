@@ -17,10 +17,20 @@ from anyio.abc import ByteStream, SocketAttribute
 import natsery
 from natsery import ConnectionEvent, EventKind
 
-SECONDS = 10
+from ..bounds import HANG_SECONDS
 
 QUICK = {"reconnect_wait": 0.001, "max_reconnect_wait": 0.01}
 """Options for those who do not want to wait for a reconnect."""
+
+
+PINGS = {"ping_interval": 0.01, "max_outstanding_pings": 1_000_000}
+"""Options for those who want PINGs, and to lose patience when they say so: a busy machine answers late."""
+
+
+def lose_patience(nc: natsery.NativeConnection) -> None:
+    """Have a connection with ``PINGS`` take its link for dead at the second PING without an answer."""
+    assert nc._session is not None
+    nc._session._max_outstanding_pings = 2
 
 
 AT_ONCE = {**QUICK, "credentials_grace": 0}
@@ -44,7 +54,7 @@ FUNCTIONS = pytest.mark.parametrize("how", ["function", "async function"])
 
 
 def bounded() -> anyio.abc.CancelScope:
-    return anyio.fail_after(SECONDS)
+    return anyio.fail_after(HANG_SECONDS)
 
 
 async def settled() -> None:
