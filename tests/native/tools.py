@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -126,6 +127,16 @@ async def connection_error(
     if os.environ.get("NATSERY_SHOW_ERRORS"):
         print(f"\n>>> {type(caught.value).__name__}: {caught.value}")
     return caught.value
+
+
+async def stall_error(servers: str, waiting: str, **options: Any) -> Exception:
+    """Why a first connection fails that waits for this in vain; a busy machine takes longer to come so far."""
+    error = None
+    for seconds in (0.25, 1, 5, 25):
+        error = await connection_error(servers, connect_timeout=seconds, **options)
+        if str(error).endswith(f"gave up after {seconds:g} s (connect_timeout), waiting for {waiting})"):
+            return error
+    raise AssertionError(error)
 
 
 def chain(error: BaseException | None) -> list[BaseException]:
