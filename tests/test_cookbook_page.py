@@ -138,7 +138,7 @@ async def test_one_service_is_on_two_servers_one_of_which_comes_late(nats_server
     main = recipe("retry_first_connect")["main"]
     with NatsServer() as late:
         late.kill()
-        async with bounded(60), anyio.create_task_group() as tasks:
+        async with bounded(), anyio.create_task_group() as tasks:
             tasks.start_soon(main, nats_server.url, late.url)
             async with natsery.connect(nats_server.url) as nc:
                 while not await natsery.ServiceClient(nc).ping("counter", count=1):
@@ -177,7 +177,7 @@ def test_work_for_a_processor_runs_in_processes_that_end_with_their_deadline(
     environment = {"NATS_URL": nats_server.url, "PYTHONWARNINGS": "error"}
 
     async def ask() -> None:
-        async with bounded(60), natsery.connect(nats_server.url) as nc:
+        async with bounded(), natsery.connect(nats_server.url) as nc:
             assert (await nc.request("factorize", b"600851475143")).data == b"6857"
             reply = await nc.request("factorize", b"%d" % (2**127 - 1), headers={"Request-Timeout-Ms": "500"})
             assert error_of(reply) == "504:Deadline Exceeded"

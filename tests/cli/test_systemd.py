@@ -145,7 +145,7 @@ def test_without_a_socket_nothing_is_asked_and_nothing_sent() -> None:
 
 
 async def test_without_a_socket_there_is_no_task() -> None:
-    async with bounded(60):
+    async with bounded():
         await Systemd({}, lambda: "").run()
 
 

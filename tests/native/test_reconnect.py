@@ -40,7 +40,7 @@ async def test_a_server_killed_three_times_under_load() -> None:
     answered = failed = 0
     with NatsServer() as server:
         async with (
-            bounded(60),
+            bounded(),
             natsery.connect(server.url, **QUICK) as nc,
             natsery.connect(server.url, **QUICK) as other,
         ):
@@ -282,7 +282,7 @@ async def test_a_scope_is_left_while_the_server_is_frozen(monkeypatch: pytest.Mo
 
 async def test_a_lame_duck_is_left_before_it_ends_and_nothing_is_lost() -> None:
     with cluster("lame_duck_duration: 30s, lame_duck_grace_period: 1s") as (lame, other):
-        async with bounded(30), natsery.connect(lame.url, shuffle=False) as nc:
+        async with bounded(), natsery.connect(lame.url, shuffle=False) as nc:
             async with natsery.connect(other.url) as client:
                 heard = Events(nc)
                 received: list[bytes] = []

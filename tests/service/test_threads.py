@@ -15,7 +15,7 @@ import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import config, error_of
 from ..conftest import BACKENDS
 
@@ -62,7 +62,7 @@ async def test_it_runs_in_a_thread(nc: Connection) -> None:
 
 async def test_as_many_threads_as_the_concurrency_says(nc: Connection) -> None:
     count = 4
-    barrier = threading.Barrier(count, timeout=10)
+    barrier = threading.Barrier(count, timeout=HANG_SECONDS)
 
     @natsery.endpoint(in_thread=True, concurrency=count)
     def meet(request: natsery.Request) -> bytes:
@@ -79,7 +79,7 @@ async def test_others_go_on_meanwhile(nc: Connection) -> None:
 
     @natsery.endpoint(in_thread=True)
     def block(request: natsery.Request) -> bytes:
-        assert go_on.wait(10)
+        assert go_on.wait(HANG_SECONDS)
         return b"blocked"
 
     async def quick(request: natsery.Request) -> bytes:
@@ -135,7 +135,7 @@ async def test_at_the_end_of_the_grace_the_requester_is_told_and_the_thread_is_w
     @natsery.endpoint(in_thread=True)
     def block(request: natsery.Request) -> bytes:
         anyio.from_thread.run_sync(begun.set)
-        assert told.wait(10)
+        assert told.wait(HANG_SECONDS)
         ended.set()
         return b"late"
 
