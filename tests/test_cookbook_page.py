@@ -19,10 +19,10 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker, NatsServer
 
-from .bounds import bounded
+from .bounds import HANG_SECONDS, bounded
 from .calc_service import error_of, ping
 from .pages import functions_of
-from .processes import SECONDS, running
+from .processes import running
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ def test_a_web_application_holds_a_service(
     environment = {"NATS_URL": nats_server.url, "BIND": "127.0.0.1:0", "PYTHONWARNINGS": "error"}
     with running(*command.split(), cwd=tmp_path, environment=environment) as program:
         (address,) = re.findall(r"http://127\.0\.0\.1:\d+", program.wait_for("http://"))
-        with urllib.request.urlopen(address + path, timeout=SECONDS) as response:
+        with urllib.request.urlopen(address + path, timeout=HANG_SECONDS) as response:
             assert response.read() == answer
         assert [instance.name for instance in asyncio.run(ping(nats_server.url))] == ["calc"]
         program.terminate()

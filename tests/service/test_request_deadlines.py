@@ -13,7 +13,7 @@ from natsery._deadline_header import TIMEOUT_HEADER
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import config
 from ..virtual_time import IN_VIRTUAL_TIME
 
@@ -176,7 +176,7 @@ async def test_a_client_says_how_much_time_is_left(nc: Connection, how: str) -> 
 
         with anyio.move_on_after(2.5):
             assert float(await call()) == 2.5
-        assert float(await call()) == pytest.approx(60, abs=0.1)
+        assert float(await call()) == pytest.approx(HANG_SECONDS, abs=0.1)
 
 
 async def test_a_header_of_the_caller_s_own_counts(nc: Connection) -> None:
