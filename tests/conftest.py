@@ -24,7 +24,7 @@ from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
-from .slow import QUICK_SETTINGS, is_slow_file
+from .slow import QUICK_SETTINGS, is_file_of_backends, is_slow_file
 
 try:
     import uvloop
@@ -106,8 +106,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if is_slow_file(item.path):
+        if is_slow_file(item.path) or (_is_elsewhere(item) and not is_file_of_backends(item.path)):
             item.add_marker("slow")
+
+
+def _is_elsewhere(item: pytest.Item) -> bool:
+    """Whether it runs on several backends, and this time not on trio."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    backend = parameters.get("anyio_backend", "trio")
+    return "trio" not in (backend, backend[0])
 
 
 @pytest.fixture(params=MATRIX)
