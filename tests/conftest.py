@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,9 @@ import anyio
 import nats
 import prometheus_client
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+from nats.aio.client import Client
 from prometheus_client.registry import Collector
 
 import natsery
@@ -21,7 +24,7 @@ from natsery.abc import Connection
 
 from .certificates import Certificates
 from .server import NatsServer
-from .slow import QUICK_SETTINGS, is_slow_file
+from .slow import QUICK_SETTINGS, is_file_of_backends, is_slow_file
 
 try:
     import uvloop
@@ -29,7 +32,12 @@ except ImportError:  # it does not run on Windows
     uvloop = None
 
 # The same examples each time, however long they take: what comes out is not to depend on luck or on the machine.
-settings.register_profile("natsery", derandomize=True, database=None, deadline=None)
+settings.register_profile(
+    "natsery", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+# Nor on what other tests have imported: hypothesis takes examples from the constants of all modules of ours that it finds.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 settings.register_profile("quick", settings.get_profile("natsery"), max_examples=10)
 settings.load_profile("natsery")
 # For `nox -s soak`, which repeats them until its time is over: others each time, and in state machines longer ways.
@@ -79,6 +87,9 @@ NATIVE = pytest.mark.parametrize("setting", [case for case in MATRIX if case.val
 """For tests that make their own connections: once on every backend."""
 
 
+CONNECT_SECONDS = 20
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if _is_quick(config):
         settings.load_profile("quick")
@@ -95,8 +106,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if is_slow_file(item.path):
+        if is_slow_file(item.path) or (_is_elsewhere(item) and not is_file_of_backends(item.path)):
             item.add_marker("slow")
+
+
+def _is_elsewhere(item: pytest.Item) -> bool:
+    """Whether it runs on several backends, and this time not on trio."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    backend = parameters.get("anyio_backend", "trio")
+    return "trio" not in (backend, backend[0])
 
 
 @pytest.fixture(params=MATRIX)
@@ -144,6 +162,18 @@ async def open_connection(transport: str, url: str, **options: object) -> AsyncI
         # Protects the client from being left open by a cancelled test. It raises if its server has died.
         with anyio.move_on_after(5, shield=True), suppress(Exception):
             await client.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patient_clients() -> Iterator[None]:
+    """A busy machine may take longer than the two seconds that clients have for connecting."""
+    parameters = inspect.signature(Client.connect).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(inspect.unwrap(natsery.connect).__kwdefaults__, "connect_timeout", CONNECT_SECONDS)
+        defaults["connect_timeout"] = CONNECT_SECONDS
+        monkeypatch.setattr(Client.connect, "__defaults__", tuple(defaults.values()))
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import json
 
 import nats
 
+from .bounds import HANG_SECONDS
+
 
 def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
     """What a plain nats-py client gets for requests, one after the other: JSON, or an error's code and description."""
@@ -14,7 +16,7 @@ def ask_json(url: str, *requests: tuple[str, str]) -> list[object]:
     async def main() -> list[object]:
         client = await nats.connect(url)
         try:
-            replies = [await client.request(subject, body.encode(), timeout=10) for subject, body in requests]
+            replies = [await client.request(subject, body.encode(), timeout=HANG_SECONDS) for subject, body in requests]
         finally:
             await client.close()  # noqa: ASYNC102
         return [

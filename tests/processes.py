@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-SECONDS = 60
+from .bounds import HANG_SECONDS
 
 
 class Program:
@@ -47,7 +47,7 @@ class Program:
     def wait_for(self, text: str) -> str:
         """Read until a line holds the text, and return it."""
         while True:
-            line = self._lines.get(timeout=SECONDS)
+            line = self._lines.get(timeout=HANG_SECONDS)
             assert line is not None, f"no {text!r} in:\n{self.output}"
             self.output += line
             if text in line:
@@ -72,15 +72,15 @@ class Program:
 
     def wait(self) -> int:
         """Read to the end, which is the end of its children too, and return the exit status."""
-        while (line := self._lines.get(timeout=SECONDS)) is not None:
+        while (line := self._lines.get(timeout=HANG_SECONDS)) is not None:
             self.output += line
-        return self._process.wait(SECONDS)
+        return self._process.wait(HANG_SECONDS)
 
     def end(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
+        self._process.wait(HANG_SECONDS)
+        self._reader.join(HANG_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

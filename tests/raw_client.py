@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .bounds import HANG_SECONDS
 from .operator_mode import Key, User
-
-SECONDS = 5
 
 
 class RawClient:
@@ -71,7 +70,7 @@ class RawClient:
 @contextmanager
 def raw_client(port: int, *, tls: ssl.SSLContext | None = None, handshake_first: bool = False) -> Iterator[RawClient]:
     """A client that has read the first INFO and, given ``tls``, has shaken hands; it has not logged in."""
-    sock = socket.create_connection(("127.0.0.1", port), SECONDS)
+    sock = socket.create_connection(("127.0.0.1", port), HANG_SECONDS)
     client = RawClient(sock)
     try:
         if tls is not None and handshake_first:

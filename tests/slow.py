@@ -1,8 +1,9 @@
-"""Which tests take long: what ``pytest -m "not slow"`` leaves out, so that the rest takes half a minute."""
+"""Which tests take long: what ``pytest -m "not slow"`` leaves out, so that the rest takes less than twenty seconds."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -92,8 +93,32 @@ QUICK_SETTINGS = ("trio-native", "asyncio-adapted", "trio-bridged")
 """Each transport and each backend; with the others, tests of connections are slow."""
 
 
+FILES_OF_BACKENDS = (
+    "client/test_stream.py",
+    "native/*.py",
+    "nats_py/*.py",
+    "service/test_concurrency.py",
+    "service/test_deadlines.py",
+    "service/test_lifespan.py",
+    "service/test_threads.py",
+    "test_serve.py",
+    "test_stopping.py",
+)
+"""Patterns of the files that show that each backend works; the other tests are quick on trio, and slow elsewhere."""
+
+
+@cache
 def is_slow_file(path: Path) -> bool:
+    return _is_one_of(SLOW_FILES, path)
+
+
+@cache
+def is_file_of_backends(path: Path) -> bool:
+    return _is_one_of(FILES_OF_BACKENDS, path)
+
+
+def _is_one_of(patterns: tuple[str, ...], path: Path) -> bool:
     if not path.is_relative_to(TESTS):
         return False
     name = path.relative_to(TESTS).as_posix()
-    return any(fnmatch(name, pattern) for pattern in SLOW_FILES)
+    return any(fnmatch(name, pattern) for pattern in patterns)

@@ -65,7 +65,7 @@ def url(capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
 
 
 async def test_users_get_in_with_the_permissions_that_the_service_gives(url: str) -> None:
-    async with bounded(60):
+    async with bounded():
         async with (
             natsery.connect(url, user="ada", password="lovelace") as ada,
             natsery.connect(url, user="carl", password="gauss") as carl,
@@ -90,7 +90,7 @@ async def test_users_get_in_with_the_permissions_that_the_service_gives(url: str
 
 @pytest.mark.parametrize(("user", "password"), [("ada", "gauss"), ("ada", " "), ("eve", "lovelace")])
 async def test_others_are_refused(url: str, user: str, password: str) -> None:
-    async with bounded(60):
+    async with bounded():
         with pytest.raises(natsery.AuthorizationError):
             async with natsery.connect(url, user=user, password=password):
                 pass
@@ -112,7 +112,7 @@ async def test_only_requests_that_a_server_has_signed_are_taken(
     other_claims = request_of(Key(nkeys.PREFIX_BYTE_SERVER)).split(b".")[1]
     forged = b".".join((header, other_claims, signature))
     bad = (b"", b"{}", b"a.b.c", good[:-4], forged, b"\xff.\xff.\xff", request_of(Key(ACCOUNT)))
-    async with bounded(60), MemoryBroker() as broker, broker.connect() as nc:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
         async with load(str(EXAMPLE)).open(nc) as configs, natsery.serve(nc, *configs):
             answer = await nc.request("$SYS.REQ.USER.AUTH", good)
             claims = json.loads(base64.urlsafe_b64decode(answer.data.split(b".")[1] + b"==="))

@@ -25,7 +25,7 @@ async def test_cancelling_serve_at_any_point(nc: Connection, nats_server: NatsSe
             assert (await nc.request("add", b"1+1")).data == b"2"
             await service.add_endpoint(natsery.EndpointConfig("more", add))
 
-    async with bounded(60):
+    async with bounded():
         for n in range(1, 1_000):
             with anyio.CancelScope() as scope:
                 run = CancelledAt(use(), n, scope)

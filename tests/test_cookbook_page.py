@@ -19,10 +19,10 @@ import pytest
 import natsery
 from natsery.testing import MemoryBroker, NatsServer
 
-from .bounds import bounded
+from .bounds import HANG_SECONDS, bounded
 from .calc_service import error_of, ping
 from .pages import functions_of
-from .processes import SECONDS, running
+from .processes import running
 from .virtual_time import VIRTUAL_BACKENDS
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ def test_a_web_application_holds_a_service(
     environment = {"NATS_URL": nats_server.url, "BIND": "127.0.0.1:0", "PYTHONWARNINGS": "error"}
     with running(*command.split(), cwd=tmp_path, environment=environment) as program:
         (address,) = re.findall(r"http://127\.0\.0\.1:\d+", program.wait_for("http://"))
-        with urllib.request.urlopen(address + path, timeout=SECONDS) as response:
+        with urllib.request.urlopen(address + path, timeout=HANG_SECONDS) as response:
             assert response.read() == answer
         assert [instance.name for instance in asyncio.run(ping(nats_server.url))] == ["calc"]
         program.terminate()
@@ -138,7 +138,7 @@ async def test_one_service_is_on_two_servers_one_of_which_comes_late(nats_server
     main = recipe("retry_first_connect")["main"]
     with NatsServer() as late:
         late.kill()
-        async with bounded(60), anyio.create_task_group() as tasks:
+        async with bounded(), anyio.create_task_group() as tasks:
             tasks.start_soon(main, nats_server.url, late.url)
             async with natsery.connect(nats_server.url) as nc:
                 while not await natsery.ServiceClient(nc).ping("counter", count=1):
@@ -177,7 +177,7 @@ def test_work_for_a_processor_runs_in_processes_that_end_with_their_deadline(
     environment = {"NATS_URL": nats_server.url, "PYTHONWARNINGS": "error"}
 
     async def ask() -> None:
-        async with bounded(60), natsery.connect(nats_server.url) as nc:
+        async with bounded(), natsery.connect(nats_server.url) as nc:
             assert (await nc.request("factorize", b"600851475143")).data == b"6857"
             reply = await nc.request("factorize", b"%d" % (2**127 - 1), headers={"Request-Timeout-Ms": "500"})
             assert error_of(reply) == "504:Deadline Exceeded"

@@ -12,6 +12,7 @@ import natsery
 from natsery import __main__ as command
 from natsery.testing import ServerProcessError, _server_process, open_server
 
+from .bounds import HANG_SECONDS
 from .processes import running
 
 
@@ -82,7 +83,7 @@ def test_a_missing_server_is_one_clear_line(
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_server_lives_as_long_as_its_block(backend: str) -> None:
     async def main() -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_SECONDS):
             async with open_server() as one, open_server() as other:
                 assert one.port != other.port
                 async with await anyio.connect_tcp("127.0.0.1", one.port):

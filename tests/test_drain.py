@@ -45,7 +45,7 @@ async def test_no_request_is_lost_when_members_come_and_go(
         return config(natsery.EndpointConfig("echo", handler, subject="drained"))
 
     arguments = (str(REQUESTER), nats_server.url, "drained", "--count", "0", "--outstanding", "64")
-    async with bounded(60), open_connection(transport, nats_server.url) as other, natsery.serve(other, member(stay)):
+    async with bounded(), open_connection(transport, nats_server.url) as other, natsery.serve(other, member(stay)):
         with running(*arguments) as requester:
             for _ in range(REJOINS):
                 handled, enough = 0, anyio.Event()

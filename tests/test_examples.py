@@ -14,9 +14,10 @@ from pathlib import Path
 import nats
 import pytest
 
+from .bounds import HANG_SECONDS
 from .calc_service import ping
 from .plain_client import ask_json
-from .processes import SECONDS, running
+from .processes import running
 from .server import NatsServer
 
 ROOT = Path(__file__).parent.parent
@@ -121,7 +122,7 @@ def test_the_shop_streams_its_items_to_any_client(nats_server: NatsServer) -> No
 def test_the_shop_is_served_in_the_lifespan_of_a_web_application(nats_server: NatsServer) -> None:
     def get(address: str, path: str) -> tuple[int, object]:
         try:
-            with urllib.request.urlopen(address + path, timeout=SECONDS) as response:
+            with urllib.request.urlopen(address + path, timeout=HANG_SECONDS) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:

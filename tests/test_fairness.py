@@ -83,7 +83,7 @@ async def assert_fair(take: Callable[[], Awaitable[object]], count: int) -> None
 
 
 async def test_a_backlog_of_messages_that_were_published_in_a_loop(nc: Connection) -> None:
-    async with bounded(120), nc.subscribe("backlog", max_pending=2 * BACKLOG) as messages:
+    async with bounded(), nc.subscribe("backlog", max_pending=2 * BACKLOG) as messages:
         await assert_fair(lambda: nc.publish("backlog", b"x"), BACKLOG)
         await nc.flush()
         await assert_fair(messages.receive, BACKLOG - 1_000)
@@ -96,7 +96,7 @@ async def test_a_backlog_of_replies_that_were_responded_in_a_loop(nc: Connection
     async def respond(request: natsery.Request) -> None:
         await assert_fair(lambda: request.respond(b"x"), count)
 
-    async with bounded(120), natsery.serve(nc, config(respond)) as service:
+    async with bounded(), natsery.serve(nc, config(respond)) as service:
         async with natsery.ServiceClient(nc).request_many("respond", wait=120) as replies:
             while service.endpoints[0].stats().num_requests == 0:
                 await anyio.lowlevel.checkpoint()
@@ -108,7 +108,7 @@ async def test_a_backlog_of_answers_to_a_discovery(nc: Connection) -> None:
     count = 20_000
     answers = [natsery.ServicePing(name="calc", id=f"x{i}", version="1.0.0").to_json() for i in range(count)]
 
-    async with bounded(120), nc.subscribe("$SRV.PING") as pings:
+    async with bounded(), nc.subscribe("$SRV.PING") as pings:
         async with natsery.ServiceClient(nc).discover("PING", wait=120, stall=None) as replies:
             ping = await pings.receive()
             for answer in answers:

@@ -170,7 +170,7 @@ def test_the_program_of_start_serves_until_a_signal(end: str, nats_server: NatsS
     (tmp_path / "program.py").write_text(source)
 
     async def wait_live() -> None:
-        async with bounded(60), natsery.connect(nats_server.url) as nc:
+        async with bounded(), natsery.connect(nats_server.url) as nc:
             while not await natsery.ServiceClient(nc).ping("notes", count=1, wait=0.1):
                 pass
 
@@ -547,7 +547,7 @@ def test_the_permissions_are_enough_and_no_more() -> None:
 
     async def main(server: NatsServer) -> None:
         async with (
-            bounded(60),
+            bounded(),
             connect(server, "orders") as service,
             connect(server, "web") as web,
             connect(server, "watch") as watch,
@@ -596,7 +596,7 @@ def test_allowed_responses_may_go_anywhere_once() -> None:
 
     async def main(server: NatsServer) -> None:
         async with (
-            bounded(60),
+            bounded(),
             natsery.connect(server.url, user="orders", password="change me") as service,
             natsery.connect(server.url, user="asker", password="asker") as asker,
             natsery.serve(service, module("orders").config),
@@ -664,7 +664,7 @@ def test_nats_py_sends_in_clear_where_natsery_does_not(tmp_path: Path) -> None:
             await client.close()  # noqa: ASYNC102
 
     async def use_natsery(server: NatsServer) -> list[str | None]:
-        async with bounded(60), natsery.connect(server.url, tls=certificates.client_context()):
+        async with bounded(), natsery.connect(server.url, tls=certificates.client_context()):
             return versions(server)
 
     with NatsServer(certificates.server_config() + "allow_non_tls: true\n") as server:
@@ -682,7 +682,7 @@ def test_clients_show_certificates(tmp_path: Path) -> None:
 
     async def main(url: str) -> None:
         secure = module("secure").connect(url, str(authority), str(client.chain), str(client.key))
-        async with bounded(60), secure as nc:
+        async with bounded(), secure as nc:
             await nc.flush()
 
     with NatsServer(certificates.server_config(options="verify: true")) as server:

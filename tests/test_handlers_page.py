@@ -126,7 +126,7 @@ async def test_replies_that_acknowledge_to_jetstream() -> None:
         "deliver_group": "q",
         "ack_policy": "explicit",
     }
-    async with bounded(60), open_server(jetstream=True) as server, natsery.connect(server.url) as nc:
+    async with bounded(), open_server(jetstream=True) as server, natsery.connect(server.url) as nc:
 
         async def ask_jetstream(verb: str, body: dict[str, Any] | None = None) -> Any:
             return json.loads((await nc.request(f"$JS.API.{verb}", json.dumps(body or {}).encode())).data)

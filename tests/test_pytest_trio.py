@@ -7,6 +7,7 @@ import trio
 
 import natsery
 
+from .bounds import HANG_SECONDS
 from .server import NatsServer
 
 
@@ -18,7 +19,7 @@ async def test_a_service_under_pytest_trio(nats_server: NatsServer, nursery: tri
     config = natsery.ServiceConfig("greeter", "1.0.0", endpoints=[greet])
     async with natsery.connect(nats_server.url) as nc:
         service = await nursery.start(natsery.serve_forever, nc, config)
-        with trio.fail_after(5):
+        with trio.fail_after(HANG_SECONDS):
             assert (await nc.request("greet", b"you")).data == b"hello you"
         service.stop()
         await service.wait_stopped()

@@ -211,7 +211,7 @@ async def test_it_survives_a_killed_server(transport: str) -> None:
         options: dict[str, object] = {"reconnect_time_wait": 0.01, "max_reconnect_attempts": -1}
         if transport == "native":
             options = {"reconnect_wait": 0.01, "max_reconnect_wait": 0.01}
-        async with bounded(30), open_connection(transport, server.url, **options) as nc:
+        async with bounded(), open_connection(transport, server.url, **options) as nc:
             back = anyio.Event()
             nc.add_listener(lambda event: event.kind == "reconnected" and back.set())
             async with natsery.serve(nc, config(add)):

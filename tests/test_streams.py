@@ -12,7 +12,7 @@ import natsery
 from natsery import EndReason, Message, ServiceClient, ServiceError
 from natsery.abc import Connection
 
-from .bounds import bounded
+from .bounds import HANG_SECONDS, bounded
 from .calc_service import config
 from .conftest import NATIVE, open_connection
 from .server import NatsServer
@@ -43,7 +43,7 @@ def noting(made: list[int], ended: anyio.Event):
 
 async def test_many_replies_to_a_reader_that_pauses(nc: Connection, transport: str, nats_server: NatsServer) -> None:
     made: list[int] = []
-    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+    async with bounded(), open_connection(transport, nats_server.url) as asker:
         async with natsery.serve(nc, config(noting(made, anyio.Event()))) as service:
             async with ServiceClient(asker).stream("noting", MANY, returns=int, window=64) as replies:
                 for expected in range(MANY):
@@ -60,7 +60,7 @@ async def test_many_replies_to_a_reader_that_pauses(nc: Connection, transport: s
 
 async def test_a_reader_that_leaves_in_the_middle(nc: Connection, transport: str, nats_server: NatsServer) -> None:
     made, ended = [], anyio.Event()
-    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+    async with bounded(), open_connection(transport, nats_server.url) as asker:
         async with natsery.serve(nc, config(noting(made, ended))) as service:
             async with ServiceClient(asker).stream("noting", MANY, returns=int) as replies:
                 assert [await replies.receive() for _ in range(300)] == list(range(300))
@@ -77,7 +77,7 @@ async def test_a_stop_in_the_middle(nc: Connection, transport: str, nats_server:
         while True:
             yield b"x"
 
-    async with bounded(60), open_connection(transport, nats_server.url) as asker, anyio.create_task_group() as tasks:
+    async with bounded(), open_connection(transport, nats_server.url) as asker, anyio.create_task_group() as tasks:
         service: natsery.Service = await tasks.start(natsery.serve_forever, nc, config(endless))
         async with ServiceClient(asker).stream("endless") as replies:
             for _ in range(300):
@@ -105,7 +105,7 @@ async def test_a_requester_that_leaves_without_a_word_ends_it_before_the_next_re
             await anyio.sleep(0)
             log.append("ended")
 
-    async with bounded(60), open_connection(transport, nats_server.url) as asker:
+    async with bounded(), open_connection(transport, nats_server.url) as asker:
         async with natsery.serve(nc, config(endless)) as service:
             for _ in range(3):
                 async with ServiceClient(asker).request_many("endless", wait=10) as replies:
@@ -122,7 +122,7 @@ async def test_a_requester_that_acknowledges_nothing_holds_up_nobody_else(
 ) -> None:
     made: list[int] = []
     held = natsery.EndpointConfig("noting", noting(made, anyio.Event()), concurrency=2)
-    async with bounded(60), open_connection(transport, nats_server.url) as asker, asker.subscribe("replies") as replies:
+    async with bounded(), open_connection(transport, nats_server.url) as asker, asker.subscribe("replies") as replies:
         async with natsery.serve(nc, config(held), grace=0) as service:
             await asker.publish("noting", b"1000000", reply="replies", headers={"Reply-Window": "3"})
             assert [(await replies.receive()).data for _ in range(4)] == [b"", b"0", b"1", b"2"]
@@ -137,7 +137,7 @@ async def test_a_requester_that_acknowledges_nothing_holds_up_nobody_else(
 
 
 async def test_a_plain_requester_reads_a_stream_whole(nc: Connection, nats_server: NatsServer) -> None:
-    async with bounded(60), natsery.serve(nc, config(count)):
+    async with bounded(), natsery.serve(nc, config(count)):
         async with ServiceClient(nc).request_many("count", b"300", wait=20, sentinel=b"") as replies:
             assert [int(reply.data) async for reply in replies] == list(range(300))
             assert replies.ended is EndReason.SENTINEL
@@ -149,14 +149,14 @@ async def test_a_service_that_only_ends_with_an_empty_reply_is_read(nc: Connecti
             await request.respond(b"%d" % number)
         await request.respond(b"")
 
-    async with bounded(60), natsery.serve(nc, config(many)):
+    async with bounded(), natsery.serve(nc, config(many)):
         async with ServiceClient(nc).stream("many", b"", returns=int, window=4) as replies:
             assert [reply async for reply in replies] == list(range(500))
 
 
 async def test_by_the_function(nc: Connection) -> None:
     client, served = ServiceClient(nc), config(natsery.group("a", [count]))
-    async with bounded(60), natsery.serve(nc, served):
+    async with bounded(), natsery.serve(nc, served):
         async with client.stream(count, 3, service=served) as replies:
             assert [reply async for reply in replies] == [0, 1, 2]
         async with client.stream(count, "x", service=served) as replies:  # type: ignore[arg-type]
@@ -168,14 +168,14 @@ async def test_by_the_function(nc: Connection) -> None:
 
 
 async def test_a_reply_that_does_not_fit_is_raised(nc: Connection) -> None:
-    async with bounded(60), natsery.serve(nc, config(count)):
+    async with bounded(), natsery.serve(nc, config(count)):
         async with ServiceClient(nc).stream("count", 3, returns=str) as replies:
             with pytest.raises(natsery.MalformedReplyError, match="does not fit str"):
                 await replies.receive()
 
 
 async def test_a_reply_that_is_missing_is_raised(nc: Connection) -> None:
-    async with bounded(60), nc.subscribe("lossy") as requests:
+    async with bounded(), nc.subscribe("lossy") as requests:
         async with ServiceClient(nc).stream("lossy") as replies:
             request = await requests.receive()
             assert request.headers["Reply-Window"] == "128"
@@ -192,7 +192,7 @@ async def test_a_reply_that_is_missing_is_raised(nc: Connection) -> None:
 
 @pytest.mark.parametrize("subject", ["$SRV.PING.0", "$SYS.x.0", "a.*.0", "a..0", "x"])
 async def test_a_service_cannot_have_a_client_publish_anywhere(nc: Connection, subject: str) -> None:
-    async with bounded(60), nc.subscribe("hostile") as requests, nc.subscribe("$SRV.PING.0") as pings:
+    async with bounded(), nc.subscribe("hostile") as requests, nc.subscribe("$SRV.PING.0") as pings:
         async with ServiceClient(nc).stream("hostile", window=2) as replies:
             request = await requests.receive()
             replies._deliver(Message(request.reply, b"", subject, natsery.Headers({"Reply-Window": "2"})))
@@ -211,7 +211,7 @@ async def test_a_connection_that_ends_is_an_error_and_no_end(transport: str) -> 
         await anyio.sleep_forever()
 
     with NatsServer() as server:
-        async with bounded(60), open_connection(transport, server.url) as asker:
+        async with bounded(), open_connection(transport, server.url) as asker:
             async with natsery.connect(server.url) as nc, natsery.serve(nc, config(waiting), grace=0):
                 async with ServiceClient(asker).stream("waiting") as replies:
                     assert (await replies.receive()).data == b"first"
@@ -221,7 +221,7 @@ async def test_a_connection_that_ends_is_an_error_and_no_end(transport: str) -> 
 
 
 async def test_cancelled_readers_lose_nothing(nc: Connection) -> None:
-    async with bounded(60), natsery.serve(nc, config(count)):
+    async with bounded(), natsery.serve(nc, config(count)):
         async with ServiceClient(nc).stream("count", 2_000, returns=int, window=8) as replies:
             received: list[int] = []
             while len(received) < 2_000:
@@ -247,7 +247,7 @@ PERMISSIONS = """
 async def test_what_permissions_a_requester_needs() -> None:
     with NatsServer(PERMISSIONS) as server:
         url = server.url.replace("nats://", "nats://{}:x@")
-        async with bounded(60), natsery.connect(url.format("service")) as nc, natsery.serve(nc, config(count)):
+        async with bounded(), natsery.connect(url.format("service")) as nc, natsery.serve(nc, config(count)):
             async with natsery.connect(url.format("answering")) as asker:
                 async with ServiceClient(asker).stream("count", 500, returns=int, window=4) as replies:
                     assert len([reply async for reply in replies]) == 500
@@ -271,7 +271,7 @@ async def test_a_window_reaches_a_service_of_another_account() -> None:
     made, ended = [], anyio.Event()
     with NatsServer(ACCOUNTS) as server:
         url = server.url.replace("nats://", "nats://{}:x@")
-        async with bounded(60), natsery.connect(url.format("service")) as nc:
+        async with bounded(), natsery.connect(url.format("service")) as nc:
             async with natsery.connect(url.format("asker")) as asker, natsery.serve(nc, config(noting(made, ended))):
                 async with ServiceClient(asker).stream("noting", 500, returns=int, window=4) as replies:
                     for expected in range(400):
@@ -317,11 +317,11 @@ async def test_nats_py_reads_a_stream(nats_server: NatsServer) -> None:
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox)
         await client.publish("count", b"5", reply=inbox)
-        replies = [(await subscription.next_msg(timeout=10)).data for _ in range(6)]
+        replies = [(await subscription.next_msg(timeout=HANG_SECONDS)).data for _ in range(6)]
         await client.close()
         return replies
 
     import asyncio
 
-    async with bounded(60), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config(count)):
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config(count)):
         assert await anyio.to_thread.run_sync(lambda: asyncio.run(main())) == [b"0", b"1", b"2", b"3", b"4", b""]

@@ -13,7 +13,8 @@ import anyio.from_thread
 import natsery
 from natsery import Message
 
-from ..processes import SECONDS, Program, running
+from ..bounds import HANG_SECONDS
+from ..processes import Program, running
 
 # Prints each line in one write: a line's end that is written apart could come after the output of another worker.
 MODULE = """
@@ -89,7 +90,7 @@ class Asker:
 
 def answer(reply: Future[Message]) -> str:
     """What the reply says, or the error that it is."""
-    message = reply.result(SECONDS)
+    message = reply.result(HANG_SECONDS)
     error = natsery.ServiceError.from_message(message)
     return message.data.decode() if error is None else str(error)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyte
 
-SECONDS = 60
+from ..bounds import HANG_SECONDS
 
 ALTERNATE_SCREEN = 1049 << 5
 WRAPS = 7 << 5
@@ -86,7 +86,7 @@ class PseudoTerminal:
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Look on until something is so."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"it is never so; the screen is\n{self.text}"
             self.look(0.05)
@@ -120,7 +120,7 @@ class PseudoTerminal:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(SECONDS)
+        self.process.wait(HANG_SECONDS)
         if self._is_open:
             self.hang_up()
 

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from natsery._cli._exit_codes import Exit
 
+from ..bounds import HANG_SECONDS
 from ..dialects import CASES
-from ..processes import SECONDS, Program, running
+from ..processes import Program, running
 from ..server import NatsServer
 from .canned import canned
 from .conftest import OTHER_NAME, Result
@@ -53,7 +54,7 @@ def values(samples: Samples, name: str, *labels: str) -> dict[tuple[str, ...], f
 def get(url: str) -> tuple[int, str, str]:
     """The status, the content type and the body."""
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as response:
+        with urllib.request.urlopen(url, timeout=HANG_SECONDS) as response:
             return response.status, response.headers["Content-Type"], response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

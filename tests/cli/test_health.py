@@ -14,7 +14,8 @@ import pytest
 
 from natsery._cli._exit_codes import Exit
 
-from ..processes import SECONDS, Program
+from ..bounds import HANG_SECONDS
+from ..processes import Program
 from ..server import NatsServer
 from .conftest import Result
 from .programs import MODULE, asking, serving
@@ -37,7 +38,7 @@ def url_of(program: Program) -> str:
 def get(url: str, path: str) -> tuple[int, str]:
     """The status and the text of a path."""
     try:
-        with urllib.request.urlopen(url + path, timeout=SECONDS) as reply:
+        with urllib.request.urlopen(url + path, timeout=HANG_SECONDS) as reply:
             return reply.status, reply.read().decode().strip()
     except urllib.error.HTTPError as error:
         with error:
@@ -75,7 +76,7 @@ def test_it_is_ready_from_the_subscriptions_to_the_drain(tmp_path: Path, backend
             assert get(url, "/ready") == (503, "draining")
             assert get(url, "/live") == (200, "live")
             (tmp_path / "go").touch()
-            held.result(SECONDS)
+            held.result(HANG_SECONDS)
         assert program.wait() == 0, program.output
 
 

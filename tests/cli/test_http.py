@@ -32,7 +32,7 @@ async def respond(path: str) -> Response:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[int]:
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         yield await tasks.start(serve_http, "127.0.0.1", 0, respond)
         tasks.cancel_scope.cancel()
 
@@ -147,7 +147,7 @@ async def test_a_port_that_is_taken() -> None:
 
 
 async def test_on_all_addresses() -> None:
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         port = await tasks.start(serve_http, None, 0, respond)
         assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n"))[0] == "HTTP/1.1 200 OK"
         tasks.cancel_scope.cancel()

@@ -20,7 +20,8 @@ from natsery._cli._listening import Address, read_address
 from natsery._cli._run import _metrics
 from natsery._cli._run._metrics import of_worker
 
-from ..processes import SECONDS, Program
+from ..bounds import HANG_SECONDS
+from ..processes import Program
 from ..server import NatsServer
 from .conftest import Result
 from .programs import MODULE, asking, serving
@@ -52,7 +53,7 @@ def url_of(program: Program) -> str:
 
 def scrape(url: str) -> dict[tuple[str, ...], float]:
     """The samples at a URL, each by its name and its labels' values in the order of the labels' names."""
-    with urllib.request.urlopen(url, timeout=SECONDS) as reply:
+    with urllib.request.urlopen(url, timeout=HANG_SECONDS) as reply:
         assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         text = reply.read().decode()
     return {
@@ -82,7 +83,7 @@ def test_prometheus_reads_what_it_serves(server: NatsServer, tmp_path: Path, bac
         program.wait_for("draining")
         assert scrape(url)["natsery_requests_pending", "hold", "calc"] == 1, "it is scraped to the end"
         (tmp_path / "go").touch()
-        held.result(SECONDS)
+        held.result(HANG_SECONDS)
         assert program.wait() == 0, program.output
 
 
@@ -154,7 +155,7 @@ prometheus_client.REGISTRY.register(Broken())
         url = url_of(program)
         program.wait_for("ready")
         for wanted, status in ((url, 500), (f"{url}/other", 404)):
-            with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(wanted, timeout=SECONDS):
+            with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(wanted, timeout=HANG_SECONDS):
                 pass
             with caught.value as error:
                 assert error.code == status

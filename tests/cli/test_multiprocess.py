@@ -76,7 +76,7 @@ async def until(said: list[str], line: str) -> None:
 
 async def test_they_start_behind_the_first_and_end_together(said: list[str]) -> None:
     workers = crew(SERVE, size=3)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "3 workers ready here")
         assert said[0] == "worker 1 ready, process N"
@@ -92,7 +92,7 @@ async def test_they_start_behind_the_first_and_end_together(said: list[str]) -> 
 
 async def test_one_that_nobody_has_to_tell_from_others_has_no_number(said: list[str]) -> None:
     workers = crew(SERVE, is_numbered=False)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "ready here")
         workers.stop()
@@ -102,7 +102,7 @@ async def test_one_that_nobody_has_to_tell_from_others_has_no_number(said: list[
 
 async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
     workers = crew(SERVE, size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         del said[:]
@@ -120,7 +120,7 @@ async def test_one_that_is_killed_is_replaced(said: list[str]) -> None:
 async def test_a_crash_loop_is_given_up_and_the_others_drain(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
     workers = crew(SERVE.replace("for heard", "if number == 2: os._exit(7)\nfor heard"), size=2)
-    async with bounded(60):
+    async with bounded():
         await workers.run()
     reason = "it ended 5 times in a row without having served for 5 s"
     assert [line for line in said if line.startswith("worker 2 ended")] == [
@@ -137,7 +137,7 @@ async def test_a_crash_loop_is_given_up_and_the_others_drain(said: list[str], mo
 
 async def test_what_cannot_be_served_is_tried_once(said: list[str]) -> None:
     workers = crew("raise SystemExit(2)", size=4)
-    async with bounded(60):
+    async with bounded():
         await workers.run()
     assert said == ["worker 1 ended with status 2 and is given up: the service cannot be served as it is"]
     assert workers.given_up
@@ -147,7 +147,7 @@ async def test_a_stop_ends_the_pause_before_a_restart(said: list[str], monkeypat
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 3600)
     monkeypatch.setattr(_restarts, "LONGEST_PAUSE", 3600)
     workers = crew("raise SystemExit(1)")
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "worker 1 ended with status 1; it starts again in 3600 s")
         workers.stop()
@@ -156,7 +156,7 @@ async def test_a_stop_ends_the_pause_before_a_restart(said: list[str], monkeypat
 
 async def test_one_that_is_still_starting_is_ended(said: list[str]) -> None:
     workers = crew("import os, time\nopen(os.environ['STARTING'], 'w').close()\ntime.sleep(60)")
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         while not Path(os.environ["STARTING"]).exists():
             await anyio.sleep(0.005)
@@ -170,7 +170,7 @@ async def test_one_that_does_not_end_is_killed_and_that_is_not_clean(
 ) -> None:
     monkeypatch.setattr(_multiprocess, "KILL_SECONDS", 0.1)
     workers = crew(SERVE.replace("tell(ready", "def stop(): pass\ntell(ready"), grace=0)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
@@ -181,7 +181,7 @@ async def test_one_that_does_not_end_is_killed_and_that_is_not_clean(
 
 async def test_to_cut_off_is_handed_on_and_shortens_the_patience(said: list[str]) -> None:
     workers = crew(SERVE.replace("tell(ready", "def stop(): tell(pending=5)\ntell(ready"))
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         del said[:]
@@ -218,7 +218,7 @@ def pids(workers: WorkerProcesses) -> list[int]:
 
 async def test_they_are_exchanged_one_after_another_each_ready_before_the_old_one_drains(said: list[str]) -> None:
     workers, calls = exchanging()
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "3 workers ready here")
         before = pids(workers)
@@ -245,7 +245,7 @@ async def test_they_are_exchanged_one_after_another_each_ready_before_the_old_on
 
 async def test_exchanges_that_are_asked_for_meanwhile_are_one_more(said: list[str]) -> None:
     workers, calls = exchanging(size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         del said[:]
@@ -268,7 +268,7 @@ async def test_a_new_one_that_does_not_come_up_leaves_the_old_one_in_place(
     broken = tmp_path / "broken"
     program = f"import os\nif os.path.exists({str(broken)!r}): raise SystemExit(2)\n{SERVE}"
     workers, calls = exchanging(program, size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         before = pids(workers)
@@ -294,7 +294,7 @@ async def test_a_new_one_that_takes_too_long_is_killed(
     slow = tmp_path / "slow"
     program = f"import os, time\nif os.path.exists({str(slow)!r}): time.sleep(3600)\n{SERVE}"
     workers, _ = exchanging(program, size=1, is_numbered=False)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "ready here")
         slow.touch()
@@ -314,7 +314,7 @@ async def test_a_stop_during_an_exchange_ends_all(said: list[str], tmp_path: Pat
     starting = "open(os.environ['STARTING'], 'w').close(); time.sleep(3600)"
     program = f"import os, time\nif os.path.exists({str(slow)!r}): {starting}\n{SERVE}"
     workers, calls = exchanging(program, size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         slow.touch()
@@ -342,7 +342,7 @@ async def test_an_old_one_that_dies_while_the_new_one_starts_costs_nothing(said:
         f"    while not os.path.exists({str(go)!r}): time.sleep(0.01)\n{SERVE}"
     )
     workers, _ = exchanging(program, size=1)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         old = workers._workers[1].pid
@@ -368,7 +368,7 @@ if number == 2 and not os.path.exists(os.environ["STARTING"]):
 for heard"""
     program = SERVE.replace("for heard", asking)
     workers, calls = exchanging(program, size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "worker 2 has ended 1,234 requests and is exchanged")
         await until(said, "the old worker 2 ended with status 0: 2 drained")
@@ -389,7 +389,7 @@ def ask():
 threading.Thread(target=ask, daemon=True).start()
 for heard"""
     workers, calls = exchanging(SERVE.replace("for heard", asking), size=2)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
         workers.exchange()
@@ -402,7 +402,7 @@ for heard"""
 async def test_a_process_that_cannot_be_started_is_a_crash(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restarts, "FIRST_PAUSE", 0.001)
     workers = WorkerProcesses(["/nowhere"], {}, size=1, is_numbered=True, grace=1)
-    async with bounded(60):
+    async with bounded():
         await workers.run()
     assert said[0].startswith("cannot start a process: ")
     assert workers.given_up
@@ -410,7 +410,7 @@ async def test_a_process_that_cannot_be_started_is_a_crash(said: list[str], monk
 
 async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: list[str]) -> None:
     workers = crew(SERVE)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "1 worker ready here")
         pid = workers._workers[1].pid
@@ -422,7 +422,7 @@ async def test_workers_of_a_supervisor_that_fails_are_told_and_awaited(said: lis
 async def test_what_is_no_news_on_the_line_is_passed_over() -> None:
     one, other = socket.socketpair()
     heard: list[object] = []
-    async with bounded(60):
+    async with bounded():
         with other:
             other.sendall(b'{"a": 1}\n[]\nnonsense\n\xff\n{"b"')
             channel = Channel(one)

@@ -17,7 +17,7 @@ from natsery._cli._exit_codes import Exit
 from natsery._cli._run import _reloading
 from natsery._cli._run import _run_command as _run
 
-from ..processes import SECONDS
+from ..bounds import HANG_SECONDS
 from ..server import NatsServer, allowing
 from .conftest import Result
 from .programs import MODULE, Asker, answer, asking, serving
@@ -135,7 +135,7 @@ def test_ctrl_c_while_the_module_is_loaded_is_one_line(tmp_path: Path) -> None:
 
 def test_a_signal_while_it_connects_ends_it_with_nothing_to_drain(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        mute.settimeout(SECONDS)
+        mute.settimeout(HANG_SECONDS)
         with serving(tmp_path, url=f"nats://127.0.0.1:{mute.getsockname()[1]}") as program:
             with mute.accept()[0]:  # it connects, and hears nothing
                 program.terminate()
@@ -320,7 +320,7 @@ def test_progress_on_a_terminal_is_one_line_that_changes(server: NatsServer, ask
         (tmp_path / "go").touch()
         assert answer(held) == "held"
         read_until(b" s left\x1b[K\r\nstopped: 1 request drained, 1 in all\r\n")
-        assert process.wait(SECONDS) == 0
+        assert process.wait(HANG_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
@@ -350,7 +350,7 @@ def test_nobody_has_to_read_what_it_says(server: NatsServer, asker: Asker, tmp_p
         process.send_signal(signal.SIGHUP)
         (tmp_path / "go").touch()
         assert answer(held) == "held"
-        assert process.wait(SECONDS) == 0
+        assert process.wait(HANG_SECONDS) == 0
     finally:
         process.kill()
         process.wait()

@@ -19,13 +19,13 @@ from natsery._cli import _server_command
 from natsery.testing import NatsServer, ServerProcessError, _server_process, open_server
 from natsery.testing._reserved_ports import port_of, reserve_port
 
+from ..bounds import HANG_SECONDS
 from ..certificates import Certificates
 from ..processes import Program, running
 from .conftest import Result
 
 Run = Callable[..., Result]
 
-SECONDS = 20
 URL = re.compile(r"nats://127\.0\.0\.1:(\d+)\n")
 
 
@@ -43,14 +43,14 @@ def started(*options: str, cwd: Path) -> Iterator[tuple[Program, int]]:
         finally:
             # A test that fails leaves it running, and killed it would leave its server.
             program.terminate()
-            program._process.wait(SECONDS)
+            program._process.wait(HANG_SECONDS)
 
 
 def connected(port: int, **options: Any) -> natsery.NativeConnection:
     """A connection that has been there; it is closed again."""
 
     async def connect() -> natsery.NativeConnection:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(HANG_SECONDS):
             async with natsery.connect(f"nats://127.0.0.1:{port}", **options) as nc:
                 await nc.flush()
         return nc
@@ -227,7 +227,7 @@ def test_the_server_of_a_block(backend: str, tmp_path: Path, chosen: int) -> Non
     config.write_text("max_payload: 1000")
 
     async def main() -> None:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(HANG_SECONDS):
             async with open_server(port=chosen, jetstream=True, config=config) as server:
                 assert server.port == chosen
                 assert server.url == f"nats://127.0.0.1:{chosen}"
@@ -245,7 +245,7 @@ def test_the_server_of_a_block(backend: str, tmp_path: Path, chosen: int) -> Non
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_waiting_for_the_end_of_a_server(backend: str) -> None:
     async def main() -> None:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(HANG_SECONDS):
             async with open_server() as server:
                 with anyio.move_on_after(0) as scope:
                     await server.wait_exit()
@@ -261,7 +261,7 @@ def test_waiting_for_the_end_of_a_server(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_faults_of_the_server_of_a_block(backend: str, tmp_path: Path) -> None:
     async def main() -> None:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(HANG_SECONDS):
             async with open_server() as server:
                 port = server.port
                 server.restart("max_payload: 1000")

@@ -29,6 +29,7 @@ from natsery._cli._connection_options._sources import FIELDS
 from natsery._cli._exit_codes import Exit
 from natsery._cli._runner import run_async
 
+from ..bounds import HANG_SECONDS
 from ..certificates import Certificates
 from ..operator_mode import USER, Key, Operator, nkey_config
 from ..server import NatsServer
@@ -68,7 +69,7 @@ def reach(settings: Settings) -> None:
     """Connect, and have the server answer."""
 
     async def flush() -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_SECONDS):
             async with settings.connect("natsery reach") as nc:
                 await nc.flush()
         click.echo("reached")
@@ -499,7 +500,7 @@ def test_user_and_password(run: Run, password_server: NatsServer, monkeypatch: p
 
 def test_an_inbox_prefix(nats_server: NatsServer) -> None:
     async def main() -> str:
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_SECONDS):
             async with Settings(servers=(nats_server.url,), inbox_prefix="_ME").connect("natsery test") as nc:
                 async with nc.subscribe("where") as messages, anyio.create_task_group() as tasks:
                     tasks.start_soon(nc.request, "where")

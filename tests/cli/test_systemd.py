@@ -17,8 +17,7 @@ import pytest
 from natsery._cli._run import _systemd
 from natsery._cli._run._systemd import Systemd, without_variables
 
-from ..bounds import bounded
-from ..processes import SECONDS
+from ..bounds import HANG_SECONDS, bounded
 from ..server import NatsServer
 from ..virtual_time import in_virtual_time
 from .programs import MODULE, answer, asking, serving
@@ -40,7 +39,7 @@ class Manager:
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(SECONDS)
+        self._socket.settimeout(HANG_SECONDS)
         self._socket.bind(address.replace("@", "\0", 1))
         self.address = address
         self.messages: list[list[str]] = []
@@ -145,7 +144,7 @@ def test_without_a_socket_nothing_is_asked_and_nothing_sent() -> None:
 
 
 async def test_without_a_socket_there_is_no_task() -> None:
-    async with bounded(60):
+    async with bounded():
         await Systemd({}, lambda: "").run()
 
 

@@ -98,7 +98,7 @@ async def test_it_names_the_endpoint_and_shows_the_program_s_frames_alone() -> N
     config = natsery.ServiceConfig(
         "calc", "1.0.0", endpoints=[natsery.endpoint(deep, middlewares=[middleware], timeout=60)]
     )
-    async with bounded(60), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config):
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config):
         await nc.request("deep", b"")
     first, *rest = said[0].splitlines()
     assert first == " in endpoint 'deep' (deep):"
@@ -117,7 +117,7 @@ def test_what_is_no_handler_is_described_without_an_endpoint() -> None:
 async def test_a_loop_that_moves_is_left_alone_and_the_thread_ends_with_the_task() -> None:
     said: list[str] = []
     watchdog = Watchdog(3600, said.append)
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(watchdog.run)
         await anyio.wait_all_tasks_blocked()
         (thread,) = [each for each in threading.enumerate() if each.name == "natsery watchdog"]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import SECONDS, Program, running
+from ..bounds import HANG_SECONDS
+from ..processes import Program, running
 from ..server import NatsServer
 from .programs import MODULE, answer, asking, serving
 from .pseudo_terminal import terminal
@@ -135,7 +136,7 @@ def test_in_a_terminal_a_signal_exchanges_and_its_end_drains(server: NatsServer,
         screen.signal(signal.SIGHUP)
         screen.wait_for("exchanged 1 worker")
         screen.hang_up()
-        assert screen.process.wait(SECONDS) == 0
+        assert screen.process.wait(HANG_SECONDS) == 0
     server.wait_until(lambda: not any("math.echo" in each for each in server.subscriptions()), "a worker is left")
 
 

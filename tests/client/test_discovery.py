@@ -190,7 +190,7 @@ def test_two_hundred_instances_are_found_in_one_call(backend: str, transport: st
     """The server is busy, and one more who hears the question answers rubbish."""
 
     async def main() -> None:
-        async with bounded(60), connections(transport, nats_server.url) as (nc, client):
+        async with bounded(), connections(transport, nats_server.url) as (nc, client):
             async with anyio.create_task_group() as tasks:
 
                 async def keep_busy() -> None:

@@ -75,7 +75,7 @@ class PlayedService:
 async def play(
     nc: Connection, client_nc: Connection | None = None, **options: Any
 ) -> AsyncIterator[tuple[PlayedService, ReplyStream[Any]]]:
-    async with bounded(100), nc.subscribe("played") as requests, nc.subscribe(f"{INBOX}.*") as answers:
+    async with bounded(), nc.subscribe("played") as requests, nc.subscribe(f"{INBOX}.*") as answers:
         async with ServiceClient(client_nc or nc).stream("played", window=4, **options) as replies:
             yield PlayedService(nc, await requests.receive(), answers), replies
 
@@ -243,7 +243,7 @@ async def test_an_acknowledgement_that_was_lost_is_repeated(broker: MemoryBroker
         for number in range(100):
             yield b"%d" % number
 
-    async with bounded(100), broker.connect() as server, natsery.serve(server, config(numbers)) as service:
+    async with bounded(), broker.connect() as server, natsery.serve(server, config(numbers)) as service:
         async with ServiceClient(nc).stream("numbers", window=2) as replies:
             assert (await replies.receive()).data == b"0"
             inbox = service._context.streams._inbox
@@ -274,7 +274,7 @@ async def test_no_responders_and_malformed_replies_are_errors(nc: Connection) ->
 
 async def test_leaving_is_said_where_the_service_opens_meanwhile(nc: Connection, broker: MemoryBroker) -> None:
     """The reader answered as if it were still there, and the service waited for it until the next heartbeat."""
-    async with bounded(100), nc.subscribe("played") as requests, nc.subscribe(f"{INBOX}.*") as answers:
+    async with bounded(), nc.subscribe("played") as requests, nc.subscribe(f"{INBOX}.*") as answers:
         async with ServiceClient(nc).stream("played", window=4):
             service = PlayedService(nc, await requests.receive(), answers)
             broker.delay = 0.1

@@ -16,6 +16,7 @@ from natsery import _core
 from natsery._native._connection_statistics import Counters
 from natsery.testing import MemoryBroker, make_request
 
+from ..bounds import HANG_SECONDS
 from .forms import BOTH, COMPILED, NAMES, PLAIN, message_type, needs_both, request_type
 
 PRIVATE_TO_THE_PLAIN_FORM = {"_frames", "_parser", "_subscriptions", "_on_event", "_on_malformed"}
@@ -168,7 +169,7 @@ async def test_subjects_and_payloads_may_be_subclasses():
         return Payload(request.data + b"!")
 
     config = natsery.ServiceConfig("calc", "1.0.0", endpoints=[add])
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         async with MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, config):
             assert (await nc.request(Name.ADD, Payload(b"x"))).data == b"x!"
             async with nc.subscribe("replies") as replies:

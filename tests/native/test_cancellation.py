@@ -64,7 +64,7 @@ OPERATIONS: list[Callable[[natsery.NativeConnection], Awaitable[object]]] = [
 @pytest.mark.parametrize("anyio_backend", QUICK_BACKENDS)
 async def test_a_thousand_random_schedules(nats_server: NatsServer) -> None:
     chance = random.Random(2026)
-    async with bounded(120), natsery.connect(nats_server.url) as nc:
+    async with bounded(), natsery.connect(nats_server.url) as nc:
         async with natsery.serve(nc, config(add)):
             for _ in range(SCHEDULES):
                 async with anyio.create_task_group() as tasks:
@@ -91,7 +91,7 @@ async def test_cancelling_connect_at_any_point(nats_server: NatsServer) -> None:
         async with natsery.connect(nats_server.url) as nc:
             await nc.flush()
 
-    async with bounded(60):
+    async with bounded():
         for n in range(1, 1_000):
             with anyio.CancelScope() as scope:
                 run = CancelledAt(use(), n, scope)
@@ -107,7 +107,7 @@ async def test_cancelling_connect_at_any_point(nats_server: NatsServer) -> None:
 
 @pytest.mark.parametrize("close", ["aclose", "drain"])
 async def test_cancelling_the_close_at_any_point(nats_server: NatsServer, close: str) -> None:
-    async with bounded(60):
+    async with bounded():
         for n in range(1, 1_000):
             async with natsery.connect(nats_server.url) as nc:
                 await nc.add_subscription("a", lambda message: None)

@@ -20,7 +20,7 @@ from ..bounds import bounded
 from ..certificates import Certificates
 from ..forks import in_a_fork
 from ..server import NatsServer
-from .tools import QUICK, Events
+from .tools import PINGS, QUICK, Events, lose_patience
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")]
 
@@ -78,16 +78,12 @@ async def test_a_connection_that_is_given_up_ends_although_there_is_a_copy(
 ) -> None:
     """After a freeze, the server went on sending half of all requests to a socket that nobody read."""
     with served(secure, certificates) as (server, options):
-        async with (
-            bounded(),
-            natsery.connect(
-                server.url, ping_interval=0.05, max_outstanding_pings=1, connect_timeout=0.2, **options
-            ) as nc,
-        ):
+        async with bounded(), natsery.connect(server.url, **PINGS, **options) as nc:
             heard = Events(nc)
             copy = os.dup(number_of(nc))
             try:
                 server.freeze()
+                lose_patience(nc)
                 await heard.wait(EventKind.DISCONNECTED)
                 server.thaw()
                 await heard.wait(EventKind.RECONNECTED)

@@ -170,11 +170,15 @@ async def test_a_server_that_asks_and_does_not_read_fills_no_memory(tls: Certifi
         assert stubborn.taken.count(b"PONG") == 1
 
 
+AWAY = {"reconnect_wait": 1_000_000, "max_reconnect_wait": 1_000_000}
+"""Options for those who do not want to see a connection come back."""
+
+
 async def test_flushes_that_are_cancelled_while_the_server_is_away_leave_nothing() -> None:
     async def script(peer: Peer) -> None:
         await peer.greet()
 
-    async with bounded(), scripted_server(script) as url, natsery.connect(url, reconnect_wait=5) as nc:
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, **AWAY) as nc:
         with nc.events() as events:
             async for event in events:
                 if event.kind is natsery.EventKind.DISCONNECTED:

@@ -43,22 +43,24 @@ def answers(monkeypatch: pytest.MonkeyPatch, resolve: Callable[[str], list[str]]
 
 
 class Silent:
-    """Where it listens, without a word, and how often somebody has come."""
+    """Where it listens, without a word, and how often somebody has come; perhaps it hangs up at once."""
 
-    def __init__(self, ip: str) -> None:
+    def __init__(self, ip: str, *, hangs_up: bool) -> None:
         self.ip = ip
         self.clients = 0
+        self._hangs_up = hangs_up
 
     async def handle(self, stream: SocketStream) -> None:
         self.clients += 1
         async with stream:
-            await anyio.sleep_forever()
+            if not self._hangs_up:
+                await anyio.sleep_forever()
 
 
 @asynccontextmanager
-async def silent_servers(port: int, count: int) -> AsyncIterator[list[Silent]]:
+async def silent_servers(port: int, count: int, *, hangs_up: bool = False) -> AsyncIterator[list[Silent]]:
     """Servers that accept connections and say nothing, all at one port of other addresses of this machine."""
-    servers = [Silent(f"127.0.0.{number}") for number in range(2, 2 + count)]
+    servers = [Silent(f"127.0.0.{number}", hangs_up=hangs_up) for number in range(2, 2 + count)]
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         for server in servers:
             listener = await anyio.create_tcp_listener(local_host=server.ip, local_port=port)
@@ -73,11 +75,12 @@ async def silent_servers(port: int, count: int) -> AsyncIterator[list[Silent]]:
 
 async def test_every_address_of_a_name_is_a_server_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first one that accepted a connection was tried, although it said nothing, and again in each round."""
+    monkeypatch.setattr(_greetings, "HEAD_START_SECONDS", 60)
     with NatsServer() as server:
-        async with bounded(), silent_servers(server.port, 9) as silent:
+        async with bounded(), silent_servers(server.port, 9, hangs_up=True) as silent:
             answers(monkeypatch, lambda _: [*(each.ip for each in silent), "127.0.0.1"])
             url = f"nats://ten.test:{server.port}"
-            async with natsery.connect(url, shuffle=False, connect_timeout=0.1, **QUICK) as nc:
+            async with natsery.connect(url, shuffle=False, connect_timeout=60, **QUICK) as nc:
                 assert nc.servers == (url,)
                 assert [each.clients for each in silent] == [1] * 9
                 events = Events(nc)

@@ -8,6 +8,8 @@ import pytest
 from natsery._native._connection_statistics import Counters
 from natsery._native._write_buffer import HIGH_WATER_BYTES, LOW_WATER_BYTES, WriteBuffer
 
+from ..bounds import HANG_SECONDS
+
 pytestmark = pytest.mark.anyio
 
 
@@ -66,7 +68,7 @@ async def test_what_a_push_leaves_goes_first(write_buffer: WriteBuffer, network:
     network.room = 5
     answer(write_buffer, b"PUB a 0\r\n\r\n")
     write_buffer.push()
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         await write_buffer.wait_for_frames()
     answer(write_buffer, b"PUB b 0\r\n\r\n")
     network.received += write_buffer.take()
@@ -133,7 +135,7 @@ async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: Wri
         await write_buffer.wait_low_water()
         woken_at.append(write_buffer.size)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(send)
             await anyio.wait_all_tasks_blocked()
@@ -146,7 +148,7 @@ async def test_senders_are_woken_when_the_buffer_is_half_empty(write_buffer: Wri
 
 async def test_senders_are_woken_when_the_server_is_away(write_buffer: WriteBuffer) -> None:
     answer(write_buffer, frame_of(HIGH_WATER_BYTES + 1))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write_buffer.wait_low_water)
             await anyio.wait_all_tasks_blocked()
@@ -155,7 +157,7 @@ async def test_senders_are_woken_when_the_server_is_away(write_buffer: WriteBuff
 
 async def test_senders_wait_for_nothing_while_the_buffer_is_not_full(write_buffer: WriteBuffer) -> None:
     answer(write_buffer, frame_of(HIGH_WATER_BYTES))
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_SECONDS):
         await write_buffer.wait_low_water()
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,10 +18,20 @@ from anyio.abc import ByteStream, SocketAttribute
 import natsery
 from natsery import ConnectionEvent, EventKind
 
-SECONDS = 10
+from ..bounds import HANG_SECONDS
 
 QUICK = {"reconnect_wait": 0.001, "max_reconnect_wait": 0.01}
 """Options for those who do not want to wait for a reconnect."""
+
+
+PINGS = {"ping_interval": 0.01, "max_outstanding_pings": 1_000_000}
+"""Options for those who want PINGs, and to lose patience when they say so: a busy machine answers late."""
+
+
+def lose_patience(nc: natsery.NativeConnection) -> None:
+    """Have a connection with ``PINGS`` take its link for dead at the second PING without an answer."""
+    assert nc._session is not None
+    nc._session._max_outstanding_pings = 2
 
 
 AT_ONCE = {**QUICK, "credentials_grace": 0}
@@ -44,7 +55,7 @@ FUNCTIONS = pytest.mark.parametrize("how", ["function", "async function"])
 
 
 def bounded() -> anyio.abc.CancelScope:
-    return anyio.fail_after(SECONDS)
+    return anyio.fail_after(HANG_SECONDS)
 
 
 async def settled() -> None:
@@ -116,6 +127,16 @@ async def connection_error(
     if os.environ.get("NATSERY_SHOW_ERRORS"):
         print(f"\n>>> {type(caught.value).__name__}: {caught.value}")
     return caught.value
+
+
+async def stall_error(servers: str, waiting: str, **options: Any) -> Exception:
+    """Why a first connection fails that waits for this in vain; a busy machine takes longer to come so far."""
+    error = None
+    for seconds in (0.25, 1, 5, 25):
+        error = await connection_error(servers, connect_timeout=seconds, **options)
+        if str(error).endswith(f"gave up after {seconds:g} s (connect_timeout), waiting for {waiting})"):
+            return error
+    raise AssertionError(error)
 
 
 def chain(error: BaseException | None) -> list[BaseException]:

@@ -22,7 +22,7 @@ import trio
 import natsery
 from natsery._nats_py import _bridge, _worker_thread
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import add, config
 from ..server import NatsServer
 
@@ -129,7 +129,7 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
 
     nc._outbound.put(lambda: burst(nc.client))
     nc._thread.wake()
-    done.wait(10)
+    done.wait(HANG_SECONDS)
 
 
 async def test_a_blocked_loop_loses_nothing_that_fits(nats_server: NatsServer) -> None:
@@ -323,13 +323,13 @@ def test_ctrl_c_ends_a_trio_program_cleanly(nats_server: NatsServer, round_: int
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, out, err) == (130, "interrupted\n", "")
 
 
 def test_a_trio_loop_that_dies_does_not_hang_on_the_thread(nats_server: NatsServer) -> None:
     process = _start(nats_server, "crash")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert "TrioInternalError" in err
 

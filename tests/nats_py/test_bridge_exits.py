@@ -22,6 +22,7 @@ from natsery._nats_py import _bridge, _worker_thread
 
 from ..bounds import bounded
 from ..server import NatsServer
+from .filling import MESSAGES, filling
 
 pytestmark = pytest.mark.anyio
 
@@ -101,15 +102,14 @@ async def test_the_threads_of_the_other_loop_have_ended(
         await nc.call(start)
 
 
-@pytest.mark.parametrize("mebibytes", [0, 1, 12])
-async def test_it_ends_when_the_server_is_frozen(short_bounds: None, mebibytes: int) -> None:
-    """12 MiB are more than nats-py's buffer and the operating system's take, so that nats-py waits in its flush."""
+@pytest.mark.parametrize("messages", [0, 10, MESSAGES])
+async def test_it_ends_when_the_server_is_frozen(short_bounds: None, messages: int) -> None:
+    """The last are more than nats-py's buffer and the operating system's take, so that nats-py waits in its flush."""
     with NatsServer() as server:
         async with bounded(), natsery.bridge(server.url) as nc:
             server.freeze()
-            with anyio.move_on_after(0.2):
-                for _ in range(mebibytes * 16):
-                    await nc.publish("x", bytes(65_536))
+            async with filling(nc, messages):
+                pass
         server.thaw()
 
 
@@ -241,11 +241,9 @@ async def test_a_call_that_waits_behind_a_full_buffer_can_be_cancelled(
     with NatsServer() as server:
         async with bounded(), natsery.bridge(server.url) as nc:
             server.freeze()
-            with anyio.move_on_after(0.2):
-                while True:
-                    await nc.publish("x", bytes(65_536))
-            assert nc._is_full
-            with anyio.move_on_after(0.05) as scope:
-                await nc.flush()
-            assert scope.cancelled_caught
+            async with filling(nc):
+                assert nc._is_full
+                with anyio.move_on_after(0.05) as scope:
+                    await nc.flush()
+                assert scope.cancelled_caught
         server.thaw()

@@ -17,7 +17,7 @@ from natsery._nats_py import _bridge, _client_writer, _worker_thread
 from natsery.abc import Connection
 from natsery.testing import ServerProcessError
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import config
 from ..conftest import open_connection
 from ..server import NatsServer
@@ -156,7 +156,7 @@ async def test_headers_and_subjects_count_on_the_way_in(
 
         nc._outbound.put(burst)
         nc._thread.wake()
-        done.wait(10)  # this event loop is held, so that nothing is taken meanwhile
+        done.wait(HANG_SECONDS)  # this event loop is held, so that nothing is taken meanwhile
         await nc.flush()
         assert len(delivered) + subscription.dropped == 1_000
         assert len(delivered) <= 50
@@ -174,7 +174,7 @@ async def test_a_cancelled_flush_does_not_wait_for_the_other_loop(
 
     async def hold(client: Client) -> None:
         is_held.set()
-        release.wait(10)
+        release.wait(HANG_SECONDS)
         is_over.set()
 
     async with bounded(), natsery.bridge(nats_server.url) as nc, anyio.create_task_group() as tasks:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import nats
@@ -56,22 +57,28 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-OWN = {name for path in Path(natsery.__file__).parent.rglob("*.py") for name in defined_in(parsed(path))}
-THEIRS = {name for module in FOREIGN for name in defined_in(ast.parse(inspect.getsource(module)))}
+@cache
+def own_names() -> set[str]:
+    return {name for path in Path(natsery.__file__).parent.rglob("*.py") for name in defined_in(parsed(path))}
+
+
+@cache
+def their_names() -> set[str]:
+    return {name for module in FOREIGN for name in defined_in(ast.parse(inspect.getsource(module)))}
 
 
 def foreign_names(tree: ast.AST) -> Iterator[str]:
     """Private names that belong to others' objects, or may: used on something else than ``self`` and known to nats-py."""
     for top in ast.walk(tree):
         if isinstance(top, ast.ClassDef):
-            own = OWN
+            own = own_names()
             if "Client" in {getattr(base, "id", "") for base in top.bases}:
-                own = defined_in(top) - THEIRS
-                yield from defined_in(top) & THEIRS  # overridden
+                own = defined_in(top) - their_names()
+                yield from defined_in(top) & their_names()  # overridden
             attributes = [node for node in ast.walk(top) if isinstance(node, ast.Attribute) and is_self(node.value)]
             yield from (node.attr for node in attributes if is_private(node.attr) and node.attr not in own)
         elif isinstance(top, ast.Attribute) and is_private(top.attr) and not is_self(top.value):
-            if top.attr not in OWN or top.attr in THEIRS:
+            if top.attr not in own_names() or top.attr in their_names():
                 yield top.attr
         elif isinstance(top, ast.Constant) and isinstance(top.value, str) and is_private(top.value):
             yield top.value  # for `getattr`

@@ -53,7 +53,7 @@ class TestVirtualTime:
             await anyio.sleep(5)
             return b""
 
-        async with bounded(60), MemoryBroker() as broker, broker.connect() as nc:
+        async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
             async with natsery.serve(nc, config(slow, instruments=instruments, clock=clock)):
                 for _ in range(3):
                     await nc.publish("slow", reply="replies")

@@ -56,7 +56,7 @@ async def test_a_handler_that_never_returns_is_cut_off_at_the_grace(nc: Connecti
         started.set()
         await anyio.sleep_forever()
 
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(never), grace=grace) as service:
             for _ in range(3):
                 tasks.start_soon(ask, nc, "never", arrivals)
@@ -77,7 +77,7 @@ async def test_a_request_that_ends_within_the_grace_is_waited_for_and_no_longer(
         await anyio.sleep(7)
         return b""
 
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(slow), grace=30):
             tasks.start_soon(ask, nc, "slow", arrivals)
             await started.wait()
@@ -91,7 +91,7 @@ async def test_a_server_that_says_nothing_holds_the_scope_for_a_second(
     broker: MemoryBroker, nc: Connection, grace: float, seconds: float
 ) -> None:
     """Beside the grace, which requests get that were accepted before."""
-    async with bounded(60):
+    async with bounded():
         async with natsery.serve(nc, config(stuck), grace=grace):
             await nc.publish("stuck")
             await nc.flush()
@@ -159,7 +159,7 @@ async def test_a_subscription_that_does_not_end_holds_the_scope_for_seconds_only
     """What was waiting then got no answer."""
     arrivals: Arrivals = []
 
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(stuck), grace=0) as service:
             monkeypatch.setattr(service.endpoints[0]._subscription, "_unsubscribe", anyio.sleep_forever)
             for _ in range(3):

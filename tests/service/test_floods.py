@@ -37,7 +37,7 @@ async def test_a_burst_beyond_the_limit_is_all_answered(nc: Connection) -> None:
         await release.wait()
         return b""
 
-    async with bounded(60), nc.subscribe("replies", max_pending=2 * FLOOD) as replies:
+    async with bounded(), nc.subscribe("replies", max_pending=2 * FLOOD) as replies:
         async with natsery.serve(nc, config(slow)) as service:
             for _ in range(FLOOD):
                 nc._broker._route(nc, natsery.Message("slow", reply="replies"))  # type: ignore[attr-defined]  # at once
@@ -55,7 +55,7 @@ async def test_a_cut_off_answers_all_that_was_accepted(nc: Connection) -> None:
     async def stuck(request: natsery.Request) -> None:
         await anyio.sleep_forever()
 
-    async with bounded(60), nc.subscribe("replies", max_pending=2 * FLOOD) as replies:
+    async with bounded(), nc.subscribe("replies", max_pending=2 * FLOOD) as replies:
         async with natsery.serve(nc, config(stuck), grace=0) as service:
             for _ in range(FLOOD):
                 nc._broker._route(nc, natsery.Message("stuck", reply="replies"))  # type: ignore[attr-defined]  # at once
@@ -76,7 +76,7 @@ async def test_messages_that_may_not_be_answered_are_reported_in_sum(
     caplog.set_level(logging.WARNING, "natsery")
     # However long the flood takes, it is one interval's.
     clock = natsery.Clock(monotonic_ns=lambda: 0)
-    async with bounded(60), natsery.serve(nc, config(add, error_handler=tell, clock=clock)) as service:
+    async with bounded(), natsery.serve(nc, config(add, error_handler=tell, clock=clock)) as service:
         for _ in range(FLOOD):
             nc._broker._route(nc, natsery.Message("add", reply="$SRV.PING"))  # type: ignore[attr-defined]  # at once
         await nc.flush()

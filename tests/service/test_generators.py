@@ -506,7 +506,7 @@ async def test_a_requester_with_a_window_hears_every_five_seconds(nc: Connection
         yield b"part"
         await anyio.sleep(60)
 
-    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits", window=4) as requester:
+    async with bounded(), natsery.serve(nc, config(waits)), ask(nc, "waits", window=4) as requester:
         assert await requester.take(2) == [b"", b"part"]
         last = anyio.current_time()
         for _ in range(11):
@@ -515,7 +515,7 @@ async def test_a_requester_with_a_window_hears_every_five_seconds(nc: Connection
             await nc.publish(status.reply)
             assert anyio.current_time() - last <= 5
             last = anyio.current_time()
-    async with bounded(100), natsery.serve(nc, config(waits)), ask(nc, "waits") as requester:
+    async with bounded(), natsery.serve(nc, config(waits)), ask(nc, "waits") as requester:
         assert await requester.rest() == [b"part", b""]
 
 
@@ -554,7 +554,7 @@ async def test_a_requester_that_leaves_heartbeats_unanswered_counts_as_gone(nc: 
         while True:
             yield b"part"
 
-    async with bounded(100), natsery.serve(nc, config(endless)) as service, ask(nc, "endless", window=2) as requester:
+    async with bounded(), natsery.serve(nc, config(endless)) as service, ask(nc, "endless", window=2) as requester:
         statuses = [(await requester.next()).reply[-2:] for _ in range(5)]
         assert statuses == [".0", ".1", ".2", ".0", ".0"]
         while service.pending:

@@ -13,7 +13,7 @@ from natsery._deadline_header import TIMEOUT_HEADER
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import config
 from ..virtual_time import IN_VIRTUAL_TIME
 
@@ -51,7 +51,7 @@ async def test_all_along_a_chain_are_free_at_the_first_caller_s_deadline(nc: Con
         finally:
             ended.append(("third", anyio.current_time() - begun))
 
-    async with bounded(60), natsery.serve(nc, config(first, second, third)) as service:
+    async with bounded(), natsery.serve(nc, config(first, second, third)) as service:
         begun = anyio.current_time()
         with pytest.raises(TimeoutError), anyio.fail_after(1):
             await natsery.ServiceClient(nc).request("first")
@@ -78,7 +78,7 @@ async def test_what_expired_in_the_queue_is_not_handled(nc: Connection) -> None:
         with anyio.move_on_after(1):
             await client.request("work", b"old")
 
-    async with bounded(60), natsery.serve(nc, config(work)) as service:
+    async with bounded(), natsery.serve(nc, config(work)) as service:
         client = natsery.ServiceClient(nc)
         async with anyio.create_task_group() as tasks:
             for _ in range(200):
@@ -98,19 +98,19 @@ async def test_what_expired_in_the_queue_is_not_handled(nc: Connection) -> None:
 )
 async def test_the_shorter_one_counts(nc: Connection, timeout: float | None, given: str, expected: str) -> None:
     endpoint = natsery.EndpointConfig("left", left, timeout=timeout)
-    async with bounded(60), natsery.serve(nc, config(endpoint)):
+    async with bounded(), natsery.serve(nc, config(endpoint)):
         assert (await nc.request("left", headers={TIMEOUT_HEADER.lower(): given})).data == expected.encode()
 
 
 @pytest.mark.parametrize("given", ["", "x", "-1", "1.5", "99999999999", "1 2"])
 async def test_what_is_no_time_is_no_limit(nc: Connection, given: str) -> None:
-    async with bounded(60), natsery.serve(nc, config(left)):
+    async with bounded(), natsery.serve(nc, config(left)):
         assert (await nc.request("left", headers=natsery.Headers.from_wire([(TIMEOUT_HEADER, given)]))).data == b"inf"
         assert (await nc.request("left")).data == b"inf"
 
 
 async def test_no_time_is_too_late(nc: Connection) -> None:
-    async with bounded(60), natsery.serve(nc, config(left)) as service:
+    async with bounded(), natsery.serve(nc, config(left)) as service:
         reply = await nc.request("left", headers={TIMEOUT_HEADER: "0"})
     assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
     assert service.stats().endpoints[0].failures == {"expired": 1}
@@ -130,7 +130,7 @@ async def test_the_time_out_may_count_from_arrival(nc: Connection) -> None:
         error = natsery.ServiceError.from_message(reply)
         arrivals.append((data, pytest.approx(anyio.current_time() - begun), "" if error is None else str(error.code)))
 
-    async with bounded(60), natsery.serve(nc, config(work)) as service, anyio.create_task_group() as tasks:
+    async with bounded(), natsery.serve(nc, config(work)) as service, anyio.create_task_group() as tasks:
         for number in range(3):
             tasks.start_soon(call, b"%d" % number)
             await anyio.sleep(0)
@@ -151,7 +151,7 @@ async def test_a_request_waits_for_so_long_at_most(nc: Connection) -> None:
         codes.append(200 if error is None else error.code)
 
     # Once accepted, it has the whole of its own time.
-    async with bounded(60), natsery.serve(nc, config(natsery.group("", [work]), pending_seconds=1)):
+    async with bounded(), natsery.serve(nc, config(natsery.group("", [work]), pending_seconds=1)):
         async with anyio.create_task_group() as tasks:
             for _ in range(4):
                 tasks.start_soon(call)
@@ -160,7 +160,7 @@ async def test_a_request_waits_for_so_long_at_most(nc: Connection) -> None:
 
 @pytest.mark.parametrize("how", ["request", "call", "by name", "typed"])
 async def test_a_client_says_how_much_time_is_left(nc: Connection, how: str) -> None:
-    async with bounded(60), natsery.serve(nc, config(left)):
+    async with bounded(), natsery.serve(nc, config(left)):
         client = natsery.ServiceClient(nc)
 
         async def call() -> bytes:
@@ -176,11 +176,11 @@ async def test_a_client_says_how_much_time_is_left(nc: Connection, how: str) -> 
 
         with anyio.move_on_after(2.5):
             assert float(await call()) == 2.5
-        assert float(await call()) == pytest.approx(60, abs=0.1)
+        assert float(await call()) == pytest.approx(HANG_SECONDS, abs=0.1)
 
 
 async def test_a_header_of_the_caller_s_own_counts(nc: Connection) -> None:
-    async with bounded(60), natsery.serve(nc, config(left)):
+    async with bounded(), natsery.serve(nc, config(left)):
         client = natsery.ServiceClient(nc)
         assert (await client.request("left", headers={"request-timeout-ms": "500"})).data == b"0.500"
 
@@ -210,7 +210,7 @@ async def test_a_stream_ends_with_504(nc: Connection) -> None:
             await anyio.sleep(0.4)
             number += 1
 
-    async with bounded(60), natsery.serve(nc, config(numbers)):
+    async with bounded(), natsery.serve(nc, config(numbers)):
         client = natsery.ServiceClient(nc)
         got: list[bytes] = []
         with pytest.raises(natsery.ServiceError, match="504"):
@@ -240,7 +240,7 @@ async def test_endpoints_may_share_a_limit(nc: Connection, place: str) -> None:
     items = [natsery.group("g", endpoints, limiter=limiter)] if place == "group" else endpoints
     options = {"limiter": limiter} if place == "service" else {}
     clock = natsery.Clock(monotonic_ns=lambda: round(anyio.current_time() * 1e9))
-    async with bounded(60), natsery.serve(nc, config(*items, clock=clock, **options)) as service:
+    async with bounded(), natsery.serve(nc, config(*items, clock=clock, **options)) as service:
         begun = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             for each in service.endpoints:
@@ -294,7 +294,7 @@ async def test_a_limiter_may_be_the_programs_own(nc: Connection) -> None:
 
 async def test_a_deadline_passes_while_a_limiter_is_waited_for(nc: Connection) -> None:
     limiter = anyio.CapacityLimiter(1)
-    async with bounded(60), natsery.serve(nc, config(left, limiter=limiter), grace=0) as service:
+    async with bounded(), natsery.serve(nc, config(left, limiter=limiter), grace=0) as service:
         await limiter.acquire_on_behalf_of("another")
         reply = await nc.request("left", headers={TIMEOUT_HEADER: "1000"})
         assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
@@ -310,7 +310,7 @@ async def test_nothing_is_kept_of_what_said_its_time(nc: Connection) -> None:
     async def slow(request: natsery.Request) -> None:
         await anyio.sleep(0.5)
 
-    async with bounded(60), natsery.serve(nc, config(slow), grace=0) as service:
+    async with bounded(), natsery.serve(nc, config(slow), grace=0) as service:
         for _ in range(4):  # one is handled, one waits, two are refused
             await nc.publish("slow", reply="r", headers={TIMEOUT_HEADER: "1000"})
             await anyio.sleep(0.1)
@@ -345,7 +345,7 @@ async def test_what_was_cut_off_while_it_waited_for_a_limiter_is_not_handled(nc:
         free.set()
 
     limiter = Stubborn()
-    async with bounded(60), anyio.create_task_group() as tasks:
+    async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(handle, limiter=limiter), grace=0) as service:
             await nc.publish("handle", b"1", reply="r")
             tasks.start_soon(set_free)
@@ -378,7 +378,7 @@ async def test_the_deadline_is_for_the_handler_and_not_for_the_sending_of_its_re
         options["instruments"] = [natsery.Instrument()]
     if how == "limiter":
         options["limiter"] = anyio.CapacityLimiter(1)
-    async with bounded(60), nc.subscribe("replies") as replies:
+    async with bounded(), nc.subscribe("replies") as replies:
         async with natsery.serve(nc, config(quick, **options)) as service:
             headers = {TIMEOUT_HEADER: "1000"} if how == "header" else None
             await nc.publish("quick", reply="replies", headers=headers)

@@ -242,7 +242,7 @@ async def test_a_requester_that_is_gone_without_a_word_is_noticed_by_the_heartbe
     nc: Connection, broker: MemoryBroker
 ) -> None:
     log: list[str] = []
-    async with bounded(60), natsery.serve(nc, config(waiting(log))) as service:
+    async with bounded(), natsery.serve(nc, config(waiting(log))) as service:
         async with broker.connect() as asker, asker.subscribe("replies") as replies:
             await asker.publish("waiting", reply="replies", headers={"Reply-Window": "4"})
             opening, first = await replies.receive(), await replies.receive()
@@ -268,7 +268,7 @@ async def test_a_generator_that_does_not_end_is_given_up(nc: Connection, caplog)
         finally:
             await anyio.sleep_forever()
 
-    async with bounded(60), natsery.serve(nc, config(stubborn)) as service:
+    async with bounded(), natsery.serve(nc, config(stubborn)) as service:
         async with ServiceClient(nc).stream("stubborn") as replies:
             await replies.receive()
         while service.endpoints[0].pending:
@@ -292,7 +292,7 @@ async def test_cancel_scopes_and_task_groups_in_a_generator(nc: Connection) -> N
 async def test_a_requester_that_acknowledges_no_more_is_gone(nc: Connection) -> None:
     """As one in another account, where no server says that nobody receives the replies."""
     log: list[str] = []
-    async with bounded(100), natsery.serve(nc, config(waiting(log))) as service, nc.subscribe("replies") as replies:
+    async with bounded(), natsery.serve(nc, config(waiting(log))) as service, nc.subscribe("replies") as replies:
         await nc.publish("waiting", reply="replies", headers={"Reply-Window": "4"})
         opening, _ = await replies.receive(), await replies.receive()
         for _ in range(5):  # as long as the requester acknowledges the heartbeats
@@ -402,7 +402,7 @@ async def test_a_huge_window_is_cut_to_the_largest(nc: Connection) -> None:
             made.append(number)
             yield b"x"
 
-    async with bounded(100), natsery.serve(nc, config(many), grace=0) as service, nc.subscribe("replies") as replies:
+    async with bounded(), natsery.serve(nc, config(many), grace=0) as service, nc.subscribe("replies") as replies:
         await nc.publish("many", reply="replies", headers={"Reply-Window": "999999999"})
         assert (await replies.receive()).headers["Reply-Window"] == "65536"
         await anyio.sleep(1)

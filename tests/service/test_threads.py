@@ -16,7 +16,7 @@ import natsery
 from natsery import ServiceError
 from natsery.abc import Connection
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import add, config, error_of
 from ..conftest import BACKENDS
 
@@ -63,7 +63,7 @@ async def test_it_runs_in_a_thread(nc: Connection) -> None:
 
 async def test_as_many_threads_as_the_concurrency_says(nc: Connection) -> None:
     count = 4
-    barrier = threading.Barrier(count, timeout=10)
+    barrier = threading.Barrier(count, timeout=HANG_SECONDS)
 
     @natsery.endpoint(in_thread=True, concurrency=count)
     def meet(request: natsery.Request) -> bytes:
@@ -80,7 +80,7 @@ async def test_others_go_on_meanwhile(nc: Connection) -> None:
 
     @natsery.endpoint(in_thread=True)
     def block(request: natsery.Request) -> bytes:
-        assert go_on.wait(10)
+        assert go_on.wait(HANG_SECONDS)
         return b"blocked"
 
     async def quick(request: natsery.Request) -> bytes:
@@ -93,10 +93,12 @@ async def test_others_go_on_meanwhile(nc: Connection) -> None:
 
 
 async def test_a_thread_is_waited_for_and_can_see_that_its_time_is_over(nc: Connection) -> None:
+    begun: list[str] = []
     seen: list[str] = []
 
     @natsery.endpoint(in_thread=True, timeout=0.01)
     def look(request: natsery.Request) -> bytes:
+        begun.append("begun")
         try:
             while True:
                 anyio.from_thread.check_cancelled()
@@ -105,20 +107,26 @@ async def test_a_thread_is_waited_for_and_can_see_that_its_time_is_over(nc: Conn
             raise
 
     async with bounded(), natsery.serve(nc, config(look)):
-        with pytest.raises(ServiceError, match="504"):
-            await natsery.ServiceClient(nc).request("look")
+        while not begun:  # its time may be over before there is a thread
+            with pytest.raises(ServiceError, match="504"):
+                await natsery.ServiceClient(nc).request("look")
         assert seen == ["cancelled"]
 
 
 async def test_what_a_thread_returns_after_its_time_is_still_the_reply(nc: Connection) -> None:
-    @natsery.endpoint(in_thread=True, timeout=0.5)  # which a thread needs to start where many do
+    begun = threading.Event()
+
+    @natsery.endpoint(in_thread=True, timeout=0.01)
     def late(request: natsery.Request) -> bytes:
+        begun.set()
         while not is_over():
             time.sleep(0.001)
         return b"late"
 
     async with bounded(), natsery.serve(nc, config(late)):
-        assert await natsery.ServiceClient(nc).call(late) == b"late"  # type: ignore[call-overload]
+        while not begun.is_set():  # its time may be over before there is a thread
+            reply = await nc.request("late")
+        assert reply.data == b"late"
 
 
 async def test_at_the_end_of_the_grace_the_requester_is_told_and_the_thread_is_waited_for(nc: Connection) -> None:
@@ -128,7 +136,7 @@ async def test_at_the_end_of_the_grace_the_requester_is_told_and_the_thread_is_w
     @natsery.endpoint(in_thread=True)
     def block(request: natsery.Request) -> bytes:
         anyio.from_thread.run_sync(begun.set)
-        assert told.wait(10)
+        assert told.wait(HANG_SECONDS)
         ended.set()
         return b"late"
 
@@ -185,8 +193,11 @@ async def test_a_stop_after_the_end_does_nothing_wherever_it_is_called(nc: Conne
 
 
 async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) -> None:
-    @natsery.endpoint(in_thread=True, timeout=0.5)
+    begun = threading.Event()
+
+    @natsery.endpoint(in_thread=True, timeout=0.01)
     def late(request: natsery.Request) -> None:
+        begun.set()
         with suppress(BaseException):
             while True:
                 anyio.from_thread.check_cancelled()
@@ -194,8 +205,10 @@ async def test_a_reply_from_a_thread_whose_time_is_over_ends_it(nc: Connection) 
 
     async with bounded():
         async with natsery.serve(nc, config(late)) as service:
-            with pytest.raises(ServiceError, match="504"):
-                await natsery.ServiceClient(nc).request("late")
+            while not begun.is_set():  # its time may be over before there is a thread
+                service.reset()
+                with pytest.raises(ServiceError, match="504"):
+                    await natsery.ServiceClient(nc).request("late")
             assert service.endpoints[0].stats().failures == {natsery.FailureCause.TIMEOUT: 1}
 
 
