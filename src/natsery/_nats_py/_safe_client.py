@@ -67,7 +67,7 @@ class SafeClient:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.writer = ClientWriter(client, self.raise_if_closed)
+        self.writer: ClientWriter = ClientWriter(client, self.raise_if_closed)
         self._emit: Listener = _ignore
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._subscriptions: dict[int, ClientSubscription] = {}
