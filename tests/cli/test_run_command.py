@@ -190,6 +190,7 @@ IN_PROCESSES = (
     MODULE
     + """
 
+import signal
 import time
 import anyio.to_process
 
