@@ -70,7 +70,7 @@ def test_an_error_in_place_of_a_reply():
 
 
 HEAD = {"name": "calc", "id": "x", "version": "1.0.0"}
-ODD = [None, True, -1, 1.5, "text", "\ud800", [], {}, [[]], {"a": {}}]
+ODD = [None, True, -1, 1.5, "text", pytest.param("\ud800", id="lone surrogate"), [], {}, [[]], {"a": {}}]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
