@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -353,3 +354,56 @@ async def test_an_error_that_ends_a_service_is_not_lost_in_a_cancellation_from_o
             scope.cancel()
             await anyio.sleep_forever()
     assert caught.value is error
+
+
+async def ends_stray(request: natsery.Request, later: Callable[[], None]) -> None:
+    later()
+    raise asyncio.CancelledError  # another task's
+
+
+async def answers_late(request: natsery.Request, later: Callable[[], None]) -> None:
+    async with request.detach() as detached:
+        later()
+        await detached.respond_error(404, "gone")
+
+
+async def is_cancelled_late(request: natsery.Request, later: Callable[[], None]) -> None:
+    with anyio.CancelScope() as scope:
+        async with request.detach():
+            later()
+            scope.cancel()
+            await anyio.sleep_forever()
+
+
+async def is_cut_off(request: natsery.Request, later: Callable[[], None]) -> None:
+    later()
+    request.service.stop(grace=0)
+    await anyio.sleep_forever()
+
+
+async def is_cut_off_late(request: natsery.Request, later: Callable[[], None]) -> None:
+    request.detach()
+    later()
+    request.service.stop(grace=0)
+
+
+@pytest.mark.parametrize("end", [ends_stray, answers_late, is_cancelled_late, is_cut_off, is_cut_off_late])
+async def test_the_time_of_a_request_counts_however_it_ends(
+    nc: Connection, end: Callable[[natsery.Request, Callable[[], None]], Awaitable[None]]
+) -> None:
+    now = 1_000
+
+    def later() -> None:
+        nonlocal now
+        now += 5
+
+    async def fails(request: natsery.Request) -> None:
+        await end(request, later)
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        clock = natsery.Clock(monotonic_ns=lambda: now)
+        async with natsery.serve(nc, config(fails, clock=clock)) as service:
+            await nc.publish("fails", reply="replies")
+            assert error_of(await replies.receive()) is not None
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.num_errors, stats.processing_time) == (1, 1, 5)

@@ -165,7 +165,7 @@ class Endings:
                 await self._fast_path._send(request.reply, data, headers=block)
             except MaxPayloadError as error:
                 self._report(error, request)
-                await self._fast_path._send(request.reply, b"", headers=error_headers(*TOO_LARGE))
+                await self._fast_path._send(request.reply, headers=error_headers(*TOO_LARGE))
         except Exception as error:  # whatever the reply subject is that a handler has set, or another connection raises
             self._report(error, request)
 

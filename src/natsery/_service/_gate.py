@@ -62,7 +62,7 @@ class Gate:
         without_deadline, with_deadline = self._wrap(handler), self._wrap(partial(_until_deadline, handler))
 
         def call(request: Request, last_moment: float) -> Awaitable[bytes | None]:
-            deadline = last_moment if self._is_from_arrival else min(last_moment, self._now() + self._timeout)
+            deadline = min(last_moment, self._now() + self._timeout)
             if deadline == math.inf:
                 return without_deadline(request)
             request._deadline = deadline

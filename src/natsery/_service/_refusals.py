@@ -72,6 +72,6 @@ class Refusals:
     async def _send(self, item: tuple[str, Failure]) -> None:
         reply, failure = item
         try:
-            await self._fast_path._send(reply, b"", headers=self._headers[failure])
+            await self._fast_path._send(reply, headers=self._headers[failure])
         except Exception:  # whatever a connection raises: the others are sent all the same
             self._unsent += 1

@@ -294,7 +294,6 @@ class RequestQueue(EndpointQueue):
 
     async def _end_with_error(self, request: Request, error: Exception, *, is_replying: bool) -> None:
         if is_replying:
-            request._has_responded = False
             request._note_undelivered(error)
         self._forget_detached(request)
         await self.endings.answer(request, error, self._clock_ns() - request._begun)
