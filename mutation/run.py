@@ -137,7 +137,7 @@ def _is_about_wording(change: Change) -> bool:
     if TEXT.sub("", without) != TEXT.sub("", with_) or len(texts) != len(others):
         return False
     changed = [(text, other) for text, other in zip(texts, others, strict=True) if text != other]
-    return all(" " in text and other in (f"XX{text}XX", text.lower(), text.upper()) for text, other in changed)
+    return all(" " in text and (other == f"XX{text}XX" or other.lower() == text.lower()) for text, other in changed)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import natsery
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
+from natsery.testing._memory_connection import MemorySubscription
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
@@ -169,3 +170,26 @@ async def test_a_subscription_that_does_not_end_holds_the_scope_for_seconds_only
         assert anyio.current_time() - left < 10
     assert [error for _, error in arrivals] == ["503:Service Stopping"] * 3
     assert service.stats().endpoints[0].failures == {"stopping": 3}
+
+
+async def test_a_handler_that_outlasts_all_deadlines_leaves_no_subscription(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsubscribe = MemorySubscription._unsubscribe
+
+    async def wait_and_unsubscribe(subscription: MemorySubscription) -> None:  # as a connection with a full buffer does
+        await anyio.lowlevel.checkpoint()
+        await unsubscribe(subscription)
+
+    async def shields_itself(request: natsery.Request) -> None:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(30)
+
+    monkeypatch.setattr(MemorySubscription, "_unsubscribe", wait_and_unsubscribe)
+    async with bounded(60):
+        with anyio.CancelScope() as scope:
+            async with natsery.serve(nc, config(shields_itself), grace=0):
+                await nc.publish("shields_itself", reply="replies")
+                await anyio.sleep_forever()
+        assert nc._subscriptions == []  # type: ignore[attr-defined]

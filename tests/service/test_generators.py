@@ -564,6 +564,21 @@ async def test_a_requester_that_leaves_heartbeats_unanswered_counts_as_gone(nc: 
         assert service.stats().endpoints[0].failures == {"requester_gone": 1}
 
 
+@IN_VIRTUAL_TIME
+async def test_heartbeats_go_on_when_the_connection_is_back(broker: MemoryBroker, nc: Connection) -> None:
+    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        await anyio.sleep_forever()
+
+    async with bounded(100), broker.connect() as server, natsery.serve(server, config(waits), grace=0):
+        async with ask(nc, "waits", window=2) as requester:
+            assert await requester.take(2) == [b"", b"part"]
+            broker.disconnect(server)
+            await anyio.sleep(6)
+            broker.reconnect(server)
+            assert (await requester.next()).reply.endswith(".0")
+
+
 async def test_streams_go_on_without_an_inbox(
     broker: MemoryBroker, nc: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
