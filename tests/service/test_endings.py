@@ -97,7 +97,49 @@ async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_rep
     assert service.stats().endpoints[0].failures == {"stopping": 4}
 
 
-async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(nc: Connection) -> None:
+class Ended(natsery.Instrument):
+    """Notes the time that each request took and the error that it ended with."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, BaseException | None]] = []
+
+    def request_ended(self, request: natsery.Request, outcome: natsery.Outcome) -> None:
+        self.heard.append((outcome.duration, outcome.error))
+
+
+@pytest.mark.parametrize("error", [natsery.OutboundBufferError("full"), LookupError("and then this")])
+async def test_what_is_raised_after_a_reply_that_the_connection_did_not_take_is_reported(
+    broker: MemoryBroker, nc: Connection, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, let_go, ended = 1_000, anyio.Event(), Ended()
+
+    async def answers(request: natsery.Request) -> None:
+        nonlocal now
+        await let_go.wait()
+        now += 5
+        with pytest.raises(natsery.OutboundBufferError):
+            await request.respond(b"1")
+        raise error
+
+    options = {"clock": natsery.Clock(monotonic_ns=lambda: now), "instruments": [ended]}
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(answers, **options)) as service:
+            await nc.publish("answers", reply="replies")
+            await nc.flush()
+            broker.disconnect(server)
+            await fill(server)
+            let_go.set()
+            await anyio.wait_all_tasks_blocked()
+            broker.reconnect(server)
+    assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+    assert ended.heard == [(5e-9, error)]
+    # A library's error says all that there is to say.
+    assert [each.exc_info is None for each in caplog.records] == [isinstance(error, natsery.NatseryError)]
+
+
+async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
     heard = Heard()
 
     async def fails(request: natsery.Request) -> None:
@@ -107,6 +149,7 @@ async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(
         reply = await nc.request("fails", b"1")
         assert (error_of(reply), reply.data) == ("500:Maximum Payload Exceeded", b"")
     assert heard == [("MaxPayloadError", b"1")]
+    assert [each.exc_info for each in caplog.records] == [None]
     assert service.stats().endpoints[0].num_errors == 1
 
 
@@ -152,7 +195,7 @@ async def test_what_a_handler_raises_at_a_cut_off_is_reported(
         await nc.flush()
         assert not replies._has_pending()
     assert service.stats().endpoints[0].failures == {"stopping": 1}
-    assert "at the cut-off" in caplog.text
+    assert "LookupError: at the cut-off" in caplog.text  # with its traceback
 
 
 async def test_a_handler_that_is_thrown_away_with_its_event_loop_is_not_answered() -> None:
@@ -407,3 +450,18 @@ async def test_the_time_of_a_request_counts_however_it_ends(
             assert error_of(await replies.receive()) is not None
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.num_errors, stats.processing_time) == (1, 1, 5)
+
+
+async def test_requests_that_no_handler_took_have_no_time(nc: Connection) -> None:
+    @natsery.endpoint(pending_messages=1)
+    async def stuck(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    clock = natsery.Clock(monotonic_ns=lambda: 1_000)
+    async with bounded(), natsery.serve(nc, config(stuck, clock=clock), grace=0) as service:
+        for _ in range(3):
+            await nc.publish("stuck", reply="replies")
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+    stats = service.stats().endpoints[0]
+    assert (stats.failures, stats.processing_time) == ({"overloaded": 1, "stopping": 2}, 0)

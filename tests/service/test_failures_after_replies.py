@@ -88,7 +88,21 @@ async def test_the_error_that_was_sent_is_the_one_that_is_counted(
         assert service.stats().endpoints[0].failures == {"service_error": 1}
         await nc.publish("replies", b"the next")
         assert (await replies.receive()).data == b"the next"
-    assert "and then this" in caplog.text
+    assert "LookupError: and then this" in caplog.text  # with its traceback
+
+
+async def test_a_service_error_after_an_error_that_was_sent_is_logged_without_a_traceback(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def twice(request: natsery.Request) -> None:
+        await request.respond_error(400, "bad input")
+        raise natsery.ServiceError(404, "gone")
+
+    async with bounded(), natsery.serve(nc, config(twice)):
+        assert error_of(await nc.request("twice")) == "400:bad input"
+    assert [(each.getMessage(), each.exc_info) for each in caplog.records] == [
+        ("service calc, endpoint twice: 404:gone", None)
+    ]
 
 
 def grouped(*errors: Exception) -> natsery.Handler:

@@ -76,6 +76,11 @@ async def responds_error(request: natsery.Request) -> None:
     await request.respond_error(409, "taken")
 
 
+async def fails_twice(request: natsery.Request) -> None:
+    await request.respond_error(409, "taken")
+    raise ERROR
+
+
 async def streams(request: natsery.Request) -> AsyncIterator[bytes]:
     yield b"1"
     raise ERROR
@@ -102,6 +107,7 @@ OUTCOMES: list[tuple[Callable[..., object], Outcome]] = [
     (refuses, Outcome(404, FailureCause.SERVICE_ERROR, "none")),
     (refuses_oddly, Outcome(200, FailureCause.SERVICE_ERROR, "no")),
     (responds_error, Outcome(409, FailureCause.SERVICE_ERROR, "taken")),
+    (fails_twice, Outcome(409, FailureCause.SERVICE_ERROR, "taken", error=ERROR)),
     (streams, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error", error=ERROR)),
     (typed, Outcome(400, FailureCause.INVALID_BODY, "Invalid Body: $: is not JSON: Expecting value at character 0")),
     (not_bytes, Outcome(500, FailureCause.EXCEPTION, "Internal Server Error")),

@@ -68,7 +68,7 @@ class Endings:
         if self.observer is not None:
             self.observer.lose(failure)
 
-    def end(self, request: Request, failure: Failure, elapsed_ns: int = 0, error: BaseException | None = None) -> None:
+    def end(self, request: Request, failure: Failure, elapsed_ns: int, error: BaseException | None = None) -> None:
         """End a request that failed and has its answer."""
         self._count(request, failure, elapsed_ns)
         if self.observer is not None:
