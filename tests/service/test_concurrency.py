@@ -52,3 +52,11 @@ async def test_no_more_than_the_concurrency_run_at_once(nc: Connection) -> None:
         for _ in range(10):
             tasks.start_soon(nc.request, "count")
     assert most == 3
+
+
+async def test_the_tasks_of_handlers_have_their_endpoint_s_name(nc: Connection) -> None:
+    async def name(request: natsery.Request) -> bytes:
+        return str(anyio.get_current_task().name).encode()
+
+    async with bounded(), natsery.serve(nc, config(name)):
+        assert (await nc.request("name")).data == b"natsery endpoint name"

@@ -399,6 +399,16 @@ async def test_an_error_that_ends_a_service_is_not_lost_in_a_cancellation_from_o
     assert caught.value is error
 
 
+async def raises_late(request: natsery.Request, later: Callable[[], None]) -> None:
+    later()
+    raise LookupError
+
+
+async def responds_late(request: natsery.Request, later: Callable[[], None]) -> None:
+    later()
+    await request.respond_error(404, "gone")
+
+
 async def ends_stray(request: natsery.Request, later: Callable[[], None]) -> None:
     later()
     raise asyncio.CancelledError  # another task's
@@ -430,7 +440,10 @@ async def is_cut_off_late(request: natsery.Request, later: Callable[[], None]) -
     request.service.stop(grace=0)
 
 
-@pytest.mark.parametrize("end", [ends_stray, answers_late, is_cancelled_late, is_cut_off, is_cut_off_late])
+@pytest.mark.parametrize(
+    "end",
+    [raises_late, responds_late, ends_stray, answers_late, is_cancelled_late, is_cut_off, is_cut_off_late],
+)
 async def test_the_time_of_a_request_counts_however_it_ends(
     nc: Connection, end: Callable[[natsery.Request, Callable[[], None]], Awaitable[None]]
 ) -> None:

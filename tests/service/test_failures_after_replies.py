@@ -10,6 +10,7 @@ import pytest
 
 import natsery
 from natsery.abc import Connection
+from natsery.testing import MemoryBroker
 
 from ..bounds import bounded
 from ..calc_service import config, error_of
@@ -250,3 +251,21 @@ async def test_headers_that_raise_end_no_more_than_the_request(nc: Connection) -
     async with bounded(), natsery.serve(nc, config(bad)):
         for _ in range(2):
             assert error_of(await nc.request("bad")) == "400:bad"
+
+
+async def test_what_a_handler_may_not_publish_is_no_failure_of_another_request(broker: MemoryBroker) -> None:
+    heard: list[str | None] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append(endpoint and endpoint.name)
+
+    async def tells(request: natsery.Request) -> bytes:
+        await request.connection.publish("elsewhere", b"1")
+        return b"told"
+
+    async with bounded(), broker.connect(publish=["_INBOX.>", "tells", "$SRV.>"]) as nc:
+        async with natsery.serve(nc, config(tells, error_handler=hear)) as service:
+            for _ in range(2):
+                assert (await nc.request("tells")).data == b"told"
+        assert heard == [None, None]
+        assert service.stats().endpoints[0].failures == {}

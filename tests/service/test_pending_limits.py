@@ -86,3 +86,42 @@ async def test_headers_count_in_the_bytes_that_wait(nc: Connection) -> None:
             for _ in range(3):
                 assert error_of(await replies.receive()) is None
             release, started = anyio.Event(), anyio.Event()
+
+
+@pytest.mark.parametrize("limits", [{"pending_messages": 5}, {"pending_bytes": 500}], ids=["messages", "bytes"])
+async def test_detached_requests_take_their_share_of_the_limit_until_they_end(
+    nc: Connection, limits: dict[str, int]
+) -> None:
+    detached: list[natsery.DetachedRequest] = []
+    heard: list[tuple[str, str | None]] = []
+
+    async def later(request: natsery.Request) -> None:
+        if request.data[:1] == b"d":
+            detached.append(request.detach())
+        else:
+            await anyio.sleep_forever()
+
+    async def send(data: bytes, count: int = 1) -> None:
+        for _ in range(count):
+            await nc.publish("later", data.ljust(100), reply="replies")
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append((str(error), endpoint and endpoint.name))
+
+    endpoint = natsery.EndpointConfig("later", later, **limits)
+    async with bounded(), natsery.serve(nc, config(endpoint, error_handler=hear), grace=0) as service:
+        await send(b"detach", 2)
+        await send(b"stuck", 1 + 3)
+        assert (service.pending, heard) == (6, [])
+        await send(b"stuck")
+        full = "endpoint 'later' refuses requests: 5 requests of 500 bytes are waiting"
+        assert (service.pending, heard) == (6, [(full, "later")])
+        for each in detached:
+            async with each:
+                pass
+        await send(b"stuck", 2)
+        assert service.pending == 6
+        await send(b"stuck")
+        assert (service.pending, service.stats().endpoints[0].failures) == (6, {"overloaded": 2})
