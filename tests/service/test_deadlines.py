@@ -172,6 +172,24 @@ async def test_a_subscription_that_does_not_end_holds_the_scope_for_seconds_only
     assert service.stats().endpoints[0].failures == {"stopping": 3}
 
 
+async def test_the_error_of_a_deadline_says_how_long_the_request_ran_or_waited(nc: Connection) -> None:
+    heard: list[tuple[bool, float]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        assert isinstance(error, natsery.DeadlineExceededError)
+        heard.append((error.has_started, error.seconds))
+
+    endpoint = natsery.EndpointConfig("stuck", stuck, timeout=1.5, pending_seconds=0.5)
+    clock = natsery.Clock(monotonic_ns=lambda: round(anyio.current_time() * 1e9))
+    async with bounded(), natsery.serve(nc, config(endpoint, clock=clock, error_handler=hear)):
+        await anyio.sleep(1)
+        for _ in range(2):
+            await nc.publish("stuck", reply="replies")
+        await anyio.sleep(2)
+    exactly = pytest.approx(1.5, abs=1e-10)
+    assert heard == [(True, exactly), (False, exactly)]
+
+
 async def test_a_handler_that_outlasts_all_deadlines_leaves_no_subscription(
     nc: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
