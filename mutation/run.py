@@ -2,9 +2,9 @@
 
 mutmut makes the mutants, leaves out those that mypy rejects and runs the tests that reach each of the others; `[tool.mutmut]` in
 pyproject.toml says which modules and which tests. This bounds its time, adds up, and compares the mutants that survived with
-those that `survivors.toml` explains. The wording of texts for people is not tested: where a text is more than one word, it may
-be written in capitals or between other letters. What was found is kept in the folder ``mutants``, so that the next run goes on
-where this one ended, with what has changed.
+those that `survivors.toml` explains. The wording of texts for people is not tested: a text of several words may be written in
+capitals or between other letters, a task have no name and a cancellation no reason. What was found is kept in the folder
+``mutants``, so that the next run goes on where this one ended, with what has changed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ STATUSES = {
 COLUMNS = ("mutants", "rejected", "killed", "stopped", "explained", "survived", "untested")
 
 TEXT = re.compile(r'"([^"\n]*)"')
+
+NOTE = re.compile(r'name=(None|f?"natsery [^"]*")|(?<=[.]cancel[(])(None|"[^"]*")(?=[)])|, (?=[)])|, (?=name=)')
+"""The name of a task, and the reason of a cancellation, with the comma that may be left of it."""
 
 Change = tuple[str, str, str]
 """A function, what a mutant takes out of it, and what it puts in."""
@@ -131,8 +134,9 @@ def _marked(lines: list[str], mark: str) -> Iterator[str]:
 
 
 def _is_about_wording(change: Change) -> bool:
-    """Whether it changes no more than the case of a text of several words, or the letters around it."""
+    """Whether it changes no more than a text for people: its case or what stands around it, or a note for debugging."""
     _, without, with_ = change
+    without, with_ = NOTE.sub("", without), NOTE.sub("", with_)
     texts, others = TEXT.findall(without), TEXT.findall(with_)
     if TEXT.sub("", without) != TEXT.sub("", with_) or len(texts) != len(others):
         return False

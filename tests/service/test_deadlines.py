@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import anyio
 import pytest
 
 import natsery
+from natsery._fast_path import FastSubscription, Interest
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 from natsery.testing._memory_connection import MemorySubscription
@@ -190,24 +192,56 @@ async def test_the_error_of_a_deadline_says_how_long_the_request_ran_or_waited(n
     assert heard == [(True, exactly), (False, exactly)]
 
 
-async def test_a_handler_that_outlasts_all_deadlines_leaves_no_subscription(
-    nc: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def wait_before_unsubscribing(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have subscriptions in memory wait before they end, as those over a connection with a full buffer do."""
     unsubscribe = MemorySubscription._unsubscribe
 
-    async def wait_and_unsubscribe(subscription: MemorySubscription) -> None:  # as a connection with a full buffer does
-        await anyio.lowlevel.checkpoint()
+    async def wait_and_unsubscribe(subscription: MemorySubscription) -> None:
+        await anyio.sleep(seconds)
         await unsubscribe(subscription)
 
+    monkeypatch.setattr(MemorySubscription, "_unsubscribe", wait_and_unsubscribe)
+
+
+@pytest.mark.parametrize("seconds", [0.01, math.inf])
+async def test_a_handler_that_outlasts_all_deadlines_leaves_no_subscription(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
     async def shields_itself(request: natsery.Request) -> None:
         scope.cancel()
         with anyio.CancelScope(shield=True):
             await anyio.sleep(30)
 
-    monkeypatch.setattr(MemorySubscription, "_unsubscribe", wait_and_unsubscribe)
     async with bounded(60):
         with anyio.CancelScope() as scope:
             async with natsery.serve(nc, config(shields_itself), grace=0):
+                wait_before_unsubscribing(monkeypatch, seconds)
                 await nc.publish("shields_itself", reply="replies")
                 await anyio.sleep_forever()
-        assert nc._subscriptions == []  # type: ignore[attr-defined]
+        assert nc._subscriptions == [] or seconds == math.inf  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seconds", [0.01, math.inf])
+async def test_an_endpoint_that_comes_after_the_stop_is_taken_back_in_time(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    async def add_late() -> None:
+        with scope:
+            await service.add_endpoint(add)
+
+    async def subscribe_late(interest: Interest) -> FastSubscription:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(5)
+            return await subscribe(interest)
+
+    scope = anyio.CancelScope()
+    async with bounded(60), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(), grace=0) as service:
+            subscribe = service._context.fast_path._subscribe
+            monkeypatch.setattr(service._context.fast_path, "_subscribe", subscribe_late)
+            tasks.start_soon(add_late)
+            await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        wait_before_unsubscribing(monkeypatch, seconds)
+    assert scope.cancelled_caught
+    assert nc._subscriptions == [] or seconds == math.inf  # type: ignore[attr-defined]
