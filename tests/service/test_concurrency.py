@@ -9,7 +9,7 @@ import natsery
 from natsery.abc import Connection
 
 from ..bounds import bounded
-from ..calc_service import config
+from ..calc_service import add, config
 
 pytestmark = pytest.mark.anyio
 
@@ -60,3 +60,17 @@ async def test_the_tasks_of_handlers_have_their_endpoint_s_name(nc: Connection) 
 
     async with bounded(), natsery.serve(nc, config(name)):
         assert (await nc.request("name")).data == b"natsery endpoint name"
+
+
+async def test_an_endpoint_that_was_removed_leaves_no_task(nc: Connection) -> None:
+    async def added(request: natsery.Request) -> bytes:
+        return b""
+
+    async with bounded(), natsery.serve(nc, config(add)) as service:
+        await nc.request("add", b"1+1")
+        before = len(anyio.get_running_tasks())
+        endpoint = await service.add_endpoint(added)
+        await nc.request("added")
+        await endpoint.remove()
+        await anyio.wait_all_tasks_blocked()
+        assert len(anyio.get_running_tasks()) == before

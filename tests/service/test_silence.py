@@ -63,7 +63,15 @@ async def test_a_request_can_be_passed_on_with_its_reply_subject(nc: Connection)
         assert (await nc.request("pass_on", b"1+2")).data == b"3"
 
 
-async def test_a_respond_that_was_not_awaited_is_reported(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
+WITH_AND_WITHOUT_INSTRUMENTS = pytest.mark.parametrize(
+    "instruments", [[], [natsery.Instrument()]], ids=["", "observed"]
+)
+
+
+@WITH_AND_WITHOUT_INSTRUMENTS
+async def test_a_respond_that_was_not_awaited_is_reported(
+    nc: Connection, instruments: list[natsery.Instrument], caplog: pytest.LogCaptureFixture
+) -> None:
     async def forgets(request: natsery.Request) -> bytes | None:
         if request.data == b"fence":
             return request.data
@@ -72,7 +80,7 @@ async def test_a_respond_that_was_not_awaited_is_reported(nc: Connection, caplog
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # Python's own, when it finds the coroutine
-        async with bounded(), natsery.serve(nc, config(forgets)):
+        async with bounded(), natsery.serve(nc, config(forgets, instruments=instruments)):
             assert await replies_to(nc, "forgets") == []
         gc.collect()
     assert "service calc, endpoint forgets: respond was called without await" in caplog.text
@@ -185,23 +193,30 @@ async def test_detached_requests_count_against_the_limit(nc: Connection) -> None
 
 async def test_a_request_is_detached_once_and_while_it_is_handled(nc: Connection) -> None:
     kept: list[natsery.Request] = []
+    refusals: list[str] = []
 
     async def later(request: natsery.Request) -> bytes:
         kept.append(request)
         async with request.detach():
-            with pytest.raises(RuntimeError, match="detached already"):
+            with pytest.raises(RuntimeError) as caught:
                 request.detach()
-        with pytest.raises(natsery.ServiceStoppedError):
+            refusals.append(str(caught.value))
+        with pytest.raises(natsery.ServiceStoppedError) as stopped:
             await request.respond(b"")
+        refusals.append(str(stopped.value))
         return b"not sent"
 
     async with bounded(), natsery.serve(nc, config(later)) as service:
         await nc.publish("later", reply="void")
         await nc.flush()
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(natsery.ServiceStoppedError):
+        with pytest.raises(natsery.ServiceStoppedError, match=r"^the request has ended: "):
             kept[0].detach()
         assert service.stats().endpoints[0].num_requests == 1
+    assert refusals == [
+        "the request is detached already",
+        "the request has ended: its handler returned, ran out of time or was cut off",
+    ]
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), LookupError()], ids=["stray cancellation", "error"])
@@ -262,7 +277,10 @@ async def test_detached_requests_count_against_the_limit_in_bytes(nc: Connection
             assert len(detached) == 2
 
 
-async def test_a_respond_that_a_task_is_about_to_run_is_left_alone(nc: Connection) -> None:
+@WITH_AND_WITHOUT_INSTRUMENTS
+async def test_a_respond_that_a_task_is_about_to_run_is_left_alone(
+    nc: Connection, instruments: list[natsery.Instrument], caplog: pytest.LogCaptureFixture
+) -> None:
     """It was closed, and the task failed with it."""
 
     async def later(request: natsery.Request) -> None:
@@ -274,10 +292,12 @@ async def test_a_respond_that_a_task_is_about_to_run_is_left_alone(nc: Connectio
         async with detached as request:
             await request.respond(b"end")
 
-    async with bounded(), natsery.serve(nc, config(later)), nc.subscribe("replies") as replies:
+    options = {"instruments": instruments}
+    async with bounded(), natsery.serve(nc, config(later, **options)), nc.subscribe("replies") as replies:
         async with anyio.create_task_group() as tasks:
             await nc.publish("later", reply="replies")
             assert {(await replies.receive()).data for _ in range(2)} == {b"part", b"end"}
+    assert "without await" not in caplog.text
 
 
 async def test_a_handler_that_detaches_can_be_tested_alone() -> None:

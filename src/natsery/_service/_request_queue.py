@@ -136,7 +136,6 @@ class RequestQueue(EndpointQueue):
         while self._pending:
             self.endings.cut_off(self._pending.popleft())
         self._with_time.clear()
-        self._pending_bytes = 0
 
     def retire(self) -> None:
         """Let the idle workers end."""
