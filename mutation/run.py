@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from pathlib import Path
 FOLDER = Path("mutants")
 EXPLAINED = Path(__file__).with_name("survivors.toml")
 SECONDS_TO_STOP = 60
+
+ENVIRONMENT = {**os.environ, "NATSERY_CORE": "python"}  # the compiled one would run in place of the mutants
 
 STATUSES = {
     0: "survived",
@@ -84,7 +87,7 @@ def main() -> int:
 
 def _run_mutmut(names: list[str], processes: int, seconds: float) -> bool:
     """Test the mutants that have no result yet; return whether there was time for all of them."""
-    mutmut = subprocess.Popen(["mutmut", "run", "--max-children", str(processes), *names])
+    mutmut = subprocess.Popen(["mutmut", "run", "--max-children", str(processes), *names], env=ENVIRONMENT)
     try:
         status = mutmut.wait(seconds)
     except subprocess.TimeoutExpired:
