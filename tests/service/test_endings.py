@@ -442,9 +442,26 @@ async def is_cut_off_late(request: natsery.Request, later: Callable[[], None]) -
     request.service.stop(grace=0)
 
 
+async def is_cancelled_with_its_worker(request: natsery.Request, later: Callable[[], None]) -> None:
+    later()
+    workers = request.service._workers
+    assert workers is not None
+    workers.cancel_scope.cancel()  # as when a task of the service fails
+    await anyio.sleep_forever()
+
+
 @pytest.mark.parametrize(
     "end",
-    [raises_late, responds_late, ends_stray, answers_late, is_cancelled_late, is_cut_off, is_cut_off_late],
+    [
+        is_cancelled_with_its_worker,
+        raises_late,
+        responds_late,
+        ends_stray,
+        answers_late,
+        is_cancelled_late,
+        is_cut_off,
+        is_cut_off_late,
+    ],
 )
 async def test_the_time_of_a_request_counts_however_it_ends(
     nc: Connection, end: Callable[[natsery.Request, Callable[[], None]], Awaitable[None]]
