@@ -9,11 +9,12 @@ import anyio
 import pytest
 
 import natsery
+from natsery._core._limits import RECENT_REPLIES
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
 from ..bounds import bounded
-from ..calc_service import config, error_of
+from ..calc_service import add, config, error_of
 
 pytestmark = pytest.mark.anyio
 
@@ -273,3 +274,11 @@ async def test_what_a_handler_may_not_publish_is_no_failure_of_a_request(broker:
                 await denied.wait()
         assert heard == [None, None]
         assert service.stats().endpoints[0].failures == {}
+
+
+async def test_only_so_many_replies_are_remembered_for_denials(nc: Connection) -> None:
+    async with bounded(), natsery.serve(nc, config(add)) as service:
+        for _ in range(RECENT_REPLIES + 1):
+            await nc.publish("add", b"1+1", reply="replies")
+        await nc.request("add", b"1+1")
+        assert len(service.endpoints[0]._queue._recent_replies) == RECENT_REPLIES
