@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anyio
 import pytest
 
@@ -140,3 +142,16 @@ async def test_a_stats_handler_does_not_keep_the_service_from_ending(nc: Connect
             service.stop(grace=0)
         await nc.flush()
         assert not replies._has_pending()
+
+
+async def test_all_three_verbs_say_the_same_of_a_service(nc: Connection) -> None:
+    service = config(add, description="adds", metadata={"zone": "a"}, id="one")
+    async with bounded(), natsery.serve(nc, service) as running:
+        replies = [json.loads((await nc.request(f"$SRV.{verb}.calc.one")).data) for verb in ("PING", "INFO", "STATS")]
+        heads = [{key: each[key] for key in ("name", "id", "version", "metadata")} for each in replies]
+        assert heads == [{"name": "calc", "id": "one", "version": "1.0.0", "metadata": {"zone": "a"}}] * 3
+        assert [each.get("description") for each in replies] == [None, "adds", None]
+        assert [endpoint["name"] for each in replies[1:] for endpoint in each["endpoints"]] == ["add", "add"]
+        assert [each.to_json() for each in (running.ping(), running.info())] == [
+            json.dumps(each, separators=(",", ":")).encode() for each in replies[:2]
+        ]
