@@ -79,7 +79,7 @@ async def test_headers_count_in_the_bytes_that_wait(nc: Connection) -> None:
             await nc.publish("slow", reply="replies")
             await started.wait()
             for _ in range(4):
-                await nc.publish("slow", reply="replies", headers={"Large": "x" * 40_000})
+                await nc.publish("slow", bytes(20_000), reply="replies", headers={"Large": "x" * 20_000})
             for _ in range(2):
                 assert error_of(await replies.receive()) == "503:Service Overloaded", round_
             release.set()
