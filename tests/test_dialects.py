@@ -105,6 +105,22 @@ NESTED = "[" * 900 + "]" * 900
 OBJECTS = '{"a":' * 50_000 + "1" + "}" * 50_000
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ('"processing_time":7', (7, 3)),
+        ('"average_processing_time":3', (6, 3)),
+        ('"processing_time":7,"average_processing_time":5', (7, 5)),
+        ('"num_errors":0', (0, 0)),
+    ],
+    ids=["total", "mean", "both", "none"],
+)
+def test_a_time_that_is_left_out_is_calculated_from_the_other(times, expected):
+    each = '{"name":"e","subject":"e","num_requests":2,' + times + "}"
+    (endpoint,) = ServiceStats.from_json((STATS % each).encode()).endpoints
+    assert (endpoint.processing_time, endpoint.average_processing_time) == expected
+
+
 def test_a_huge_number_is_unknown_wherever_it_is():
     """Written as JSON, it was a ValueError, or not JSON."""
     each = '{"name":"e","subject":"e","num_requests":1e999,"processing_time":-1e999,"data":[1e999,NaN,%s]}' % (
