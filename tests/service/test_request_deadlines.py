@@ -298,7 +298,8 @@ async def test_a_deadline_passes_while_a_limiter_is_waited_for(nc: Connection) -
         await limiter.acquire_on_behalf_of("another")
         reply = await nc.request("left", headers={TIMEOUT_HEADER: "1000"})
         assert str(natsery.ServiceError.from_message(reply)) == "504:Deadline Exceeded"
-        await nc.publish("left", reply="r", headers={"Trace": "1"})  # which say no time
+        headers = natsery.Headers.from_block(b"NATS/1.0\r\nTrace: 1\r\n\r\n")  # which say no time
+        nc._broker._route(nc, natsery.Message("left", b"", "r", headers))  # type: ignore[attr-defined]
         await anyio.sleep(1)
         assert service.pending == 1
     assert service.stats().endpoints[0].failures == {"expired": 1, "stopping": 1}
