@@ -626,7 +626,7 @@ async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
             async with ask(nc, "numbers", b"1") as requester:
                 assert await requester.rest() == [b"0", b""]
         assert sum("_INBOX" in each.subject for each in nc._subscriptions) == 1
-    assert nc._subscriptions == []
+    assert not nc._subscriptions
 
 
 # A generator that fails while it is closed
