@@ -138,12 +138,6 @@ class _Watched:
         finally:
             self._on_wait()
 
-    def close(self) -> None:
-        try:
-            self._coroutine.close()
-        finally:
-            self._on_wait()
-
     # trio shows where a task waits by way of these.
 
     @property
