@@ -132,6 +132,23 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
     done.wait(HANG_SECONDS)
 
 
+async def test_replies_that_are_dropped_between_the_loops_are_an_event(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request waited for ever, and nothing said why."""
+    async with bounded(), natsery.connect(nats_server.url) as other, natsery.bridge(nats_server.url) as nc:
+        async with natsery.serve(other, config(add)):
+            await nc.request("add", b"1+1")
+            monkeypatch.setattr(_worker_thread, "MAX_CROSSING_BYTES", 0)
+            with nc.events() as events, anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(nc.request, "add", b"1+1")
+                    async for event in events:
+                        if isinstance(event.error, natsery.SlowConsumerError):
+                            scope.cancel()
+                            break
+
+
 async def test_a_blocked_loop_loses_nothing_that_fits(nats_server: NatsServer) -> None:
     async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("burst") as messages:
         await nats_connect_here(nc, nats_server.url)
