@@ -201,7 +201,7 @@ class ClientWriter:
 
 def forget_outcome(task: asyncio.Task[Any]) -> None:
     """Keep asyncio from complaining that no task looked at what this one raised."""
-    if task.done() and not task.cancelled():
+    if not task.cancelled():
         task.exception()
 
 

@@ -249,8 +249,7 @@ class SafeClient:
         self._unheld.clear()
 
         def release() -> None:
-            if on_drain in holds:
-                holds.remove(on_drain)
+            holds.remove(on_drain)
             if not holds:
                 self._unheld.set()
 
@@ -299,8 +298,6 @@ class SafeClient:
         intake = Intake(interest.deliver, interest.message_type, self.writer)
         try:
             inner = await self.client.subscribe(interest.subject, queue=interest.queue_group, future=intake)
-        except nats.errors.BadSubjectError:
-            raise ValueError(f"subject: nats-py cannot subscribe to it; got {interest.subject!r}") from None
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)
