@@ -370,3 +370,57 @@ def _start(server: NatsServer, how: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, server.url, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+async def test_what_goes_wrong_in_the_other_loop_is_an_event_and_ends_nothing(nats_server: NatsServer) -> None:
+    async def fail() -> None:
+        raise error
+
+    error = LookupError("over there")
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        with nc.events() as events:
+            nc._outbound.put(fail)
+            async for event in events:
+                if event.kind is natsery.EventKind.ERROR:
+                    assert event.error is error
+                    break
+        await nc.flush()
+
+
+async def test_what_ends_the_other_loop_ends_the_block(nats_server: NatsServer) -> None:
+    class Stop(BaseException):
+        pass
+
+    async def stop() -> None:
+        raise error
+
+    error = Stop()
+    async with bounded():
+        with pytest.raises(Stop) as caught:
+            async with natsery.bridge(nats_server.url) as nc:
+                nc._outbound.put(stop)
+                await anyio.sleep_forever()
+    assert caught.value is error
+
+
+async def test_drops_that_have_been_told_are_not_told_again(nats_server: NatsServer) -> None:
+    heard: list[natsery.NatseryError] = []
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        subscription = await nc.add_subscription("burst", print, on_error=heard.append)
+        await nc.flush()
+        subscription._far.dropped = 3
+        subscription.take_dropped()
+        subscription.take_dropped()  # it has been called for once more before the first call
+        assert [(error.subject, error.dropped) for error in heard] == [("burst", 3)]
+
+
+async def test_nothing_more_is_refused_at_once_while_too_much_waits(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        headers = natsery.Headers({"A": "b"})
+        assert nc._refuse_nowait("answers", headers)
+        monkeypatch.setattr(_bridge, "HIGH_WATER_BYTES", -1)
+        put = nc._outbound.put_bytes
+        assert not nc._refuse_nowait("answers", headers)
+        assert nc._outbound.put_bytes == put

@@ -158,6 +158,35 @@ async def test_leaving_wakes_who_waits_for_room(client: Client, monkeypatch: pyt
     await client.flush()
 
 
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_leaving_as_something_begins_to_wait_cancels_nobody_else(client: Client, *, is_given_up: bool) -> None:
+    """The task that subscribed got a ``CancelledError`` that nobody had sent to it."""
+
+    async def send(nc: natsery.AdaptedConnection) -> None:
+        await nc.publish("x", b"1")
+        ended.append("sent")
+
+    async def subscribe(nc: natsery.AdaptedConnection) -> None:
+        with scope, pytest.raises(natsery.ConnectionClosedError, match="was left meanwhile"):
+            await nc.add_subscription("late", print)
+        ended.append("subscribed")
+
+    ended: list[str] = []
+    scope = anyio.CancelScope()
+    async with bounded():
+        async with anyio.create_task_group() as tasks:
+            async with natsery.adapt(client) as nc:
+                client._max_pending_size = 1  # whatever is sent has to wait
+                tasks.start_soon(subscribe, nc)
+                await asyncio.sleep(0)
+                tasks.start_soon(send, nc)
+                await asyncio.sleep(0)
+                if is_given_up:
+                    scope.cancel()
+        assert sorted(ended) == ["sent", "subscribed"]
+        assert not client._subs
+
+
 async def test_a_subscription_that_waits_for_room_works_when_there_is_some(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from .._protocol._server_errors import DeniedSubscription, denied_subscription, 
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
 from ._callback_slots import listen
 from ._clear_text import complaint_of_clear_text
-from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome
+from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome, outcome_of
 from ._drain import Drain
 from ._incoming import Incoming, Intake
 
@@ -292,7 +292,7 @@ class SafeClient:
         except asyncio.CancelledError:
             task.add_done_callback(self._undo_late)
             raise
-        return task.result()
+        return outcome_of(task)
 
     async def _subscribe(self, interest: Interest) -> ClientSubscription:
         intake = Intake(interest.deliver, interest.message_type, self.writer)
