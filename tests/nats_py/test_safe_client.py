@@ -267,9 +267,9 @@ async def test_a_transport_that_is_not_known_is_left_to_nats_py(client: Client) 
         for number in range(3):
             assert (await nc.request("add", b"%d+1" % number)).data == b"%d" % (number + 1)
         await nc.flush()
-        assert not nc._safe_client.write_nowait(b"PUB x 0\r\n\r\n", 1, 0)
-        nc._safe_client.let_go()  # as a forked process does
-        nc._safe_client.abort()
+        assert not nc._safe_client.writer.write_nowait(b"PUB x 0\r\n\r\n", 1, 0)
+        nc._safe_client.writer.let_go()  # as a forked process does
+        nc._safe_client.writer.abort()
         await nc.flush()
         assert not client._transport._io_writer.transport.is_closing()
 
