@@ -27,6 +27,11 @@ def test_the_header_has_whole_milliseconds(seconds: float, text: str) -> None:
     assert timeout_in(natsery.Headers({TIMEOUT_HEADER: text})) == pytest.approx(int(text) / 1000)
 
 
+def test_headers_that_say_no_time_name_none() -> None:
+    for headers in ({"A": "1000"}, {TIMEOUT_HEADER: "soon"}, {TIMEOUT_HEADER: "-1"}):
+        assert timeout_in(natsery.Headers(headers)) == math.inf
+
+
 @pytest.mark.parametrize("value", [3, "x", anyio.CapacityLimiter, anyio.Semaphore])
 def test_what_is_no_limiter_is_refused(value: object) -> None:
     for make in (

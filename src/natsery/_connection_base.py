@@ -287,10 +287,12 @@ class _Inbox:
 
     Args:
         on_denied: called when the server refuses it, at once or later.
+        report: called with any other error, such as that replies were dropped.
     """
 
-    def __init__(self, on_denied: Callable[[], None]) -> None:
+    def __init__(self, on_denied: Callable[[], None], report: Callable[[NatseryError], None]) -> None:
         self._on_denied = on_denied
+        self._report = report
         self.subscription: abc.Subscription | None = None
         self.is_denied = False
 
@@ -298,6 +300,8 @@ class _Inbox:
         if isinstance(error, SubscriptionDeniedError):
             self.is_denied = True
             self._on_denied()
+        else:
+            self._report(error)
 
 
 @final
@@ -346,7 +350,7 @@ class _Requests:
             return
         if previous is not None and previous.subscription is not None:
             await previous.subscription.unsubscribe()
-        inbox = _Inbox(self._fail_all)
+        inbox = _Inbox(self._fail_all, self._connection._report)
         inbox.subscription = await self._connection.add_subscription(
             f"{self._prefix}.*", self._deliver, on_error=inbox.on_error
         )

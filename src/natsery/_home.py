@@ -86,5 +86,5 @@ def _leave_all() -> None:
         home.leave()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
     os.register_at_fork(after_in_child=_leave_all)

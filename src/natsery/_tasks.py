@@ -62,7 +62,7 @@ async def background_tasks() -> AsyncIterator[TaskGroup]:
             finally:
                 shield.cancel("the block has ended")
     except BaseExceptionGroup as group:  # what a task raised
-        failure = lone(group) if failure is None else BaseExceptionGroup(group.message, [failure, *group.exceptions])
+        failure = lone(group) if failure is None else BaseExceptionGroup(group.message, [failure, lone(group)])
     if failure is not None:
         raise_as_it_is(failure)
 

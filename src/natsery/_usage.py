@@ -59,7 +59,7 @@ class UsedAsBlock:
     def __await__(self) -> NoReturn:
         raise TypeError(f"{self._name}(...) is not to be awaited; {self._hint()}")
 
-    if not TYPE_CHECKING:  # type checkers say so themselves
+    if not TYPE_CHECKING:  # pragma: no branch - type checkers say so themselves
 
         def __aiter__(self) -> NoReturn:
             raise TypeError(f"{self._name}(...) is not for 'async for'; {self._hint()}")

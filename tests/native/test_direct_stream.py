@@ -11,9 +11,11 @@ from typing import cast
 
 import anyio
 import pytest
+import trio
 from anyio.abc import ByteStream, SocketStream
 
 import natsery
+from natsery._backends import _asyncio_stream, is_trio
 from natsery._backends._asyncio_stream import take_over
 from natsery._backends._direct_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, DirectStream
 from natsery._backends._tls_stream import TlsStream
@@ -21,11 +23,17 @@ from natsery._native._handshake import direct_stream
 from natsery._native._native_connection import NativeConnection
 
 from ..bounds import bounded
+from ..calc_service import add, config
 from ..certificates import Certificates
 from ..server import NatsServer
 from .direct_streams import VERSIONS, receive_until_end, shake_hands
+from .tools import QUICK, Events
 
 pytestmark = pytest.mark.anyio
+
+
+PLENTY = bytes(10_000_000)
+"""More than the buffers of the operating system hold, which may have some room again after they were full."""
 
 
 class Pair:
@@ -69,6 +77,41 @@ async def test_connections_have_one(secure: bool, certificates: Certificates) ->
 
 def test_a_stream_of_anyio_that_is_not_as_known_is_left_as_it_is() -> None:
     assert take_over(cast("SocketStream", SimpleNamespace())) is None
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_connections_and_services_work_on_a_stream_of_anyio_that_is_not_as_known(
+    secure: bool, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_asyncio_stream, "_KNOWN_STATE", ("unknown",))
+    with NatsServer(certificates.server_config() if secure else "") as server:
+        tls = certificates.client_context() if secure else False
+        async with bounded(), natsery.connect(server.url, tls=tls, **QUICK) as nc:
+            assert isinstance(nc, NativeConnection)
+            assert nc._session is not None
+            assert isinstance(nc._session.link.stream, DirectStream) is is_trio()
+            events = Events(nc)
+            async with natsery.serve(nc, config(add)):
+                for _ in range(2):
+                    replies = [(await nc.request("add", b"%d+1" % number)).data for number in range(10)]
+                    assert replies == [b"%d" % (number + 1) for number in range(10)]
+                    server.restart()
+                    await events.wait(natsery.EventKind.RECONNECTED)
+                    events.seen.clear()
+                    await nc.flush()
+
+
+async def test_a_stream_whose_end_has_been_read_says_so_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        far, _ = listener.accept()
+        far.close()
+        async with bounded():
+            with pytest.raises(anyio.EndOfStream):
+                await near.receive(1)
+            stream = cast("DirectStream", direct_stream(near))
+            assert isinstance(await receive_until_end(stream, []), anyio.EndOfStream)
+            await stream.aclose()
 
 
 async def test_what_was_received_before_comes_first_and_the_end_is_told(pair: Pair) -> None:
@@ -181,6 +224,69 @@ async def test_what_the_receiver_raises_ends_it_and_is_raised(pair: Pair) -> Non
         with pytest.raises(RefusedError):
             await pair.near.receive_into(take)
     assert taken == [b"and what came with it;", b"bad"]
+
+
+async def test_nothing_is_taken_after_the_receiver_has_raised(pair: Pair) -> None:
+    """Also where more was there than fits into the buffer."""
+    pair.far.setblocking(False)
+    assert pair.far.send(bytes(1_000_000)) > 4 * RECEIVE_BYTES
+    taken: list[int] = []
+
+    def take(data: memoryview) -> bool:
+        taken.append(len(data))
+        if len(data) >= RECEIVE_BYTES // 2:
+            raise LookupError
+        return False
+
+    async with bounded():
+        with pytest.raises(LookupError):
+            await pair.near.receive_into(take)
+        before = len(taken)
+        for _ in range(10):
+            await anyio.sleep(0)
+        assert len(taken) == before
+
+
+async def test_it_is_closed_while_a_sender_waits(pair: Pair) -> None:
+    while pair.near.send_nowait(bytes(1_000_000)) == 1_000_000:
+        pass
+
+    async def send() -> None:
+        with pytest.raises((anyio.ClosedResourceError, anyio.BrokenResourceError)):
+            await pair.near.send(PLENTY)
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        await pair.near.aclose()
+
+
+async def test_a_socket_that_is_said_to_be_readable_and_is_not(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux does so where it then drops a packet that is damaged."""
+    wait_readable = trio.lowlevel.wait_readable
+    waits = 0
+
+    async def wait(sock: socket.socket) -> None:
+        nonlocal waits
+        waits += 1
+        if waits > 3:
+            await wait_readable(sock)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wait)
+    received: list[bytes] = []
+    async with bounded(), anyio.create_task_group() as tasks:
+
+        async def send() -> None:
+            while waits <= 3 and is_trio():
+                await anyio.sleep(0)
+            pair.far.sendall(b"more")
+            pair.far.shutdown(socket.SHUT_WR)
+
+        tasks.start_soon(send)
+        assert isinstance(await receive_until_end(pair.near, received), anyio.EndOfStream)
+    assert b"".join(received) == b"and what came with it;more"
 
 
 async def test_it_can_be_closed_while_it_is_read(pair: Pair) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ import trio
 
 import natsery
 from natsery._backends import is_trio
+from natsery._backends._trio_handover import ReceivingWakeup, TrioHandover
+from natsery._backends._trio_stream import TrioStream
+from natsery._native._handshake import direct_stream
 from natsery._native._native_connection import NativeConnection
 
 from ..bounds import bounded
@@ -204,3 +208,112 @@ async def test_a_worker_is_woken_by_another_connection_of_its_own(place: Place) 
             await anyio.wait_all_tasks_blocked()
             assert queue.pending == 0
             await ask(client, "echo")
+
+
+# What a worker does in the place of the task that receives: on trio alone, where another one can
+
+on_trio = pytest.mark.parametrize("anyio_backend", [("trio", {})], ids=["trio"])
+
+
+class Lent:
+    """A stream that is lent to a worker.
+
+    Attributes:
+        stream: the stream.
+        far: its other end.
+        worker: the wake-up that the worker waits with.
+        taken: what was received.
+    """
+
+    def __init__(self, stream: TrioStream, far: socket.socket) -> None:
+        self.stream = stream
+        self.far = far
+        self.handover = TrioHandover()
+        self.worker: ReceivingWakeup = self.handover.new_wakeup()
+        self.taken: list[bytes] = []
+        self.owner = trio.CancelScope()
+        self.times_woken = 0
+
+    def take(self, chunk: bytes | memoryview) -> bool:
+        self.handover.begin()
+        self.taken.append(bytes(chunk))
+        if chunk == b"work":
+            self.worker.set()
+        self.handover.end(self.stream)
+        return False
+
+    async def own(self) -> None:
+        with self.owner:
+            await self.stream.receive_into(self.take)
+
+    async def work(self) -> None:
+        while True:
+            await self.worker.wait()
+            self.times_woken += 1
+
+
+@pytest.fixture
+async def lent(anyio_backend: object) -> AsyncIterator[Lent]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = await anyio.connect_tcp("127.0.0.1", listener.getsockname()[1])
+        far, _ = listener.accept()
+        stream = direct_stream(near)
+        assert isinstance(stream, TrioStream)
+        lent = Lent(stream, far)
+        with far:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lent.own)
+                nursery.start_soon(lent.work)
+                await anyio.wait_all_tasks_blocked()
+                far.sendall(b"work")
+                while stream.borrower is None:
+                    await anyio.lowlevel.checkpoint()
+                await anyio.wait_all_tasks_blocked()
+                yield lent
+                nursery.cancel_scope.cancel()
+            await stream.aclose()
+
+
+@on_trio
+async def test_a_worker_takes_nothing_once_the_session_has_ended(lent: Lent) -> None:
+    async with bounded():
+        lent.owner.cancel()
+        await anyio.wait_all_tasks_blocked()
+        lent.far.sendall(b"late")
+        while lent.stream.borrower is not None:
+            await anyio.lowlevel.checkpoint()
+        lent.worker.set()
+        await anyio.wait_all_tasks_blocked()
+        assert (lent.taken, lent.times_woken) == ([b"work"], 2)
+
+
+@on_trio
+async def test_a_worker_that_is_woken_by_something_else_goes_on_at_once(lent: Lent) -> None:
+    async with bounded():
+        lent.worker.set()
+        await anyio.wait_all_tasks_blocked()
+        assert lent.times_woken == 2
+        lent.far.sendall(b"more")
+        while len(lent.taken) < 2:
+            await anyio.lowlevel.checkpoint()
+        assert lent.taken == [b"work", b"more"]
+
+
+@on_trio
+async def test_a_worker_that_is_woken_by_something_else_leaves_a_sender_waiting(lent: Lent) -> None:
+    """What interrupts the one who receives also wakes the one who sends."""
+    data = bytes(10_000_000)
+    received = bytearray()
+
+    def receive() -> None:
+        while len(received) < len(data):
+            received.extend(lent.far.recv(1_000_000))
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        tasks.start_soon(lent.stream.send, data)
+        await anyio.wait_all_tasks_blocked()
+        lent.worker.set()
+        await anyio.wait_all_tasks_blocked()
+        assert lent.times_woken == 2
+        await anyio.to_thread.run_sync(receive)
+    assert received == data

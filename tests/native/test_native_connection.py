@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 
 import anyio
@@ -189,6 +190,14 @@ async def test_drain_takes_what_the_server_has_sent(nats_server: NatsServer) -> 
             assert nc.is_closed
 
 
+async def test_drain_of_a_closed_connection_does_nothing(nats_server: NatsServer) -> None:
+    async with bounded(), natsery.connect(nats_server.url) as nc:
+        await nc.drain()
+        assert nc.is_closed
+        await nc.drain()
+        await nc.aclose()
+
+
 async def test_senders_wait_for_a_slow_server_and_lose_nothing() -> None:
     may_read = anyio.Event()
     size = 0
@@ -251,7 +260,8 @@ async def test_a_server_that_says_nothing() -> None:
         assert isinstance(error, natsery.ConnectError)
 
 
-async def test_the_first_connect_can_wait_for_a_server() -> None:
+async def test_the_first_connect_can_wait_for_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "natsery")
     with NatsServer() as server:
         server.kill()
         async with bounded(), anyio.create_task_group() as tasks:
@@ -262,6 +272,8 @@ async def test_the_first_connect_can_wait_for_a_server() -> None:
                     is_connected.set()
 
             tasks.start_soon(connect)
+            while "Connection refused); trying again" not in caplog.text:
+                await anyio.sleep(0)
             server.start()
             await is_connected.wait()
 

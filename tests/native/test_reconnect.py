@@ -10,6 +10,7 @@ import pytest
 
 import natsery
 from natsery import EventKind, Message
+from natsery._backends._direct_stream import DirectStream
 from natsery._native import _native_connection
 
 from ..bounds import bounded
@@ -574,3 +575,142 @@ async def test_a_flush_while_a_lame_duck_is_left_raises_if_what_it_took_may_be_l
                     await nc.flush()
             await heard.wait(EventKind.RECONNECTED)
             await nc.flush()
+
+
+async def ended(peer: Peer) -> None:
+    """Until the client has gone."""
+    with pytest.raises((anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError)):
+        while True:
+            await peer.line()
+
+
+async def test_a_lame_duck_is_not_left_for_another_one() -> None:
+    """Nor is a connection to that one left open."""
+    must_leave, has_ended, is_lame = anyio.Event(), anyio.Event(), True
+
+    async def first(peer: Peer) -> None:
+        await peer.greet()
+        await must_leave.wait()
+        await peer.send_info(ldm=True)
+        await has_ended.wait()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet(ldm=is_lame)
+        if is_lame:
+            await ended(peer)
+            has_ended.set()
+        else:
+            await peer.answer_pings()
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two:
+        async with natsery.connect([one, two], shuffle=False, **QUICK) as nc:
+            heard = Events(nc)
+            must_leave.set()
+            await has_ended.wait()
+            is_lame = False
+            await heard.wait(EventKind.RECONNECTED)
+            await nc.flush()
+            # It held on to the first server until that has gone.
+            assert [event.kind for event in heard.seen][:3] == ["lame_duck", "disconnected", "reconnected"]
+            assert heard.seen[1].error is not None
+
+
+async def test_a_connection_that_is_closed_while_a_lame_duck_is_left_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_native_connection, "CLOSE_SECONDS", 0.05)
+    must_leave = anyio.Event()
+    have_ended = [anyio.Event(), anyio.Event()]
+
+    async def first(peer: Peer) -> None:
+        await peer.greet()
+        await must_leave.wait()
+        await peer.send_info(ldm=True)  # and it never confirms that the client has left
+        await ended(peer)
+        have_ended[0].set()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet()
+        await ended(peer)
+        have_ended[1].set()
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two:
+        async with natsery.connect([one, two], shuffle=False) as nc:
+            heard = Events(nc)
+            must_leave.set()
+            await heard.wait(EventKind.DISCONNECTED)
+        for has_ended in have_ended:
+            await has_ended.wait()
+
+
+async def test_closing_does_not_wait_for_credentials_that_are_never_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that cannot be cancelled held up what closes the network connection."""
+    monkeypatch.setattr(_native_connection, "CLOSE_SECONDS", 0.05)
+    must_leave, has_asked, may_answer, has_ended = (anyio.Event() for _ in range(4))
+
+    async def token() -> str:
+        if must_leave.is_set():
+            has_asked.set()
+            with anyio.CancelScope(shield=True):
+                await may_answer.wait()
+        return "t"
+
+    async def first(peer: Peer) -> None:
+        await peer.greet()
+        await must_leave.wait()
+        await peer.send_info(ldm=True)
+        await ended(peer)
+        has_ended.set()
+
+    async def second(peer: Peer) -> None:
+        await peer.send_info()
+        await ended(peer)
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two:
+        async with natsery.connect([one, two], shuffle=False, token=token) as nc:
+            must_leave.set()
+            await has_asked.wait()
+            await nc.aclose()
+            assert nc.is_closed
+            assert not nc.is_connected
+            await has_ended.wait()
+            may_answer.set()
+
+
+async def test_subscriptions_made_and_ended_while_the_server_is_away() -> None:
+    with NatsServer() as server:
+        async with bounded(), natsery.connect(server.url, **QUICK) as nc:
+            heard = Events(nc)
+            received: list[bytes] = []
+            server.kill()
+            await heard.wait(EventKind.DISCONNECTED)
+            ended = await nc.add_subscription("news", lambda _: received.append(b"ended"))
+            await nc.add_subscription("news", lambda message: received.append(message.data))
+            await ended.unsubscribe()
+            await ended.unsubscribe()
+            server.start()
+            await heard.wait(EventKind.RECONNECTED)
+            await nc.publish("news", b"x")
+            await nc.flush()
+            assert received == [b"x"]
+
+
+async def test_what_nobody_has_thought_of_ends_the_network_connection_and_is_logged(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bounded(), natsery.connect(nats_server.url, **QUICK) as nc:
+        heard = Events(nc)
+        assert nc._session is not None
+        stream = nc._session.link.stream
+        assert isinstance(stream, DirectStream)
+
+        async def send(item: bytes) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(stream, "send", send)
+        await nc.flush()
+        assert isinstance((await heard.wait(EventKind.DISCONNECTED)).error, ZeroDivisionError)
+        await heard.wait(EventKind.RECONNECTED)
+        await nc.flush()
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert f"the NATS connection to {nats_server.url} failed unexpectedly" in record.getMessage()

@@ -343,6 +343,79 @@ async def test_what_the_resolver_says_is_raised_to_each(monkeypatch: pytest.Monk
     assert errors[0] is not errors[1]
 
 
+async def test_a_name_that_the_resolver_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    answers(monkeypatch, resolve)
+    async with bounded():
+        with pytest.raises(natsery.ConnectError, match=r"nats://unknown\.test:4222: Name or service not known"):
+            async with natsery.connect("nats://unknown.test"):
+                pytest.fail("it connected")
+
+
+async def test_a_look_up_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for what has begun to wait for its end meanwhile, in another event loop."""
+    monkeypatch.setattr(_resolver, "MAX_THREADS", 1)
+    answers(monkeypatch, lambda _: ["127.0.0.1"])
+    start = threading.Thread.start
+    errors: list[OSError] = []
+
+    def look_up_elsewhere() -> None:
+        with pytest.raises(OSError, match="can't start new thread") as caught:
+            anyio.run(_resolver.look_up, "other.test")
+        errors.append(caught.value)
+
+    other = threading.Thread(target=look_up_elsewhere)
+
+    def cannot_start(thread: threading.Thread) -> None:
+        if thread.name != "natsery resolver":
+            start(thread)
+            return
+        start(other)
+        while not _resolver._look_ups._waiting:
+            pass
+        raise RuntimeError("can't start new thread")
+
+    async with bounded():
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", cannot_start)
+            with pytest.raises(OSError, match="can't start new thread"):
+                await _resolver.look_up("some.test")
+            await anyio.to_thread.run_sync(other.join)
+        assert len(errors) == 1
+        for host in ("some.test", "other.test"):
+            assert await _resolver.look_up(host) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("error", [None, natsery.ServerError("no")])
+async def test_a_connect_that_is_cancelled_as_a_server_answers_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    greet = _greetings.greet
+
+    async def greet_and_cancel(*args: Any) -> Any:
+        greeting = await greet(*args)
+        scope.cancel()
+        if error is not None:
+            await greeting.close()
+            raise error
+        return greeting
+
+    monkeypatch.setattr(_greetings, "greet", greet_and_cancel)
+    with NatsServer() as server:
+        async with bounded():
+            with anyio.CancelScope() as scope:
+                async with natsery.connect(server.url):
+                    pytest.fail("it connected")
+            assert scope.cancelled_caught
+            await anyio.to_thread.run_sync(
+                lambda: server.wait_until(
+                    lambda: server.monitor("connz")["num_connections"] == 0, "a connection was left"
+                )
+            )
+
+
 EXIT = """
     import socket, threading
     import anyio, natsery

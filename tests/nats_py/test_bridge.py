@@ -132,6 +132,23 @@ async def nats_connect_here(nc: _bridge.BridgedConnection, url: str) -> None:
     done.wait(HANG_SECONDS)
 
 
+async def test_replies_that_are_dropped_between_the_loops_are_an_event(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request waited for ever, and nothing said why."""
+    async with bounded(), natsery.connect(nats_server.url) as other, natsery.bridge(nats_server.url) as nc:
+        async with natsery.serve(other, config(add)):
+            await nc.request("add", b"1+1")
+            monkeypatch.setattr(_worker_thread, "MAX_CROSSING_BYTES", 0)
+            with nc.events() as events, anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(nc.request, "add", b"1+1")
+                    async for event in events:
+                        if isinstance(event.error, natsery.SlowConsumerError):
+                            scope.cancel()
+                            break
+
+
 async def test_a_blocked_loop_loses_nothing_that_fits(nats_server: NatsServer) -> None:
     async with bounded(), natsery.bridge(nats_server.url) as nc, nc.subscribe("burst") as messages:
         await nats_connect_here(nc, nats_server.url)
@@ -353,3 +370,57 @@ def _start(server: NatsServer, how: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, server.url, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+async def test_what_goes_wrong_in_the_other_loop_is_an_event_and_ends_nothing(nats_server: NatsServer) -> None:
+    async def fail() -> None:
+        raise error
+
+    error = LookupError("over there")
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        with nc.events() as events:
+            nc._outbound.put(fail)
+            async for event in events:
+                if event.kind is natsery.EventKind.ERROR:
+                    assert event.error is error
+                    break
+        await nc.flush()
+
+
+async def test_what_ends_the_other_loop_ends_the_block(nats_server: NatsServer) -> None:
+    class Stop(BaseException):
+        pass
+
+    async def stop() -> None:
+        raise error
+
+    error = Stop()
+    async with bounded():
+        with pytest.raises(Stop) as caught:
+            async with natsery.bridge(nats_server.url) as nc:
+                nc._outbound.put(stop)
+                await anyio.sleep_forever()
+    assert caught.value is error
+
+
+async def test_drops_that_have_been_told_are_not_told_again(nats_server: NatsServer) -> None:
+    heard: list[natsery.NatseryError] = []
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        subscription = await nc.add_subscription("burst", print, on_error=heard.append)
+        await nc.flush()
+        subscription._far.dropped = 3
+        subscription.take_dropped()
+        subscription.take_dropped()  # it has been called for once more before the first call
+        assert [(error.subject, error.dropped) for error in heard] == [("burst", 3)]
+
+
+async def test_nothing_more_is_refused_at_once_while_too_much_waits(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        headers = natsery.Headers({"A": "b"})
+        assert nc._refuse_nowait("answers", headers)
+        monkeypatch.setattr(_bridge, "HIGH_WATER_BYTES", -1)
+        put = nc._outbound.put_bytes
+        assert not nc._refuse_nowait("answers", headers)
+        assert nc._outbound.put_bytes == put

@@ -95,8 +95,7 @@ def quick_checkpoint_if_cancelled(
         scope = None if state is None else state.cancel_scope
         while scope is not None:
             if scope._cancel_called:
-                await checkpoint()
-                return
+                await checkpoint()  # raises, since the task is cancelled
             if scope._shield:
                 return
             scope = scope._parent_scope

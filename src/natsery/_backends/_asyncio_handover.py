@@ -136,9 +136,7 @@ class StepwiseWakeup:
             raise error
 
     def cancel(self, msg: object = None) -> bool:
-        """Cancel the waiting; false if it has ended."""
-        if self._callback is None:
-            return False
+        """Cancel the waiting, which has not ended: a task asks this of what it waits for alone."""
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self._loop.call_soon(self.step)
         return True

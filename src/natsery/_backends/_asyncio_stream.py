@@ -15,7 +15,7 @@ from ._direct_stream import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, DirectStream, Ta
 _library_name: ContextVar[str | None] | None
 try:
     from sniffio import current_async_library_cvar as _library_name
-except ImportError:  # then anyio does not use it either
+except ImportError:  # pragma: no cover - trio brings it so far; without it, anyio does not use it either
     _library_name = None
 
 _KNOWN_STATE = ("read_queue", "is_at_eof", "exception")
@@ -37,7 +37,7 @@ def take_over(stream: SocketStream) -> AsyncioStream | None:
 def _context_of_callbacks() -> Context:
     """Return a copy of the task's context in which anyio detects asyncio even if no task is running."""
     context = copy_context()
-    if _library_name is not None:
+    if _library_name is not None:  # pragma: no branch - as above
         context.run(_library_name.set, "asyncio")
     return context
 
@@ -76,19 +76,19 @@ class AsyncioStream(DirectStream, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handle that this many bytes have been received."""
-        if self._take is not None:
-            chunk = self._buffer[:nbytes]
-            if nbytes == len(self._buffer):
-                # There is more. uvloop would receive up to two megabytes before running any task.
-                self._transport.pause_reading()
-                asyncio.get_running_loop().call_soon(self._read_on)
-            try:
-                if self._context.run(self._take, chunk):
-                    self._buffer = self._large = self._large or memoryview(bytearray(LARGE_RECEIVE_BYTES))
-                else:
-                    self._buffer = self._small
-            except BaseException as error:  # noqa: ASYNC103  # raised by `receive_into`, in its task
-                self._end(error)
+        assert self._take is not None  # or reading is paused
+        chunk = self._buffer[:nbytes]
+        if nbytes == len(self._buffer):
+            # There is more. uvloop would receive up to two megabytes before running any task.
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+        try:
+            if self._context.run(self._take, chunk):
+                self._buffer = self._large = self._large or memoryview(bytearray(LARGE_RECEIVE_BYTES))
+            else:
+                self._buffer = self._small
+        except BaseException as error:  # noqa: ASYNC103  # raised by `receive_into`, in its task
+            self._end(error)
 
     def _read_on(self) -> None:
         if self._take is not None:

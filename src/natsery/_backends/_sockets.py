@@ -52,10 +52,10 @@ class ConnectedSocket:
     __slots__ = ("__weakref__", "_name", "_number")
 
     def __init__(self, stream: Any) -> None:  # anyio has no common type for what has attributes
-        raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # no Django
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # no Django
         self._number = -1
         self._name: object = None
-        if raw is not None and hasattr(os, "fork"):
+        if hasattr(os, "fork"):  # pragma: no branch - Windows has no forks
             self._number = raw.fileno()
             with suppress(OSError):
                 self._name = raw.getsockname()  # pyright: ignore[reportOptionalMemberAccess]  # it has a number
@@ -105,5 +105,5 @@ def _let_go_of_all() -> None:
         each.let_go()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
     os.register_at_fork(after_in_child=_let_go_of_all)

@@ -60,7 +60,7 @@ class TlsStream(DirectStream):
         self.on_unsent: Callable[[], None] = _do_nothing
         self.below = below
         self._ssl_object, self._incoming, self._outgoing = state
-        self._take: Take = _drop
+        self._take: Take
         self._is_in_large_message = False
         self._has_received: anyio.Event | None = None
         """What a sender waits for, if there is one that has to wait for that."""
@@ -119,8 +119,6 @@ class TlsStream(DirectStream):
                 records.append(record)
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            end = anyio.EndOfStream()
         except ssl.SSLError as error:
             end = self._fail(error)
         return b"".join(records), end
@@ -194,7 +192,3 @@ class TlsStream(DirectStream):
 
 def _do_nothing() -> None:
     pass
-
-
-def _drop(_: bytes | memoryview) -> bool:
-    return False

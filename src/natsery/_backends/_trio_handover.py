@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, cast, final
 
 import trio
@@ -123,9 +123,6 @@ class _Watched:
     def __await__(self) -> Generator[Any, Any, None]:
         return cast("Generator[Any, Any, None]", self)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
     def __next__(self) -> Any:
         return self.send(None)
 
@@ -138,12 +135,6 @@ class _Watched:
     def throw(self, *error: Any) -> Any:
         try:
             return self._coroutine.throw(*error)
-        finally:
-            self._on_wait()
-
-    def close(self) -> None:
-        try:
-            self._coroutine.close()
         finally:
             self._on_wait()
 

@@ -161,7 +161,7 @@ class _Round:
                             failure = error
                     if failure is not None:
                         self._on_failure(self, target, failure)
-                    elif link is not None:
+                    else:
                         for overtaken in greetings.unanswered:
                             self._pool.note_failure(overtaken)
                         self._pool.note_success(target)

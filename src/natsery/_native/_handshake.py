@@ -24,7 +24,6 @@ from .._protocol._addresses import Address, Target
 from .._protocol._parser import ErrorEvent, Event, InfoEvent, Parser, Signal
 from .._protocol._server_errors import server_error
 from .._protocol._server_info import ServerInfo, read_info
-from .._tasks import lone
 from .._version import __version__
 from ._authentication import authenticate, credentials_needed, tls_context
 from ._options import Options
@@ -157,37 +156,29 @@ async def _closed_on_error(greeting: Greeting) -> AsyncIterator[None]:
         raise
 
 
-async def _connect_tcp(target: Target) -> ByteStream:
+async def _connect_tcp(target: Target) -> SocketStream:
     try:
         return await anyio.connect_tcp(*target.ip_port)
     except OSError as error:
-        # anyio's error only says that all attempts failed; their own errors are its cause.
-        cause = error.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        if not isinstance(cause, OSError):
-            raise
+        # anyio's error only says that the attempt has failed; the attempt's own error is its cause.
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         # The zone of an address may have to be resolved, and a resolver's numbers are not the system's.
         is_systems = bool(cause.errno) and not isinstance(cause, gaierror)
         refused = OSError(cause.errno, os.strerror(cause.errno or 0) if is_systems else cause.strerror or str(cause))
         refused.__cause__ = error
-        interrupt: BaseException = refused
-    except BaseExceptionGroup as group:
-        # anyio connects in a task; Ctrl-C in one of them should look like any other Ctrl-C.
-        interrupt = lone(group)
-    raise interrupt
+    raise refused
 
 
-def direct_stream(stream: ByteStream) -> ByteStream | DirectStream:
+def direct_stream(stream: SocketStream | TLSStream) -> ByteStream | DirectStream:
     """Return a stream as a `DirectStream` where that is possible, and otherwise unchanged; only what is returned may be used."""
-    if isinstance(stream, SocketStream):
+    if not isinstance(stream, TLSStream):
         return _direct_socket_stream(stream) or stream
-    if isinstance(stream, TLSStream) and isinstance(stream.transport_stream, SocketStream):
-        state = state_of(stream)
-        below = _direct_socket_stream(stream.transport_stream) if state is not None else None
-        if state is not None and below is not None:
-            return TlsStream(below, state)
-    return stream
+    state = state_of(stream)
+    if state is None:
+        return stream
+    assert isinstance(stream.transport_stream, SocketStream)
+    below = _direct_socket_stream(stream.transport_stream)
+    return stream if below is None else TlsStream(below, state)
 
 
 def _direct_socket_stream(stream: SocketStream) -> DirectStream | None:
@@ -271,8 +262,8 @@ class _HandshakeStream:
         secrets: what was sent as credentials; no error shows it, should the other side echo it.
     """
 
-    def __init__(self, stream: ByteStream, socket: ConnectedSocket) -> None:
-        self.stream = stream
+    def __init__(self, stream: SocketStream, socket: ConnectedSocket) -> None:
+        self.stream: SocketStream | TLSStream = stream
         self.socket: ConnectedSocket = socket
         self.info: ServerInfo = ServerInfo()
         self.secrets = Secrets()

@@ -200,8 +200,8 @@ class NativeConnection(ConnectionBase):
             self._fences.pop(fence, None)
         if not fence.has_passed:
             self._raise_if_closed()
-            if fence.loss is not None:
-                raise fence.loss
+            assert fence.loss is not None
+            raise fence.loss
 
     async def rtt(self) -> float:
         """Return the round-trip time in seconds: how long the server takes to answer a PING sent after everything else.

@@ -138,5 +138,5 @@ def _forget_all() -> None:
     _look_ups = _LookUps()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
     os.register_at_fork(after_in_child=_forget_all)

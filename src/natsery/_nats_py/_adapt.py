@@ -111,14 +111,13 @@ class AdaptedSubscription(SubscriptionBase):
     def __init__(self, safe_client: SafeClient, interest: Interest, home: Home) -> None:
         super().__init__(interest, home)
         self._safe_client = safe_client
-        self._inner: ClientSubscription | None = None
+        self._inner: ClientSubscription
 
     async def _begin(self, interest: Interest) -> None:
         self._inner = await self._safe_client.subscribe(interest._replace(deliver=self._take, on_error=self._fail))
 
     async def _unsubscribe(self) -> None:
-        if self._inner is not None:
-            await self._safe_client.unsubscribe(self._inner)
+        await self._safe_client.unsubscribe(self._inner)
 
 
 @final

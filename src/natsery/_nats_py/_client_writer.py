@@ -113,7 +113,7 @@ class ClientWriter:
             return await writing
         task = self.start_writing(writing)
         await asyncio.wait((task,))
-        return task.result()
+        return outcome_of(task)
 
     def start_writing(self, writing: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
         """Have a coroutine of nats-py's run in a task that no cancellation of a caller reaches."""
@@ -199,9 +199,16 @@ class ClientWriter:
             put_empty_file_at(sock.fileno())  # -1 once it is closed
 
 
+def outcome_of(task: asyncio.Task[ResultT]) -> ResultT:
+    """Return what a task has returned; its cancellation is not that of the task that asks."""
+    if task.cancelled():
+        raise ConnectionClosedError("the block of the nats-py client was left meanwhile")
+    return task.result()
+
+
 def forget_outcome(task: asyncio.Task[Any]) -> None:
     """Keep asyncio from complaining that no task looked at what this one raised."""
-    if task.done() and not task.cancelled():
+    if not task.cancelled():
         task.exception()
 
 

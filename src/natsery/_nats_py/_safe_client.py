@@ -24,7 +24,7 @@ from .._protocol._server_errors import DeniedSubscription, denied_subscription, 
 from ._bounds import CANCEL_INTERVAL_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS
 from ._callback_slots import listen
 from ._clear_text import complaint_of_clear_text
-from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome
+from ._client_writer import CONTROL_LINE_BYTES, ClientWriter, forget_outcome, outcome_of
 from ._drain import Drain
 from ._incoming import Incoming, Intake
 
@@ -249,8 +249,7 @@ class SafeClient:
         self._unheld.clear()
 
         def release() -> None:
-            if on_drain in holds:
-                holds.remove(on_drain)
+            holds.remove(on_drain)
             if not holds:
                 self._unheld.set()
 
@@ -293,14 +292,12 @@ class SafeClient:
         except asyncio.CancelledError:
             task.add_done_callback(self._undo_late)
             raise
-        return task.result()
+        return outcome_of(task)
 
     async def _subscribe(self, interest: Interest) -> ClientSubscription:
         intake = Intake(interest.deliver, interest.message_type, self.writer)
         try:
             inner = await self.client.subscribe(interest.subject, queue=interest.queue_group, future=intake)
-        except nats.errors.BadSubjectError:
-            raise ValueError(f"subject: nats-py cannot subscribe to it; got {interest.subject!r}") from None
         except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
             raise ConnectionClosedError(f"nats-py cannot subscribe: {error}") from error
         subscription = self._subscriptions[inner._id] = ClientSubscription(interest, inner._id)

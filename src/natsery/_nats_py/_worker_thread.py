@@ -94,14 +94,13 @@ class AioHold:
     def __init__(self, thread: WorkerThread, on_drain: Callable[[], None]) -> None:
         self._thread = thread
         self._on_drain = on_drain
-        self._aio_end: Callable[[], None] | None = None
+        self._aio_end: Callable[[], None]
 
     async def aio_begin(self) -> None:
         self._aio_end = self._thread.aio_client.hold_open(self.aio_drain)
 
     async def aio_release(self) -> None:
-        if self._aio_end is not None:
-            self._aio_end()
+        self._aio_end()
 
     def aio_drain(self) -> None:
         self._thread.inbound.put(self._on_drain)
