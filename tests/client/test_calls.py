@@ -128,6 +128,7 @@ async def parts(request: natsery.Request) -> AsyncIterator[int]:
         ((parts,), {"service": "calc"}, "service: must be a natsery.ServiceConfig; got 'calc'"),
         (("parts", {"a": 1}), {}, "body: must be bytes, not dict; write returns="),
         (("parts",), {"service": "calc"}, "service: must be left out where the subject is given"),
+        ((parts,), {"returns": int}, "returns: must be left out of a stream by function"),
         ((plain,), {}, r"handler: 'plain' returns one reply; write client\.call\(\.\.\.\)"),
     ],
 )

@@ -197,6 +197,8 @@ class StreamCalls:
             subject, name, hint = Target(target, "", None)
             data, read = self._bodies.prepare("body", body, returns)
         else:
+            if returns is not Message:
+                raise TypeError("returns: must be left out of a stream by function, whose own type counts")
             endpoint = endpoint_of(target)
             if not endpoint._read_signature().is_stream:
                 raise TypeError(f"handler: {endpoint.name!r} returns one reply; write client.call(...)")
