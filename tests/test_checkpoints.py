@@ -189,10 +189,15 @@ def public_coroutine_functions() -> set[str]:
             value = getattr(module, name)
             if is_async(value):
                 found.add(name)
-            elif inspect.isclass(value):
+            elif inspect.isclass(value) and not is_protocol(value):
                 methods = {each for each in dir(value) if not each.startswith("_") and is_async(getattr(value, each))}
                 found |= methods if issubclass(value, Connection) else {f"{name}.{each}" for each in methods}
     return found
+
+
+def is_protocol(value: type) -> bool:
+    """Whether it only says what a program of the user's has."""
+    return getattr(value, "_is_protocol", False)
 
 
 def is_async(value: object) -> bool:

@@ -359,7 +359,7 @@ def test_a_stream_that_is_closed_gives_nothing_more() -> None:
     async def main() -> None:
         async with answering("$SRV.PING", [(0, ping_of(1)), (0, ping_of(2))]) as (client, _):
             async with client.discover("PING") as replies:
-                assert (await replies.receive()).id == "i1"
+                assert (await replies.receive()).id in ("i1", "i2")
                 for _ in range(2):
                     await replies.aclose()
                 with pytest.raises(anyio.ClosedResourceError):

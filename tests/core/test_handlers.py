@@ -220,7 +220,7 @@ async def test_a_traceback_may_be_taken_away_while_the_reply_waits() -> None:
 
     async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
         async with natsery.serve(nc, config(fails)) as service:
-            endings = service._endpoints[0]._queue.endings
+            endings = service.endpoints[0]._queue.endings
             endings._fast_path = full = Full(endings._fast_path)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(nc.request, "fails")

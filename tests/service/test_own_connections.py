@@ -117,7 +117,7 @@ async def test_an_endpoint_that_it_does_not_subscribe_leaves_nothing_behind(
             await service.add_endpoint(natsery.EndpointConfig("refused", add))
         await anyio.wait_all_tasks_blocked()
         assert [each.name for each in service.endpoints] == ["add"]
-        assert service._joining == []
+        assert not service._joining
         assert (await nc.request("add", b"1+2")).data == b"3"
 
 
