@@ -33,6 +33,11 @@ class Table:
     """The measures of which the sum over the runs is shown, and no ratio."""
     runs: list[Run] = field(default_factory=list)
 
+    @property
+    def part(self) -> str:
+        """The part of the measurements that it belongs to."""
+        return self.key.partition("-")[0]
+
     def begin_run(self) -> Run:
         """A further run, empty."""
         self.runs.append({})

@@ -7,8 +7,12 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
-TIMES = "what nox -s bench -- --page writes"
 INSTRUCTIONS = "what nox -s instructions -- --update writes"
+
+
+def times(part: str) -> str:
+    """The name of the part that has the tables of one part of the measurements."""
+    return f"{part}, which nox -s bench -- --page writes"
 
 
 def write_part(part: str, text: str, page: Path = PAGE) -> None:

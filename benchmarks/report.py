@@ -13,7 +13,7 @@ from typing import Any
 
 from chart import draw
 from lab import Lab
-from page import PAGE, TIMES, write_part
+from page import PAGE, times, write_part
 
 PAGE_CHART = PAGE.with_suffix(".svg")
 
@@ -102,12 +102,16 @@ def write(lab: Lab, machine: Machine, folder: Path, *, finished: bool) -> str:
 
 
 def write_page(lab: Lab, machine: Machine) -> None:
-    """Put the tables and the chart into docs/benchmarks.md."""
+    """Put the tables and the chart into docs/benchmarks.md, and leave there what was not measured."""
     chart = chart_of(lab, machine)
     if chart is not None:
         PAGE_CHART.write_text(chart, encoding="utf-8")
-    picture = "![Services of natsery and of others, relative to nats-py](benchmarks.svg)\n\n" if chart else ""
-    write_part(TIMES, picture + as_markdown(lab, machine, finished=True))
+    versions = {each for versions in lab.versions.values() for each in versions.split(", ")}
+    head = f"{machine.sentence()}; {', '.join(sorted(versions, key=str.lower))}. {_set(lab)}."
+    found = [table for table in lab.tables if table.found]
+    for part in dict.fromkeys(table.part for table in found):
+        tables = [f"### {table.title}\n\n{table.markdown()}" for table in found if table.part == part]
+        write_part(times(part), "\n".join([*tables, head]))
 
 
 def _set(lab: Lab) -> str:

@@ -88,11 +88,12 @@ def test_a_part_of_the_page_is_replaced_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_the_page_has_the_parts_that_are_written(tmp_path: Path) -> None:
-    from page import INSTRUCTIONS, PAGE, TIMES, write_part
+    from page import INSTRUCTIONS, PAGE, times, write_part
+    from run import PARTS
 
     copy = tmp_path / "benchmarks.md"
     copy.write_bytes(PAGE.read_bytes())
-    for part in (TIMES, INSTRUCTIONS):
+    for part in (*map(times, PARTS), INSTRUCTIONS):
         write_part(part, f"figures of {part}", copy)
         assert f"figures of {part}" in copy.read_text(encoding="utf-8")
 
@@ -179,8 +180,12 @@ def test_a_run_writes_json_tables_a_chart_and_the_page(tmp_path: Path) -> None:
     (table,) = results["tables"]
     assert [row["labels"]["outstanding"] for row in table["rows"]] == ["1", "1", "64", "64", "512", "512"]
     assert {row["figures"]["errors"]["median"] for row in table["rows"]} == {0}
-    page = (tmp_path / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert printed.strip() in page
+    page, before = ((folder / "docs" / "benchmarks.md").read_text(encoding="utf-8") for folder in (tmp_path, ROOT))
+    rows = [line for line in printed.splitlines() if line.startswith("| 16 B")]
+    assert len(rows) == 6
+    assert "\n".join(rows) in page
+    clients = [line for line in before.splitlines() if line.startswith("| request, 64 callers |")]
+    assert "\n".join(clients) in page  # what was not measured stays
     assert printed.strip() in (tmp_path / "results" / "results.md").read_text(encoding="utf-8")
     assert "(benchmarks.svg)" in page
     for chart in (tmp_path / "results" / "results.svg", tmp_path / "docs" / "benchmarks.svg"):
