@@ -237,6 +237,7 @@ import sys
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == {!r}:
+            sys.meta_path.remove(self)  # once, for what looks at exit for what was measured may import, too
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupting())
