@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 
 import anyio
@@ -9,6 +11,7 @@ import pytest
 
 from natsery._backends import caller_into_this_loop
 from natsery._backends._asyncio import quick_checkpoint_if_cancelled
+from natsery._backends._sockets import ConnectedSocket
 
 from .bounds import bounded
 
@@ -43,3 +46,23 @@ def test_a_checkpoint_that_is_not_as_anyios_is_used_as_it_is() -> None:
         pass
 
     assert quick_checkpoint_if_cancelled(checkpoint) is checkpoint
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio", "asyncio"])
+async def test_the_number_of_a_socket_that_is_another_files_by_now_is_left_alone(anyio_backend: str) -> None:
+    """A program may close the files that it was started with, or all of them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = await anyio.connect_tcp(*server.getsockname())
+        connected = ConnectedSocket(stream)
+        number = stream.extra(anyio.abc.SocketAttribute.raw_socket).fileno()
+        kept, (reading, writing) = os.dup(number), os.pipe()
+        os.dup2(writing, number)
+        try:
+            connected.shut_down()
+            assert os.write(number, b"still open") == 10
+        finally:
+            os.dup2(kept, number)
+            for each in (kept, reading, writing):
+                os.close(each)
+        await stream.aclose()

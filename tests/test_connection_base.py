@@ -92,3 +92,34 @@ async def test_a_stream_of_events_that_is_closed_takes_no_more() -> None:
             broker.disconnect(nc)
             with pytest.raises(anyio.ClosedResourceError):
                 await events.receive()
+
+
+async def test_a_request_that_is_answered_while_it_is_being_sent_is_a_cancellation_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, broker.connect() as other:
+        send = nc._send
+
+        async def send_slowly(*args: object, **options: object) -> None:
+            await send(*args, **options)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+
+        async def answer(message: natsery.Message) -> None:
+            await other.publish(message.reply, b"answer")
+
+        async def answer_all(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+            async with other.subscribe("asked") as messages:
+                task_status.started()
+                async for message in messages:
+                    await answer(message)
+
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(answer_all)
+            assert (await nc.request("asked")).data == b"answer"
+            monkeypatch.setattr(nc, "_send", send_slowly)
+            with anyio.CancelScope() as scope:
+                await nc.request("asked")
+                pytest.fail("it went on")
+            assert scope.cancelled_caught
+            tasks.cancel_scope.cancel()

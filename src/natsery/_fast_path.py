@@ -76,6 +76,9 @@ class FastPath(Protocol):
         """
         ...
 
+    def _push_answers(self) -> None:
+        """Send the answers that wait for those to other messages that were received with theirs."""
+
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         """Publish headers without a payload, otherwise as ``_answer_nowait``."""
         ...
@@ -131,6 +134,9 @@ class _PublicPath:
 
     def _answer_nowait(self, reply: str, data: bytes) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
+
+    def _push_answers(self) -> None:
+        pass
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False

@@ -165,8 +165,7 @@ def _without_partials(handler: Any) -> Any:
 
 
 def _is_stream(called: Any) -> bool:
-    if inspect.iscoroutinefunction(called):
-        return False  # though a decorator that collects what is yielded has an async generator function inside
+    """Whether a function that is no coroutine function streams; a coroutine function may collect what a stream inside yields."""
     return inspect.isasyncgenfunction(called) or inspect.isasyncgenfunction(inspect.unwrap(called))
 
 

@@ -85,6 +85,9 @@ async def test_by_the_function_in_groups(nc: Connection) -> None:
         assert (
             note == "that is the endpoint's own subject; if groups are around it, write service=..., the ServiceConfig"
         )
+    with pytest.raises(natsery.NoRespondersError, match=r"'math\.more\.") as caught:
+        await client.call(renamed, 3, service=served)
+    assert not hasattr(caught.value, "__notes__")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 import pytest
 
 import natsery
 from natsery import EventKind
+from natsery._core._limits import LONG_NS
 
 from ..bounds import bounded
 from ..server import NatsServer
@@ -148,23 +150,6 @@ async def test_answers_of_several_workers_all_leave() -> None:
     assert sorted(number for number, _ in server.replies) == list(range(100))
 
 
-@pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_on_trio_answers_leave_while_others_are_made() -> None:
-    waiting: list[int] = []
-
-    async def look(request: natsery.Request) -> bytes:
-        waiting.append(nc.pending_bytes)
-        return request.data
-
-    server = Server(burst(), COUNT)
-    server.may_read.set()
-    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
-        async with natsery.serve(nc, echo_service(look)):
-            await server.answered.wait()
-    size = len(b"PUB r.0 1\r\n0\r\n")
-    assert waiting == [number * size for number in (0, 1, 2, 3, 0, 1, 2, 3)]
-
-
 async def test_an_answer_to_a_server_that_has_gone_breaks_nothing() -> None:
     servers = 0
     is_gone = anyio.Event()
@@ -242,3 +227,25 @@ async def test_refusals_that_are_larger_than_the_server_takes_are_counted_in_one
             assert [(await replies.receive()).data for _ in range(2)] == [b"1", b"2"]
     assert told[1:] == ["2 refused requests got no answer, because the connection did not take it"]
     assert service.stats().endpoints[0].failures == {"overloaded": 2}
+
+
+@pytest.mark.parametrize("takes_ns", [1_000, 1_000_000])
+async def test_an_answer_that_took_long_waits_for_no_other(takes_ns: int) -> None:
+    """Many requests at once to a handler that computes: the first one was answered when all were."""
+    now = 0
+    waiting: list[int] = []
+
+    async def compute(request: natsery.Request) -> bytes:
+        nonlocal now
+        now += takes_ns
+        waiting.append(nc._write_buffer.count)
+        return request.data
+
+    clock = natsery.Clock(monotonic_ns=lambda: now)
+    server = Server(burst(), COUNT)
+    server.may_read.set()
+    async with bounded(), scripted_server(server.script) as url, natsery.connect(url) as nc:
+        async with natsery.serve(nc, replace(echo_service(compute), clock=clock)):
+            await server.answered.wait()
+    assert server.replies == [(number, 1) for number in range(COUNT)]
+    assert waiting == ([0] * COUNT if takes_ns > LONG_NS else [*range(COUNT)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+import types
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -317,3 +318,23 @@ async def test_a_worker_that_is_woken_by_something_else_leaves_a_sender_waiting(
         assert lent.times_woken == 2
         await anyio.to_thread.run_sync(receive)
     assert received == data
+
+
+@types.coroutine
+def foreign() -> Generator[object, None, None]:
+    yield "what only another event loop understands"
+
+
+async def test_a_handler_that_waits_for_what_its_event_loop_does_not_know_fails_alone(place: Place) -> None:
+    async def confused(request: natsery.Request) -> None:
+        await foreign()
+
+    async with bounded(), place.connect() as nc, place.connect() as other:
+        async with natsery.serve(nc, config(endpoint("confused", confused), endpoint("echo", echo))) as service:
+            client = natsery.ServiceClient(other)
+            for _ in range(2):
+                with pytest.raises(natsery.ServiceError) as caught:
+                    await client.request("confused")
+                assert caught.value.code == 500
+                assert (await client.request("echo", b"x")).data == b"x"
+    assert [each.num_errors for each in service.stats().endpoints] == [2, 0]

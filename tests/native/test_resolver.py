@@ -396,9 +396,10 @@ async def test_a_connect_that_is_cancelled_as_a_server_answers_leaves_nothing(
 
     async def greet_and_cancel(*args: Any) -> Any:
         greeting = await greet(*args)
-        scope.cancel()
         if error is not None:
             await greeting.close()
+        scope.cancel()
+        if error is not None:
             raise error
         return greeting
 

@@ -362,6 +362,7 @@ async def test_the_client_goes_when_the_trio_loop_has_died(nats_server: NatsServ
                 assert await next_line() == "dead\n"
                 await nc.publish("hello")
                 assert await next_line() == "gone\n"
+                assert await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True) == 0
             finally:
                 process.kill()
 

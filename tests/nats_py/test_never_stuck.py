@@ -195,6 +195,7 @@ async def test_a_socket_that_is_lost_and_not_yet_missed(transport: str, nats_ser
             await anyio.lowlevel.checkpoint()
             assert nc.is_connected
             assert not nc._safe_client.writer.write_nowait(b"PUB answers 1\r\n1\r\n", 1, 1)
+            assert not await nc._safe_client._ping()
             await nc.flush()
             await nc.publish("answers", b"2")
             assert (await answers.receive()).data == b"2"

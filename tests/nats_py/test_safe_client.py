@@ -278,3 +278,14 @@ async def test_adapt_says_what_it_takes() -> None:
     with pytest.raises(natsery.BackendMismatchError, match="adapt needs a nats-py client, not int"):
         async with natsery.adapt(1):
             pytest.fail("it has adapted a number")
+
+
+async def test_a_connection_that_changes_as_a_flush_is_cancelled_wakes_the_others(client: Client) -> None:
+    async with bounded(), natsery.adapt(client) as nc:
+        cancelled, other = (asyncio.ensure_future(nc._safe_client._ping()) for _ in range(2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        nc._safe_client._wake_waiters()
+        assert await other is False
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled

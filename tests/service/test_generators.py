@@ -24,8 +24,9 @@ pytestmark = pytest.mark.anyio
 class Requester:
     """Asks for a stream and takes part in the protocol by hand."""
 
-    def __init__(self, nc: Connection, messages: natsery.Messages) -> None:
+    def __init__(self, nc: Connection, inbox: str, messages: natsery.Messages) -> None:
         self._nc = nc
+        self.inbox = inbox
         self.messages = messages
 
     async def next(self) -> natsery.Message:
@@ -56,7 +57,7 @@ async def ask(nc: Connection, subject: str, data: bytes = b"", window: object = 
     async with nc.subscribe(inbox) as messages:
         headers = None if window is None else {"Reply-Window": str(window)}
         await nc.publish(subject, data, reply=inbox, headers=headers)
-        yield Requester(nc, messages)
+        yield Requester(nc, inbox, messages)
 
 
 @natsery.endpoint
@@ -612,6 +613,30 @@ async def test_a_reply_that_is_denied_ends_the_stream(broker: MemoryBroker, nc: 
         async with natsery.serve(server, config(endless)) as service, ask(nc, "endless", window=2) as requester:
             assert await requester.is_quiet()
             assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+
+
+async def test_a_reply_that_is_denied_ends_no_other_stream(broker: MemoryBroker, nc: Connection) -> None:
+    let_go = anyio.Event()
+
+    async def held(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"1"
+        await let_go.wait()
+        yield b"2"
+
+    async def endless(request: natsery.Request) -> AsyncIterator[bytes]:
+        while True:
+            yield b"part"
+            await anyio.lowlevel.checkpoint()
+
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(held, endless)) as service, ask(nc, "held", window=9) as kept:
+            assert await kept.take(2) == [b"", b"1"]
+            broker.permit(server, publish=["$SRV.>", kept.inbox])
+            async with ask(nc, "endless", window=2) as denied:
+                assert await denied.is_quiet()
+                let_go.set()
+                assert await kept.rest() == [b"2", b""]
+        assert [each.failures for each in service.stats().endpoints] == [{}, {"undeliverable": 1}]
 
 
 async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:

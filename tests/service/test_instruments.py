@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
@@ -452,3 +452,33 @@ async def test_the_life_of_a_service_is_told(nc: Connection) -> None:
         async with natsery.serve(nc, config(never, instruments=[lives])):
             raise AssertionError
     assert len(told) == 2
+
+
+async def test_an_instrument_that_fails_for_two_requests_at_a_time_is_left_out_once(
+    nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(natsery.Instrument):
+        @contextmanager
+        def request_started(self, request: natsery.Request) -> Iterator[None]:
+            yield
+            raise LookupError
+
+    both, let_go = anyio.Event(), anyio.Event()
+    in_hand: list[natsery.Request] = []
+
+    @natsery.endpoint(concurrency=2)
+    async def held(request: natsery.Request) -> bytes:
+        in_hand.append(request)
+        if len(in_hand) == 2:
+            both.set()
+        await let_go.wait()
+        return b"held"
+
+    async with bounded(), natsery.serve(nc, config(held, instruments=[Broken()])), nc.subscribe("replies") as replies:
+        for _ in range(2):
+            await nc.publish("held", reply="replies")
+        await both.wait()
+        let_go.set()
+        assert [(await replies.receive()).data for _ in range(2)] == [b"held"] * 2
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert "Broken" in record.getMessage()

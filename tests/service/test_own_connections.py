@@ -157,3 +157,24 @@ async def test_its_end_during_a_drain_is_the_error_of_the_service(broker: Memory
         with pytest.raises(natsery.ConnectionClosedError):
             async with natsery.serve(Closing(inner), config(add)) as service:
                 pass
+
+
+async def test_an_endpoint_is_drained_for_all_who_wait_for_that(nc: abc.Connection, broker: MemoryBroker) -> None:
+    """Its removal, and a service that stops meanwhile."""
+    begun, let_go = anyio.Event(), anyio.Event()
+
+    async def held(request: natsery.Request) -> bytes:
+        begun.set()
+        await let_go.wait()
+        return b"held"
+
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        async with natsery.serve(inner, config(held)) as service, anyio.create_task_group() as tasks:
+            await nc.publish("held", reply="replies")
+            await begun.wait()
+            for _ in range(2):
+                tasks.start_soon(service.endpoints[0].remove)
+            await anyio.wait_all_tasks_blocked()
+            let_go.set()
+        assert (await replies.receive()).data == b"held"
+        assert service.endpoints == ()

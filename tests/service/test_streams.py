@@ -410,3 +410,49 @@ async def test_a_huge_window_is_cut_to_the_largest(nc: Connection) -> None:
         service.stop()
         await service.wait_stopped()
     assert service.stats().endpoints[0].failures == {FailureCause.STOPPING: 1}
+
+
+async def test_a_heartbeat_that_cannot_be_sent_keeps_no_other_back(
+    nc: Connection, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send(reply: str, *args: object, **options: object) -> None:
+        if reply == "broken":
+            raise LookupError("the bus is full")
+        await sent(reply, *args, **options)
+
+    sent = nc._send
+    served = config(waiting([]), natsery.EndpointConfig("other", waiting([])))
+    async with bounded(), natsery.serve(nc, served), broker.connect() as asker:
+        async with asker.subscribe("broken") as broken, asker.subscribe("whole") as whole:
+            await asker.publish("waiting", reply="broken", headers={"Reply-Window": "4"})
+            assert [(await broken.receive()).data for _ in range(2)] == [b"", b"first"]
+            await asker.publish("other", reply="whole", headers={"Reply-Window": "4"})
+            assert [(await whole.receive()).data for _ in range(2)] == [b"", b"first"]
+            monkeypatch.setattr(nc, "_send", send)
+            assert (await whole.receive()).data == b""
+            monkeypatch.undo()
+    assert any(isinstance(each.exc_info[1], LookupError) for each in caplog.records if each.exc_info)
+
+
+async def test_streams_that_begin_together_have_one_inbox(
+    nc: Connection, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def subscribe_late(interest):
+        if interest.subject.endswith(".*.*"):
+            subjects.append(interest.subject)
+            await anyio.wait_all_tasks_blocked()
+        return await subscribe(interest)
+
+    subscribe, subjects = nc._subscribe, []
+    monkeypatch.setattr(nc, "_subscribe", subscribe_late)
+    served = config(*(natsery.EndpointConfig(each, count) for each in ("one", "two")))
+    async with bounded(), natsery.serve(nc, served), broker.connect() as asker, anyio.create_task_group() as tasks:
+        replies: dict[str, list[Message]] = {}
+
+        async def ask(subject: str) -> None:
+            replies[subject] = await take(asker, subject, b"1", headers={"Reply-Window": "4"})
+
+        for subject in ("one", "two"):
+            tasks.start_soon(ask, subject)
+    assert len(subjects) == 1
+    assert [[each.data for each in replies[subject]] for subject in ("one", "two")] == [[b"", b"0", b""]] * 2

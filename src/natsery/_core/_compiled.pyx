@@ -20,7 +20,7 @@ from .._protocol._messages import read_message
 from .._protocol._parser import LARGE_MESSAGE, MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
 from .._errors import ProtocolError
 from .._subjects import LONG_SUBJECT
-from ._limits import AWAY, BATCH_BYTES, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import AWAY, BATCH_BYTES, LONG_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 logger = logging.getLogger("natsery")
 
@@ -32,6 +32,7 @@ cdef Py_ssize_t _long_subject = LONG_SUBJECT
 cdef Py_ssize_t _large_message = LARGE_MESSAGE
 cdef Py_ssize_t _batch_bytes = BATCH_BYTES
 cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
+cdef long long _long_ns = LONG_NS
 
 
 # The fields
@@ -381,7 +382,6 @@ cdef class FrameBuffer:
     cdef public object _send_nowait
     cdef public bint _is_sending
     cdef public bytes _rest
-    cdef public long long _second_half
     cdef object _finished  # runs that nothing is added to any more, and how many frames each holds
     cdef bytearray _block  # the run that frames are added to, of which the first bytes are used
     cdef Py_ssize_t _used
@@ -487,14 +487,12 @@ cdef class FrameBuffer:
 
     def expect_answers(self, long long count):
         if self._send_nowait is not None:
-            self._second_half = count // 2
-            self.until_push = count - self._second_half
+            self.until_push = count
 
     cpdef push(self):
         cdef bytes frames
         cdef Py_ssize_t sent
-        self.until_push = self._second_half
-        self._second_half = 0
+        self.until_push = 0
         if self._send_nowait is not None and not self._is_sending:
             frames = self.take()
             sent = self._send_nowait(frames)
@@ -505,6 +503,12 @@ cdef class FrameBuffer:
             self._is_sending = False
         if self.is_waiting:
             self.wake()
+
+    def push_early(self):
+        cdef long long until_push = self.until_push
+        if until_push > 0 and self.size:
+            self.push()
+            self.until_push = until_push
 
     @property
     def has_frames(self):
@@ -754,6 +758,8 @@ cdef class EndpointQueue:
                             self._counters.num_requests += 1
                             self._counters.processing_time += now - begun
                             recent_replies.append(reply)
+                            if now - begun > _long_ns:
+                                fast_path._push_answers()
                         else:
                             self._end_failed(request, now - begun)
                 if failed is not None:

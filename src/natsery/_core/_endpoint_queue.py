@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .._deadline_header import may_say_time
 from .._headers import NO_HEADERS
 from .._subjects import LONG_SUBJECT
-from ._limits import RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import LONG_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 if TYPE_CHECKING:
     from .._fast_path import FastPath
@@ -263,6 +263,8 @@ class EndpointQueue:
                             counters.num_requests += 1
                             counters.processing_time += now - begun
                             recent_replies.append(reply)
+                            if now - begun > LONG_NS:
+                                fast_path._push_answers()
                         else:
                             self._end_failed(request, now - begun)
                 if failed is not None:

@@ -32,7 +32,6 @@ class FrameBuffer:
         "_frames",
         "_is_sending",
         "_rest",
-        "_second_half",
         "_send_nowait",
         "is_waiting",
         "limit",
@@ -49,7 +48,6 @@ class FrameBuffer:
         self.until_push: int = 0
         self._counters = counters
         self._frames: list[bytes] = []
-        self._second_half = 0
         self._send_nowait: Callable[[bytes], int] | None = None
         self._is_sending = False
         self._rest = b""
@@ -129,17 +127,13 @@ class FrameBuffer:
     # Bytes out
 
     def expect_answers(self, count: int) -> None:
-        """Plan two pushes for the answers to this many messages, which have been received together.
-
-        The requester can begin with the first half while the second half is produced, and neither needs a task switch.
-        """
+        """Plan a push for when this many messages, which have been received together, are answered: none needs a task switch."""
         if self._send_nowait is not None:
-            self._second_half = count // 2
-            self.until_push = count - self._second_half
+            self.until_push = count
 
     def push(self) -> None:
         """Send all frames from the calling task if that is possible; otherwise the writer task sends what remains."""
-        self.until_push, self._second_half = self._second_half, 0
+        self.until_push = 0
         if self._send_nowait is not None and not self._is_sending:
             frames = self.take()
             sent = self._send_nowait(frames)
@@ -150,6 +144,13 @@ class FrameBuffer:
             self._is_sending = False
         if self.is_waiting:
             self.wake()
+
+    def push_early(self) -> None:
+        """Push what waits for a push that is planned; the plan stays."""
+        if self.until_push > 0 and self.size:
+            until_push = self.until_push
+            self.push()
+            self.until_push = until_push
 
     @property
     def has_frames(self) -> bool:

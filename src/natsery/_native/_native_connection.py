@@ -158,6 +158,7 @@ class NativeConnection(ConnectionBase):
         write_buffer.max_payload = self._max_payload
         self._write_buffer = write_buffer
         self._answer_nowait = write_buffer.answer  # type: ignore[method-assign]
+        self._push_answers = write_buffer.push_early  # type: ignore[method-assign]
         self._publish_nowait = write_buffer.publish  # type: ignore[method-assign]
 
     # Subscriptions

@@ -84,6 +84,6 @@ class WriteBuffer(FrameBuffer):
         self._counters.control_frames -= len(frames) - len(messages)
         self.limit = AWAY
         self._send_nowait = None
-        self.until_push = self._second_half = 0
+        self.until_push = 0
         self._low_water.check()
         return messages
