@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +30,7 @@ class Machine:
     system: str
     python: str
     load: float
-    """Processes that wanted a processor before the first measurement, on average over a minute."""
+    """Processors that others used before the first measurement, over a second."""
 
     @classmethod
     def here(cls) -> Machine:
@@ -41,7 +42,7 @@ class Machine:
             memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
             system=f"{platform.system()} {platform.release()}",
             python=f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
-            load=os.getloadavg()[0],
+            load=_load(),
         )
 
     @property
@@ -108,6 +109,8 @@ def write_page(lab: Lab, machine: Machine) -> None:
         PAGE_CHART.write_text(chart, encoding="utf-8")
     versions = {each for versions in lab.versions.values() for each in versions.split(", ")}
     head = f"{machine.sentence()}; {', '.join(sorted(versions, key=str.lower))}. {_set(lab)}."
+    if lab.skipped:
+        head += f" Not measured: {'; '.join(f'{title}: {reason}' for title, reason in lab.skipped.items())}."
     found = [table for table in lab.tables if table.found]
     for part in dict.fromkeys(table.part for table in found):
         tables = [f"### {table.title}\n\n{table.markdown()}" for table in found if table.part == part]
@@ -119,6 +122,18 @@ def _set(lab: Lab) -> str:
     kind = "The quick set" if lab.is_quick else "The full set"
     runs = "1 run" if lab.runs == 1 else f"medians of {lab.runs} paired runs"
     return f"{kind}: {runs}" + ("" if lab.scale == 1 else f", {lab.scale:g} times the usual work")
+
+
+def _load() -> float:
+    """Processors in use, over a second; unlike the load average, it forgets at once what has ended."""
+    before = _idle_seconds()
+    time.sleep(1)
+    return max(len(os.sched_getaffinity(0)) - (_idle_seconds() - before), 0.0)
+
+
+def _idle_seconds() -> float:
+    """How long the processors have had nothing to do, all together."""
+    return float(Path("/proc/uptime").read_text().split()[1])
 
 
 def _processor() -> str:
