@@ -77,7 +77,7 @@ class FastPath(Protocol):
         ...
 
     def _push_answers(self) -> None:
-        """Send the answers that wait for those to other messages that were received with theirs."""
+        """Send the answers that wait for those to other messages that were received with theirs. Must not raise."""
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         """Publish headers without a payload, otherwise as ``_answer_nowait``."""

@@ -45,7 +45,7 @@ class Peer:
         buffer, counters = self.buffer, self.counters
         assert buffer.has_frames == bool(buffer.count or buffer._rest)
         fields = (buffer.size, buffer.count, buffer.limit, buffer.max_payload, buffer.is_waiting, buffer.until_push)
-        private = (buffer._second_half, buffer._is_sending, buffer._rest)
+        private = (buffer._is_sending, buffer._rest)
         return *fields, *private, counters.taken_frames, counters.out_bytes, self.received, self.calls
 
     # What is done to it
@@ -78,6 +78,9 @@ class Peer:
 
     def push(self):
         self.buffer.push()
+
+    def push_early(self):
+        self.buffer.push_early()
 
     def begin(self):
         """The writer task takes what there is."""

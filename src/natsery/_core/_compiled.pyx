@@ -20,7 +20,7 @@ from .._protocol._messages import read_message
 from .._protocol._parser import LARGE_MESSAGE, MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
 from .._errors import ProtocolError
 from .._subjects import LONG_SUBJECT
-from ._limits import AWAY, BATCH_BYTES, LONG_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import AWAY, BATCH_BYTES, HOLD_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 logger = logging.getLogger("natsery")
 
@@ -32,7 +32,7 @@ cdef Py_ssize_t _long_subject = LONG_SUBJECT
 cdef Py_ssize_t _large_message = LARGE_MESSAGE
 cdef Py_ssize_t _batch_bytes = BATCH_BYTES
 cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
-cdef long long _long_ns = LONG_NS
+cdef long long _hold_ns = HOLD_NS
 
 
 # The fields
@@ -697,6 +697,7 @@ cdef class EndpointQueue:
         cdef RequestFields request
         cdef Py_ssize_t headers_size
         cdef long long begun, now = 0  # the end of the last request, if it is the beginning of the next
+        cdef long long pushed = 0  # since when answers may have been waiting
         cdef int unyielded = 0
         cdef bint is_replying
         pending = self._pending
@@ -717,7 +718,7 @@ cdef class EndpointQueue:
                     await worker.wakeup.wait()
                     self._waking -= 1
                     unyielded = 0
-                    now = 0
+                    now = pushed = 0
                     continue
                 request = pending.popleft()
                 # Their `_wire_size`, which is known since the delivery.
@@ -729,6 +730,11 @@ cdef class EndpointQueue:
                 begun = now or clock_ns()
                 request._begun = begun
                 now = 0
+                if pushed == 0:
+                    pushed = begun
+                elif begun - pushed > _hold_ns:
+                    fast_path._push_answers()
+                    pushed = begun
                 is_replying = False
                 try:
                     if headers_size and request in self._with_time:
@@ -758,8 +764,6 @@ cdef class EndpointQueue:
                             self._counters.num_requests += 1
                             self._counters.processing_time += now - begun
                             recent_replies.append(reply)
-                            if now - begun > _long_ns:
-                                fast_path._push_answers()
                         else:
                             self._end_failed(request, now - begun)
                 if failed is not None:
@@ -772,7 +776,7 @@ cdef class EndpointQueue:
                 unyielded += 1
                 if unyielded >= _requests_between_yields:
                     unyielded = 0
-                    now = 0
+                    now = pushed = 0
                     await self._checkpoint()
         finally:
             failed = None  # whose traceback has this frame

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .._deadline_header import may_say_time
 from .._headers import NO_HEADERS
 from .._subjects import LONG_SUBJECT
-from ._limits import LONG_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import HOLD_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 if TYPE_CHECKING:
     from .._fast_path import FastPath
@@ -211,6 +211,7 @@ class EndpointQueue:
         recent_replies = self._recent_replies
         unyielded = 0
         now = 0  # the end of the last request, if it is the beginning of the next
+        pushed = 0  # since when answers may have been waiting
         failed: BaseException | None = None
         self._waking -= 1
         try:
@@ -223,7 +224,7 @@ class EndpointQueue:
                     self._check_drained()
                     await worker.wakeup.wait()
                     self._waking -= 1
-                    unyielded = now = 0
+                    unyielded = now = pushed = 0
                     continue
                 request = pending.popleft()
                 # Their `_wire_size`, which is known since the delivery.
@@ -234,6 +235,11 @@ class EndpointQueue:
                 worker.request = request
                 request._begun = begun = now or clock_ns()
                 now = 0
+                if not pushed:
+                    pushed = begun
+                elif begun - pushed > HOLD_NS:
+                    fast_path._push_answers()
+                    pushed = begun
                 is_replying = False
                 try:
                     if headers_size and request in with_time:
@@ -263,8 +269,6 @@ class EndpointQueue:
                             counters.num_requests += 1
                             counters.processing_time += now - begun
                             recent_replies.append(reply)
-                            if now - begun > LONG_NS:
-                                fast_path._push_answers()
                         else:
                             self._end_failed(request, now - begun)
                 if failed is not None:
@@ -276,7 +280,7 @@ class EndpointQueue:
                 worker.request = None
                 unyielded += 1
                 if unyielded >= REQUESTS_BETWEEN_YIELDS:
-                    unyielded = now = 0
+                    unyielded = now = pushed = 0
                     await self._checkpoint()
         finally:
             failed = None  # whose traceback has this frame

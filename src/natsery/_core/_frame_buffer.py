@@ -127,7 +127,7 @@ class FrameBuffer:
     # Bytes out
 
     def expect_answers(self, count: int) -> None:
-        """Plan a push for when this many messages, which have been received together, are answered: none needs a task switch."""
+        """Plan a push for when this many messages, which have been received together, are answered."""
         if self._send_nowait is not None:
             self.until_push = count
 

@@ -13,8 +13,8 @@ BATCH_BYTES: Final = 256 * 1024
 RECENT_REPLIES: Final = 1_024
 """Good replies that are remembered in case the server denies publishing them; a denial that comes later is not counted."""
 
-LONG_NS: Final = 50_000
-"""Nanoseconds in a handler after which its answer is sent at once, for those that come with others would keep it waiting."""
+HOLD_NS: Final = 250_000
+"""Nanoseconds after which a worker sends the answers that it has made before it handles another request."""
 
 REQUESTS_BETWEEN_YIELDS: Final = 256
 """Requests that a worker handles without waiting before it lets other tasks run."""

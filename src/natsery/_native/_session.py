@@ -217,6 +217,7 @@ class Session:
             self.write_buffer.expect_answers(count)
         finally:
             self._handover.end(self._socket_stream)
+        self.write_buffer.push_early()  # where some of its messages are not answered by now, the others' answers leave
         return self._reader.is_in_large_message
 
     async def _write(self) -> None:
