@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,7 @@ from natsery._cli._exit_codes import Exit
 from natsery._cli._listening import Address, read_address
 from natsery._cli._run import _metrics
 from natsery._cli._run._metrics import of_worker
+from natsery.testing._reserved_ports import port_of, reserve_port
 
 from ..bounds import HANG_SECONDS
 from ..processes import Program
@@ -101,13 +103,14 @@ def test_each_worker_has_its_own(server: NatsServer, tmp_path: Path) -> None:
 
 
 def test_a_worker_hands_its_port_on(server: NatsServer, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with serving(tmp_path, "--workers", "1", "--metrics", str(port), url=server.url) as program:
+    with (
+        reserve_port() as free,
+        serving(tmp_path, "--workers", "1", "--metrics", str(port_of(free)), url=server.url) as program,
+    ):
         program.wait_for("1 worker ready")
         program.send(signal.SIGHUP)
         program.wait_for("exchanged 1 worker")
-        assert ("process_cpu_seconds_total",) in scrape(f"http://127.0.0.1:{port}/metrics")
+        assert ("process_cpu_seconds_total",) in scrape(f"http://127.0.0.1:{port_of(free)}/metrics")
         program.terminate()
         assert program.wait() == 0, program.output
 
@@ -194,15 +197,28 @@ def test_a_port_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path) ->
     )
 
 
+@contextmanager
+def bound_behind_a_free_port(taken: socket.socket) -> Iterator[int]:
+    """Bind a socket to a port; the one before it is free, and stays so for the length of the block."""
+    while True:
+        with reserve_port() as free:
+            port = port_of(free) + 1
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            yield port
+            return
+
+
 @pytest.mark.parametrize("of", ["another program", "the workers of another program"])
 def test_a_port_of_a_worker_that_is_taken_is_one_line(server: NatsServer, tmp_path: Path, of: str) -> None:
     """The others served until that worker was given up, and ended then; with other workers, they shared the scrapes."""
-    with socket.socket() as taken:
+    with socket.socket() as taken, ExitStack() as stack:
         if of == "the workers of another program":
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind(("127.0.0.1", 0))
+        port = stack.enter_context(bound_behind_a_free_port(taken))
         taken.listen()
-        port = taken.getsockname()[1]
         with serving(tmp_path, "--workers", "2", "--metrics", str(port - 1), url=server.url) as program:
             assert program.wait() == Exit.FAILED
     text = f"cannot listen at 127.0.0.1:{port}: Address already in use; write another port, or 0 for a free one"
