@@ -89,6 +89,7 @@ class Worker:
         self._is_ready = False
         self._is_orphan = False
         self._scope = anyio.CancelScope()
+        self._told_to_stop = anyio.Event()
         self._stopping = anyio.Event()
         self._cut_off_by = 0
         self._progress: Progress | None = None
@@ -192,10 +193,10 @@ class Worker:
             is_first = False
 
     async def _is_told_to_stop(self) -> bool:
-        """Whether an interrupt is that of a handler's process, which Ctrl-C reaches as well, and maybe before the signal."""
+        """Whether an interrupt is that of a process of the program, which Ctrl-C reaches as well, maybe before the signal."""
         with anyio.move_on_after(SIGNAL_SECONDS):
-            await self._stopping.wait()
-        return self._stopping.is_set()
+            await self._told_to_stop.wait()
+        return self._told_to_stop.is_set()
 
     async def _follow_supervisor(self, channel: Channel) -> None:
         """Handle the supervisor's messages, and stop when it has ended, for whatever reason."""
@@ -213,6 +214,7 @@ class Worker:
                 self._cut_off(number)
 
     def _stop(self) -> None:
+        self._told_to_stop.set()
         if self._stopping.is_set():
             return
         if not self._is_ready:
