@@ -57,8 +57,12 @@ async def check_ports(address: Address, workers: int) -> None:
     """
     for number in range(1, workers + 1):
         option = "--metrics" if workers == 1 else f"--metrics, worker {number}"
-        async with listening(option, of_worker(address, number), respond_to_scrapes()):
+        async with listening(option, of_worker(address, number), _respond_before_there_are_any):
             pass
+
+
+async def _respond_before_there_are_any(_: str) -> Response:
+    return Response.of_text(HTTPStatus.SERVICE_UNAVAILABLE, "the workers have not begun")
 
 
 def with_metrics(configs: Sequence[natsery.ServiceConfig]) -> list[natsery.ServiceConfig]:
