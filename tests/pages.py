@@ -82,10 +82,12 @@ def modules_in(folder: Path, texts: dict[str, str]) -> Iterator[None]:
     """Have these texts be modules that can be imported, and run in their folder; leave no trace of them afterwards."""
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    before = set(sys.modules)
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", True)
         patch.syspath_prepend(folder)
+        for name in texts:
+            patch.delitem(sys.modules, name, raising=False)  # of another test, which may have one of that name
+        before = set(sys.modules)
         try:
             yield
         finally:
