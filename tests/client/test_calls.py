@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -401,6 +401,40 @@ def test_what_is_kept_for_types_is_bounded() -> None:
         assert bodies.write(kept[-1](1), kept[-1]) == b'{"a":1}'
     assert len(bodies._readers) == len(bodies._encoders) == MAX_KEPT
     assert kept[-1] in bodies._readers
+
+
+@dataclass  # so that it has no hash
+class CountingCodec(natsery.Codec):
+    made: list[object]
+
+    content_type = "application/json"
+
+    def decoder(self, type_: Any) -> Callable[[bytes], Any]:
+        self.made.append(type_)
+        return natsery.JSONCodec().decoder(type_)
+
+    def encoder(self, type_: Any) -> Callable[[Any], bytes]:
+        self.made.append(type_)
+        return natsery.JSONCodec().encoder(type_)
+
+    def schema(self, type_: Any) -> dict[str, Any]:
+        return natsery.JSONCodec().schema(type_)
+
+
+async def test_the_codec_of_an_endpoint_is_asked_once_for_each_type(nc: Connection) -> None:
+    """Each call by function had the endpoint's own codec make its reader and writer again."""
+    codec = CountingCodec([])
+
+    @natsery.endpoint(codec=codec)
+    async def length(body: str) -> int:
+        return len(body)
+
+    async with bounded(), natsery.serve(nc, config(length)):
+        client = ServiceClient(nc)
+        codec.made.clear()  # what the service asked for
+        for _ in range(3):
+            assert await client.call(length, "tea") == 3
+    assert codec.made == [str, int]
 
 
 async def test_what_does_not_fit_is_told(nc: Connection) -> None:

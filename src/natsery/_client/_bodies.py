@@ -13,7 +13,7 @@ from .._message import Message
 from .._protocol._commands import as_bytes
 
 MAX_KEPT: Final = 1_024
-"""Types for which what reads or writes them is kept."""
+"""Types for which what reads or writes them is kept, and codecs of endpoints for which the same is done."""
 
 MadeT = TypeVar("MadeT")
 
@@ -33,6 +33,7 @@ class Bodies:
         self._codec = codec
         self._encoders: dict[Any, Callable[[Any], bytes]] = {}
         self._readers: dict[Any, Read] = {}
+        self._others: dict[int, Bodies] = {}  # by the id of the codec, which need not have a hash
 
     def prepare(self, field: str, body: Any, returns: Any) -> tuple[Any, Read]:
         """Return a payload, and what reads its reply: as it is, with a body that is bytes, where the type is ``Message``.
@@ -53,9 +54,12 @@ class Bodies:
             TypeError, ValueError: the codec cannot write the body.
         """
         signature = endpoint._read_signature()
-        bodies = self if endpoint.codec is None else Bodies(endpoint.codec)
+        bodies = self if endpoint.codec is None else self._with_codec(endpoint.codec)
         data = body if signature.body is NO_BODY else bodies.write(body, signature.body)
         return data, bodies.reader(signature.result)
+
+    def _with_codec(self, codec: Codec) -> Bodies:
+        return _kept(self._others, id(codec), lambda _: Bodies(codec))
 
     def write(self, body: Any, type_: Any = Any) -> bytes:
         """Return a body as payload; ``bytes`` as they are.
