@@ -308,6 +308,7 @@ async def test_a_server_without_headers(transport: str) -> None:
             remove()
     assert [type(error) for error in heard if "headers: the server takes none" in str(error)] == [natsery.PublishError]
     assert any("3 refused requests got no answer" in str(error) for error in heard)
+    assert service.stats().endpoints[1].failures == {"undeliverable": 1}
 
 
 async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) -> None:

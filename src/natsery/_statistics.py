@@ -43,7 +43,7 @@ class FailureCause(StrEnum):
     """It was cut off by shutdown (503)."""
 
     UNDELIVERABLE = "undeliverable"
-    """Its reply could not be sent: no reply subject, the connection gone, too large, or publishing denied."""
+    """Its reply, or error reply, could not be sent: no reply subject, the connection gone, too large, or publishing denied."""
 
     MALFORMED = "malformed"
     """It was dropped, because its reply subject may not be answered; it counts as ``malformed``, not among the requests."""

@@ -27,6 +27,16 @@ class Heard(list[tuple[str, bytes | None]]):
         self.append((type(error).__name__, request and request.data))
 
 
+class Ended(natsery.Instrument):
+    """Notes how each request has ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[natsery.Outcome] = []
+
+    def request_ended(self, request: natsery.Request, outcome: natsery.Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
 async def test_a_request_that_was_told_of_an_error_is_not_told_of_the_cut_off(nc: Connection) -> None:
     async def taken(request: natsery.Request) -> None:
         await request.respond_error(409, "taken")
@@ -53,15 +63,19 @@ async def test_an_error_for_nobody_is_reported_and_counted(nc: Connection) -> No
     assert service.stats().endpoints[0].failures == {"service_error": 1}
 
 
-async def test_an_error_that_the_connection_does_not_take_is_reported(broker: MemoryBroker, nc: Connection) -> None:
-    heard, let_go = Heard(), anyio.Event()
+@pytest.mark.parametrize("error", [natsery.ServiceError(404, "gone"), LookupError("a secret")])
+async def test_a_request_whose_error_the_connection_does_not_take_is_undeliverable(
+    broker: MemoryBroker, nc: Connection, error: Exception
+) -> None:
+    """It was counted as a service error or an exception, with the code of a reply that was never sent."""
+    heard, ended, let_go = Heard(), Ended(), anyio.Event()
 
     async def fails(request: natsery.Request) -> None:
         await let_go.wait()
-        raise natsery.ServiceError(404, "gone")
+        raise error
 
     async with bounded(), broker.connect() as server:
-        async with natsery.serve(server, config(fails, error_handler=heard)) as service:
+        async with natsery.serve(server, config(fails, error_handler=heard, instruments=[ended])) as service:
             await nc.publish("fails", b"1", reply="replies")
             await nc.flush()
             broker.disconnect(server)
@@ -69,8 +83,12 @@ async def test_an_error_that_the_connection_does_not_take_is_reported(broker: Me
             let_go.set()
             await anyio.wait_all_tasks_blocked()
             broker.reconnect(server)
-    assert heard == [("OutboundBufferError", b"1")]
-    assert service.stats().endpoints[0].last_error == "404:gone"
+    assert heard[-1] == ("OutboundBufferError", b"1")
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"undeliverable": 1})
+    assert "a secret" not in stats.last_error
+    (outcome,) = ended.outcomes
+    assert (outcome.code, outcome.cause, outcome.error) == (500, natsery.FailureCause.UNDELIVERABLE, error)
 
 
 async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_report(
@@ -95,16 +113,6 @@ async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_rep
             await fill(server)
     assert told == ["4 refused requests got no answer, because the connection did not take it"]
     assert service.stats().endpoints[0].failures == {"stopping": 4}
-
-
-class Ended(natsery.Instrument):
-    """Notes the time that each request took and the error that it ended with."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[float, BaseException | None]] = []
-
-    def request_ended(self, request: natsery.Request, outcome: natsery.Outcome) -> None:
-        self.heard.append((outcome.duration, outcome.error))
 
 
 @pytest.mark.parametrize("error", [natsery.OutboundBufferError("full"), LookupError("and then this")])
@@ -132,7 +140,7 @@ async def test_what_is_raised_after_a_reply_that_the_connection_did_not_take_is_
             await anyio.wait_all_tasks_blocked()
             broker.reconnect(server)
     assert service.stats().endpoints[0].failures == {"undeliverable": 1}
-    assert ended.heard == [(5e-9, error)]
+    assert [(each.duration, each.error) for each in ended.outcomes] == [(5e-9, error)]
     # A library's error says all that there is to say.
     assert [each.exc_info is None for each in caplog.records if each.name == "natsery"] == [
         isinstance(error, natsery.NatseryError)
@@ -152,7 +160,8 @@ async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(
         assert (error_of(reply), reply.data) == ("500:Maximum Payload Exceeded", b"")
     assert heard == [("MaxPayloadError", b"1")]
     assert [each.exc_info for each in caplog.records if each.name == "natsery"] == [None]
-    assert service.stats().endpoints[0].num_errors == 1
+    stats = service.stats().endpoints[0]
+    assert (stats.failures, stats.last_error) == ({"undeliverable": 1}, "500:Maximum Payload Exceeded")
 
 
 Reaction = Callable[[], Awaitable[None]]

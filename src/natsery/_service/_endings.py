@@ -70,7 +70,8 @@ class Endings:
 
     def end(self, request: Request, failure: Failure, elapsed_ns: int, error: BaseException | None = None) -> None:
         """End a request that failed and has its answer."""
-        self._count(request, failure, elapsed_ns)
+        request._has_ended = request._is_released = True
+        self._counters.count_failure(failure, elapsed_ns)
         if self.observer is not None:
             self.observer.end(request, failure, elapsed_ns, error)
 
@@ -79,11 +80,6 @@ class Endings:
         self._counters.turn_into_failure(failure)
         if self.observer is not None:
             self.observer.deny(error)
-
-    def _count(self, request: Request, failure: Failure, elapsed_ns: int) -> None:
-        """Count a request as failed: each ends here, and once."""
-        request._has_ended = request._is_released = True
-        self._counters.count_failure(failure, elapsed_ns)
 
     def refuse(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
         """End a request from synchronous code, and have the error sent soon unless one has been sent."""
@@ -145,18 +141,17 @@ class Endings:
         data: bytes = b"",
         headers: HeadersInput | None = None,
     ) -> None:
-        self._count(request, failure, elapsed_ns)
+        request._has_ended = request._is_released = True  # nothing else ends it while its answer waits to be sent
         try:
             if request.reply:
-                await self._send(request, failure, data, headers)
+                failure = await self._send(request, failure, data, headers)
             elif failure.cause is FailureCause.SERVICE_ERROR:
                 self._report(NoReplySubjectError(request.subject), request)
         finally:
-            if self.observer is not None:
-                self.observer.end(request, failure, elapsed_ns, error)
+            self.end(request, failure, elapsed_ns, error)
 
-    async def _send(self, request: Request, failure: Failure, data: bytes, headers: HeadersInput | None) -> None:
-        """Send an error reply, and without what stands in its way if need be."""
+    async def _send(self, request: Request, failure: Failure, data: bytes, headers: HeadersInput | None) -> Failure:
+        """Send an error reply, and without what stands in its way if need be; return as what the request counts then."""
         block, problem = sendable_error_headers(failure.code, failure.description, headers)
         if problem is not None:
             self._report(problem, request)
@@ -165,9 +160,14 @@ class Endings:
                 await self._fast_path._send(request.reply, data, headers=block)
             except MaxPayloadError as error:
                 self._report(error, request)
+                request._note_undelivered(error)
                 await self._fast_path._send(request.reply, headers=error_headers(*TOO_LARGE))
+            else:
+                return failure
         except Exception as error:  # whatever the reply subject is that a handler has set, or another connection raises
             self._report(error, request)
+            request._note_undelivered(error)
+        return request._failure or failure
 
     def report_silence_by_mistake(self, request: Request) -> None:
         """Report that a handler called ``respond…`` and did not await it, if that is why it has sent nothing."""
