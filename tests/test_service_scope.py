@@ -338,6 +338,7 @@ async def test_a_denied_reply_is_reported_and_counted_as_failed(transport: str) 
     added, responded = service.stats().endpoints
     assert ("denied.1", "add") in heard
     assert ("denied.2", "add") in heard
+    assert ("denied.3", "add") in heard
     assert ("denied.early", "early") in heard
     assert (added.num_requests, added.num_errors) == (5, 4)
     assert added.failures == {"undeliverable": 3, "service_error": 1}

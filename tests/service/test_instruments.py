@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -235,6 +236,38 @@ async def test_a_reply_that_is_denied_after_its_outcome_was_told_is_told(broker:
         (b"1+1", None),
     ]
     assert (added.failures, responded.failures) == ({"undeliverable": 1}, {"undeliverable": 1})
+
+
+async def test_each_denied_reply_is_reported_with_its_endpoint(broker: MemoryBroker, nc: Connection) -> None:
+    """Of the second denied reply to a request, and of an error reply, only the subject was told."""
+    recorder = Recorder()
+    heard: list[tuple[str, str | None]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        if isinstance(error, natsery.PublishDeniedError):
+            heard.append((error.subject, endpoint and endpoint.name))
+
+    async def parts(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"1"
+        yield b"2"
+
+    broker.permit(nc, publish=["parts", "responds", "add"])
+    served = config(parts, responds, add, instruments=[recorder], error_handler=hear)
+    async with bounded(), natsery.serve(nc, served) as service:
+        for name in ("parts", "responds", "add"):
+            await nc.publish(name, b"no sum", reply=f"replies.{name}")
+    # The end of the stream is one, too.
+    assert Counter(heard) == {
+        ("replies.parts", "parts"): 3,
+        ("replies.responds", "responds"): 2,
+        ("replies.add", "add"): 1,
+    }
+    assert sorted(recorder.denied) == [("parts", "replies.parts"), ("responds", "replies.responds")]
+    assert [each.failures for each in service.stats().endpoints] == [
+        {"undeliverable": 1},
+        {"undeliverable": 1},
+        {"service_error": 1},
+    ]
 
 
 @pytest.mark.parametrize("how", ["answered", "error", "told", "cut off"])

@@ -11,7 +11,10 @@ BATCH_BYTES: Final = 256 * 1024
 """Bytes that are joined for one call to the network; more only if a single message is larger."""
 
 RECENT_REPLIES: Final = 1_024
-"""Good replies that are remembered in case the server denies publishing them; a denial that comes later is not counted."""
+"""Replies that an endpoint remembers in case the server denies publishing them, good ones and errors each.
+
+A denial that comes later is not counted, and reported without the endpoint.
+"""
 
 HOLD_NS: Final = 250_000
 """Nanoseconds after which a worker sends the answers that it has made before it handles another request."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from .._adr32 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR, STOPPING, TOO_LARGE
+from .._core._limits import RECENT_REPLIES
 from .._errors import (
     DeadlineExceededError,
     InvalidBodyError,
@@ -46,6 +49,7 @@ class Endings:
         self._errors = context.errors
         self._endpoint = endpoint
         self._counters = counters
+        self._failed_replies: deque[str] | None = None  # made for the first one, which most endpoints never have
         self.observer: Observer | None = None
 
     def end_well(self, request: Request, elapsed_ns: int) -> None:
@@ -72,14 +76,25 @@ class Endings:
         """End a request that failed and has its answer."""
         request._has_ended = request._is_released = True
         self._counters.count_failure(failure, elapsed_ns)
+        self._remember(request.reply)
         if self.observer is not None:
             self.observer.end(request, failure, elapsed_ns, error)
 
-    def turn_into_failure(self, failure: Failure, error: PublishDeniedError) -> None:
+    def turn_into_failure(self, reply: str, failure: Failure, error: PublishDeniedError) -> None:
         """Count a request as failed that was counted as good, because the server has refused its reply since."""
         self._counters.turn_into_failure(failure)
+        self._remember(reply)
         if self.observer is not None:
             self.observer.deny(error)
+
+    def _remember(self, reply: str) -> None:
+        if self._failed_replies is None:
+            self._failed_replies = deque(maxlen=RECENT_REPLIES)
+        self._failed_replies.append(reply)
+
+    def has_failed(self, error: PublishDeniedError) -> bool:
+        """Whether the reply that the server did not let through is one to a request that is counted as failed already."""
+        return find_reply(self._failed_replies or (), error) is not None
 
     def refuse(self, request: Request, failure: Failure, elapsed_ns: int = 0) -> None:
         """End a request from synchronous code, and have the error sent soon unless one has been sent."""
@@ -205,3 +220,12 @@ class Endings:
             await self._end_with_reply(request, Failure(FailureCause.EXCEPTION, *INTERNAL_ERROR), elapsed_ns, rest)
         rest.add_note(f"raised by the handler of endpoint {self._endpoint.name!r}")
         self._context.stop(rest)
+
+
+def find_reply(replies: Collection[str], error: PublishDeniedError) -> str | None:
+    """Return which of these reply subjects the server denies, ``None`` if it is none of them."""
+    subject = error.subject
+    if subject in replies:
+        return subject
+    # nats-py passes the server's text on in lower case, where the exact text is not found.
+    return next(filter(error.concerns, replies), None) if subject == subject.lower() else None

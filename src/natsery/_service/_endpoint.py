@@ -159,6 +159,10 @@ class Endpoint:
         """Count the request whose reply the server did not let through as failed; false if it is none of this endpoint's."""
         return self._queue.take_denial(error)
 
+    def _has_failed(self, error: PublishDeniedError) -> bool:
+        """Whether the reply that the server did not let through is one to a request that is counted as failed already."""
+        return self._queue.endings.has_failed(error)
+
     def _on_subscription_error(self, error: NatseryError) -> None:
         if isinstance(error, SlowConsumerError):
             # Lost between the connection and this loop: their reply subjects are not known any more.

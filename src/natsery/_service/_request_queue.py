@@ -18,7 +18,7 @@ from .._service_config import PlacedEndpoint
 from .._statistics import Counters, Failure, FailureCause
 from ._as_handler import as_handler
 from ._detached_request import DetachedRequest
-from ._endings import Endings
+from ._endings import Endings, find_reply
 from ._gate import Gate, is_timed
 from ._invoke import compose, reply_from
 from ._observer import Observer
@@ -147,19 +147,14 @@ class RequestQueue(EndpointQueue):
     def take_denial(self, error: PublishDeniedError) -> bool:
         """Count the request as failed whose reply the server did not let through, if there is one here."""
         failure = Failure(FailureCause.UNDELIVERABLE, 500, str(error))
-        # nats-py passes the server's text on in lower case, where the exact text is not found.
-        subject, lowered = error.subject, error.subject.lower()
-        recent = self._recent_replies
-        reply = subject if subject in recent else None
-        if reply is None and subject == lowered:
-            reply = next((each for each in recent if each.lower() == lowered), None)
+        reply = find_reply(self._recent_replies, error)
         if reply is not None:
-            recent.remove(reply)
-            self.endings.turn_into_failure(failure, error)
+            self._recent_replies.remove(reply)
+            self.endings.turn_into_failure(reply, failure, error)
             return True
         in_hand = [worker.request for worker in self._workers if worker.request is not None]
         for request in (*in_hand, *self._detached):
-            if request._has_responded and request.reply.lower() == lowered:
+            if request._has_responded and error.concerns(request.reply):
                 request._failure = request._failure or failure
                 self._context.streams.give_up(request)
                 return True

@@ -367,7 +367,10 @@ class Service:
             self._connection_loss = error
         elif event.kind is EventKind.ERROR and isinstance(error, PublishDeniedError):
             endpoints = (*self._endpoints, *self._joining)
-            self._context.errors.report(error, next((each for each in endpoints if each._take_denial(error)), None))
+            concerned = next((each for each in endpoints if each._take_denial(error)), None)
+            if concerned is None:  # a further reply to a request that has failed
+                concerned = next((each for each in endpoints if each._has_failed(error)), None)
+            self._context.errors.report(error, concerned)
 
     async def _drain_endpoints(self) -> bool:
         """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
