@@ -158,6 +158,35 @@ async def test_a_flush_goes_on_with_the_next_server_if_nothing_is_lost(at: int) 
         assert failing.published == at
 
 
+async def test_a_flush_that_was_cancelled_sends_no_ping_to_the_next_server() -> None:
+    """Its PING was sent again, to each server after the one that had not answered it."""
+    has_asked, may_end = anyio.Event(), anyio.Event()
+    lines: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        if not has_asked.is_set():
+            await peer.line_of(b"PING")
+            has_asked.set()
+            await may_end.wait()
+            return
+        while b"PUB marker 0" not in lines:
+            lines.append(await peer.line())
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
+        heard = Events(nc)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(nc.flush)
+            await has_asked.wait()
+            tasks.cancel_scope.cancel()
+        may_end.set()
+        await heard.wait(EventKind.RECONNECTED)
+        await nc.publish("marker")
+        await nc.flush()
+    assert lines == [b"PUB marker 0"]
+
+
 async def test_a_flush_for_what_waits_for_the_server_goes_on_with_the_next_one() -> None:
     """What was sent while no server was there is not lost with the one before."""
     failing = Failing(at=1)

@@ -196,7 +196,7 @@ class NativeConnection(ConnectionBase):
         else:
             self._session.ping(fence)
         try:
-            await fence.done.wait()
+            await fence.wait()
         finally:
             self._fences.pop(fence, None)
         if not fence.has_passed:
@@ -357,7 +357,7 @@ class NativeConnection(ConnectionBase):
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.target)
         self._emit(ConnectionEvent(EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
-            await fence.done.wait()
+            await fence.wait()
         session.end()
 
     def _detach(self, session: Session) -> None:

@@ -23,7 +23,8 @@ class Fence:
 
     Attributes:
         messages: the same.
-        done: set when the answer has arrived, when a message before it may be lost, or when the connection is closed.
+        done: set when the answer has arrived, when a message before it may be lost, when the connection is closed, or when
+            the task has been cancelled.
         has_passed: whether the answer has arrived.
         loss: why messages before it may be lost.
     """
@@ -35,6 +36,13 @@ class Fence:
         self.done: anyio.Event = anyio.Event()
         self.has_passed: bool = False
         self.loss: Exception | None = None
+
+    async def wait(self) -> None:
+        """Wait until it is done. A checkpoint."""
+        try:
+            await self.done.wait()
+        finally:
+            self.done.set()  # the next network connection need not ask for a task that was cancelled
 
     def pass_(self) -> None:
         """Wake the task because the answer has arrived."""
@@ -117,5 +125,5 @@ class Unconfirmed:
         return batch.subscribed.pop() if batch.subscribed else None
 
     def fences(self) -> Iterator[Fence]:
-        """Return the fences that have not been passed, in order."""
-        return (batch.fence for batch in self._pings if batch.fence is not None)
+        """Return the fences that tasks wait for, in order."""
+        return (batch.fence for batch in self._pings if batch.fence is not None and not batch.fence.done.is_set())
