@@ -29,9 +29,8 @@ def raise_as_it_is(error: BaseException) -> NoReturn:
         error.__context__ = context
 
 
-def lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the only exception in a group, or the group if it has several."""
-    error: BaseException = group
+def lone(error: BaseException) -> BaseException:
+    """Return the only exception in a group, or the group if it has several; another exception as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

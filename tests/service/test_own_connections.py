@@ -178,3 +178,117 @@ async def test_an_endpoint_is_drained_for_all_who_wait_for_that(nc: abc.Connecti
             let_go.set()
         assert (await replies.receive()).data == b"held"
         assert service.endpoints == ()
+
+
+class Stuck(Own):
+    """Cannot end its subscriptions to some subjects."""
+
+    def __init__(self, inner: abc.Connection, *stuck: str) -> None:
+        super().__init__(inner)
+        self.errors = {subject: RuntimeError(f"the bus keeps {subject}") for subject in stuck}
+        self.ended: list[str] = []
+
+    async def add_subscription(self, subject: str, *args: Any, **options: Any) -> abc.Subscription:
+        subscription = await super().add_subscription(subject, *args, **options)
+        return StuckSubscription(self, subscription)
+
+
+class StuckSubscription(abc.Subscription):
+    def __init__(self, own: Stuck, inner: abc.Subscription) -> None:
+        self.own = own
+        self.inner = inner
+        self.subject = inner.subject
+
+    async def unsubscribe(self) -> None:
+        if self.subject in self.own.errors:
+            raise self.own.errors[self.subject]
+        await self.inner.unsubscribe()
+        self.own.ended.append(self.subject)
+
+
+async def streamed(request: natsery.Request) -> AsyncIterator[bytes]:
+    yield b"1"
+
+
+async def test_what_it_raises_at_the_end_leaves_as_it_is_and_all_else_is_drained(
+    broker: MemoryBroker, nc: abc.Connection
+) -> None:
+    """It came out in three groups, requests under way were cut off, and the other subscriptions stayed."""
+    begun, let_go = anyio.Event(), anyio.Event()
+    reported: list[tuple[Exception, str | None]] = []
+
+    async def held(request: natsery.Request) -> bytes:
+        begun.set()
+        await let_go.wait()
+        return b"held"
+
+    async def let_go_later() -> None:
+        await anyio.wait_all_tasks_blocked()  # the service drains
+        let_go.set()
+
+    served = config(
+        add,
+        held,
+        streamed,
+        error_handler=lambda error, endpoint, _: reported.append((error, endpoint and endpoint.name)),
+    )
+    async with (
+        bounded(),
+        broker.connect() as inner,
+        nc.subscribe("replies") as replies,
+        anyio.create_task_group() as tasks,
+    ):
+        own = Stuck(inner, "add", "$SRV.PING")
+        with pytest.raises(RuntimeError) as caught:
+            async with natsery.serve(own, served) as service:
+                async with natsery.ServiceClient(nc).stream("streamed") as parts:
+                    assert [part.data async for part in parts] == [b"1"]
+                await nc.publish("held", reply="replies")
+                await begun.wait()
+                tasks.start_soon(let_go_later)
+        assert caught.value is own.errors["add"]
+        assert (await replies.receive()).data == b"held"
+    assert reported == [(own.errors["add"], "add"), (own.errors["$SRV.PING"], None)]
+    assert own.ended[:2] == ["held", "streamed"]
+    assert len(own.ended) == 2 + 8 + 1  # the endpoints, the control subjects, the acknowledgements of streams
+    assert service.stats().endpoints[1].num_errors == 0
+
+
+async def test_what_it_raises_in_the_end_leaves_with_what_the_body_has_raised(broker: MemoryBroker) -> None:
+    mistake = ValueError("mine")
+    async with bounded(), broker.connect() as inner:
+        own = Stuck(inner, "add")
+        with pytest.raises(ExceptionGroup) as caught:
+            async with natsery.serve(own, config(add)):
+                raise mistake
+        assert caught.value.exceptions == (mistake, own.errors["add"])
+
+
+async def test_what_else_it_raises_ends_the_service_with_that_error(broker: MemoryBroker) -> None:
+    """The error came out in groups, and that of the body was lost."""
+    error = RuntimeError("the bus is odd")
+
+    class Odd(Own):
+        async def wait_closed(self) -> None:
+            await must_fail.wait()
+            raise error
+
+    class Deaf(Own):
+        async def flush(self) -> None:
+            if must_fail.is_set():
+                raise error
+            await super().flush()
+
+    for kind in (Odd, Deaf):
+        must_fail = anyio.Event()
+        async with bounded(), broker.connect() as inner:
+            with pytest.raises(RuntimeError) as caught:
+                async with natsery.serve(kind(inner), config(add)) as service:
+                    must_fail.set()
+                    if kind is Odd:
+                        await anyio.sleep_forever()
+            assert caught.value is error
+            await service.wait_stopped()
+            await inner.flush()
+            with pytest.raises(natsery.NoRespondersError):
+                await inner.request("add", b"1+2")

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from .. import abc
-from .._errors import NatseryError
-from .._fast_path import FastPath, fast_path
+from .._fast_path import FastPath, FastSubscription, fast_path
 from .._instrumentation import Instruments
 from .._instruments import Instrument
 from .._service_config import ServiceConfig
@@ -82,7 +81,16 @@ class ServiceContext:
         else:
             self.stop(error)
 
-    def lose_subscription(self, error: NatseryError, endpoint: Endpoint | None) -> None:
-        """End the service because the server has taken a subscription away."""
+    def fail(self, error: Exception, endpoint: Endpoint | None = None) -> None:
+        """Report an error of the connection, and end the service with it."""
         self.errors.report(error, endpoint)
         self.stop(error)
+
+    async def unsubscribe(self, subscription: FastSubscription, endpoint: Endpoint | None = None) -> None:
+        """End a subscription because the service ends. Not a checkpoint."""
+        try:
+            await subscription._unsubscribe()
+        except (
+            Exception
+        ) as error:  # of a connection of the program's own: the other subscriptions are ended all the same
+            self.fail(error, endpoint)

@@ -69,7 +69,7 @@ class ControlPlane:
     async def unsubscribe(self) -> None:
         """Take no more control requests; those on the way are still answered."""
         for subscription in self._subscriptions:
-            await subscription._unsubscribe()
+            await self._context.unsubscribe(subscription)
 
     async def wait_answered(self) -> None:
         """Wait until every control request so far has its answer. One that came before a start that failed gets none."""
@@ -90,7 +90,7 @@ class ControlPlane:
 
     def _on_subscription_error(self, error: NatseryError) -> None:
         if self._is_live:
-            self._context.lose_subscription(error, None)
+            self._context.fail(error)
         else:
             self._denied = error
 

@@ -151,6 +151,11 @@ class Endpoint:
             raise self._denied
         self._is_live = True
 
+    async def _leave(self) -> None:
+        """Unsubscribe because the service ends."""
+        if self._subscription is not None:
+            await self._context.unsubscribe(self._subscription, self)
+
     async def _unsubscribe(self) -> None:
         if self._subscription is not None:
             await self._subscription._unsubscribe()
@@ -175,7 +180,7 @@ class Endpoint:
         if isinstance(error, SubscriptionDeniedError):
             error = SubscriptionDeniedError(error.subject, error.queue_group, endpoint=self.name)
         if self._is_live:
-            self._context.lose_subscription(error, self)
+            self._context.fail(error, self)
         else:
             self._denied = error
 

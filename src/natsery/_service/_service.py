@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from .. import abc
 from .._checks import GRACE_RULE, check_argument
 from .._endpoint_config import EndpointConfig, EndpointLike, as_config, group
-from .._errors import ConfigError, ConnectionClosedError, NatseryError, PublishDeniedError, ServiceStoppedError
+from .._errors import ConfigError, ConnectionClosedError, PublishDeniedError, ServiceStoppedError
 from .._events import ConnectionEvent, EventKind
 from .._fast_path import settle
 from .._home import Home
@@ -25,6 +25,7 @@ from .._responses import ServiceInfo, ServicePing, ServiceStats, write_reply
 from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint, ServiceConfig, check_types, place, with_schema
 from .._subjects import join
+from .._tasks import lone
 from .._turns import MAX_ITEMS
 from ._context import ServiceContext
 from ._control import ControlPlane
@@ -274,7 +275,7 @@ class Service:
         start_task(self._workers, self._finish_withdrawal, endpoint, name="natsery endpoint withdrawal")
 
     async def _finish_withdrawal(self, endpoint: Endpoint) -> None:
-        with suppress(NatseryError):
+        with suppress(Exception):  # what is wrong with the connection, `_add` raises
             await endpoint.remove()
 
     def _placed_endpoints(self) -> Iterable[PlacedEndpoint]:
@@ -309,6 +310,8 @@ class Service:
                 with anyio.move_on_after(CLOSE_SECONDS):
                     await self._connection.wait_closed()
                 self.stop()
+        except Exception as error:  # of a connection of the program's own, or a mistake of natsery's
+            self.stop(lone(error))
         finally:
             if not self._is_drained:
                 # Without the tasks, no subscription may stay.
@@ -317,7 +320,7 @@ class Service:
                 # Protects the UNSUBs, within a bound.
                 with anyio.move_on_after(FENCE_SECONDS, shield=True):
                     for endpoint in (*self._endpoints, *self._joining):
-                        await endpoint._unsubscribe()
+                        await endpoint._leave()
                     await self._control.unsubscribe()
                     await self._context.streams.unsubscribe()
 
@@ -378,7 +381,7 @@ class Service:
         try:
             with anyio.move_on_after(FENCE_SECONDS):
                 for endpoint in endpoints:
-                    await endpoint._unsubscribe()
+                    await endpoint._leave()
             is_responsive = await self._fence()
             with self._draining:
                 for endpoint in endpoints:
@@ -413,6 +416,9 @@ class Service:
             try:
                 await settle(self._connection)
             except ConnectionClosedError:
+                return False
+            except Exception as error:  # of a connection of the program's own
+                self._context.fail(error)
                 return False
             return True
         return False

@@ -68,7 +68,7 @@ class Streams:
     async def unsubscribe(self) -> None:
         """Take no more acknowledgements."""
         if self._subscription is not None:
-            await self._subscription._unsubscribe()
+            await self._context.unsubscribe(self._subscription)
 
     async def _subscribe(self) -> None:
         # No fence before the first reply: the server reads both in this order.
