@@ -25,6 +25,7 @@ PURE = (
     "_error_map",
     "_errors",
     "_events",
+    "_exports",
     "_handlers",
     "_headers",
     "_instruments",

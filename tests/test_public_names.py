@@ -65,6 +65,25 @@ def test_a_public_class_is_final_unless_it_is_made_to_be_subclassed(module, name
     assert getattr(cls, "__final__", False) is (name not in MADE_TO_BE_SUBCLASSED)
 
 
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (natsery.ServiceClient.request, "ServiceClient.request"),
+        (natsery.ServiceClient.find_endpoint, "ServiceClient.find_endpoint"),
+        (natsery.ServiceClient.discover, "ServiceClient.discover"),
+        (natsery.ServiceClient.request_many, "ServiceClient.request_many"),
+        (natsery.ServiceClient.stream, "ServiceClient.stream"),
+        (natsery.NativeConnection.publish, "Connection.publish"),
+        (natsery.testing.MemoryConnection.request, "Connection.request"),
+    ],
+)
+def test_errors_of_python_have_the_names_that_users_know(method, name):
+    """They told of `Calls.request()`, and so did the warning about a call that was not awaited."""
+    assert method.__qualname__ == name
+    with pytest.raises(TypeError, match=rf"{name}\(\) missing 1 required positional argument"):
+        method("self", *["calc"] * name.endswith("find_endpoint"))
+
+
 def documented_members(cls):
     for base in cls.__mro__:
         if base.__module__.split(".")[0] == "natsery":

@@ -22,6 +22,7 @@ from ._errors import (
     SubscriptionDeniedError,
 )
 from ._events import ConnectionEvent, EventKind, Listener
+from ._exports import show_methods_as_of
 from ._fast_path import Interest, settle
 from ._headers import Headers, HeadersInput
 from ._home import Home
@@ -90,6 +91,7 @@ class SubscriptionBase(SubscriptionFields, abc.Subscription):
         self._fail(SlowConsumerError(self.subject, self.dropped))
 
 
+@show_methods_as_of("Connection")
 class ConnectionBase(abc.Connection):
     """The parts of `abc.Connection` that do not depend on how bytes travel.
 

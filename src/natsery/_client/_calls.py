@@ -9,6 +9,7 @@ from .._adr32 import name_rule
 from .._checks import check_argument, text_rule
 from .._endpoint_config import endpoint_of
 from .._errors import NoRespondersError, shorten
+from .._exports import show_methods_as_of
 from .._headers import Headers, HeadersInput
 from .._message import Message
 from .._responses import EndpointInfo
@@ -31,6 +32,7 @@ BodyT = TypeVar("BodyT")
 ResultT = TypeVar("ResultT")
 
 
+@show_methods_as_of("ServiceClient")
 class Calls(Discovery):
     """The calls of a `ServiceClient`."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Never, TypeVar, overload
 from .. import abc
 from .._adr32 import Verb, control_subject
 from .._errors import MalformedReplyError, printable
+from .._exports import show_methods_as_of
 from .._message import Message
 from .._responses import ServiceInfo, ServicePing, ServiceStats
 from .._service_error import ServiceError
@@ -27,6 +28,7 @@ _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: Servi
 S = TypeVar("S", bound=ServicePing)
 
 
+@show_methods_as_of("ServiceClient")
 class Discovery:
     """The discovery of a `ServiceClient`."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from .. import abc
 from .._endpoint_config import endpoint_of
+from .._exports import show_methods_as_of
 from .._headers import HeadersInput
 from .._message import Message
 from .._service_config import ServiceConfig
@@ -28,6 +29,7 @@ BodyT = TypeVar("BodyT")
 ResultT = TypeVar("ResultT")
 
 
+@show_methods_as_of("ServiceClient")
 class StreamCalls:
     """The calls of a `ServiceClient` that have several replies."""
 
