@@ -157,9 +157,14 @@ def test_a_file_finds_its_neighbours_and_the_current_folder(write: Write) -> Non
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("absent", "there is no module 'absent'"),
-        ("absent.deep", "there is no module 'absent'"),
-        ("services.deep", "there is no module 'services.deep'"),
+        ("absent", "there is no module 'absent' in {folder}, nor is one installed"),
+        ("absent.deep", "there is no module 'absent' in {folder}, nor is one installed"),
+        (
+            "services.deep",
+            "there is no module 'services.deep'; services is a module, and no package ({folder}/services.py)",
+        ),
+        ("time.deep", "there is no module 'time.deep'; time is a module, and no package (built in)"),
+        ("package.deep", "there is no module 'package.deep' in {folder}/package"),
         ("absent.py", "there is no file 'absent.py'"),
         ("my-service", "'my-service' is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py"),
         (".services", "'.services' is neither a module's name, such as shop.calc, nor a file, such as shop/calc.py"),
@@ -210,9 +215,10 @@ def test_a_file_finds_its_neighbours_and_the_current_folder(write: Write) -> Non
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(write: Write, target: str, message: str) -> None:
+def test_what_is_wrong_is_one_line(write: Write, tmp_path: Path, target: str, message: str) -> None:
     write("services.py", SERVICES)
-    assert complaint(target) == message
+    write("package/__init__.py", "")
+    assert complaint(target) == message.replace("{folder}", str(tmp_path))
 
 
 def test_a_path_of_a_folder_is_one_line(write: Write) -> None:
@@ -289,7 +295,7 @@ def test_what_is_loaded_is_the_very_object(write: Write) -> None:
     ("target", "hint"),
     [
         ("app.config", "there is no module 'app.config'; write app:config"),
-        ("app.nothing", "there is no module 'app.nothing'"),
+        ("app.nothing", "there is no module 'app.nothing'; app is a module, and no package ({folder}/app.py)"),
         (
             "empty",
             "empty has no attribute 'config'; write config = natsery.ServiceConfig(…) there, or name what it has: empty:NAME",
@@ -309,4 +315,4 @@ def test_what_newcomers_write_is_explained(
     with pytest.raises(CommandError) as caught:
         load(target)
     sys.modules.pop("app", None)
-    assert caught.value.message.endswith(hint)
+    assert caught.value.message.endswith(hint.replace("{folder}", str(tmp_path)))

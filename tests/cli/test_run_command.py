@@ -405,7 +405,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_module_that_cannot_be_served_is_wrong_usage(run: Run) -> None:
-    assert run("run", "natsery_absent") == Result(Exit.USAGE, "", "Error: there is no module 'natsery_absent'\n")
+    error = f"Error: there is no module 'natsery_absent' in {Path.cwd()}, nor is one installed\n"
+    assert run("run", "natsery_absent") == Result(Exit.USAGE, "", error)
     assert run("run").status == Exit.USAGE
 
 

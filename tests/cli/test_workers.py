@@ -189,7 +189,7 @@ def test_what_cannot_be_loaded_is_said_once(server: NatsServer, tmp_path: Path) 
     with serving(tmp_path, "nothing", "--workers", "4", "--embedded-server") as program:
         assert program.wait() == 1
     assert program.output.splitlines()[1:] == [
-        "Error: there is no module 'nothing'",
+        f"Error: there is no module 'nothing' in {tmp_path}, nor is one installed",
         "worker 1 ended with status 2 and is given up: the service cannot be served as it is",
     ]
 

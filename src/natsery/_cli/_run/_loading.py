@@ -152,7 +152,8 @@ def _import(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise user_error(where, error, Exit.USAGE) from error
-        raise _error(f"there is no module {error.name!r}{_hint_for_module(where, error.name)}") from None
+        hint = _hint_for_module(where, error.name, folder)
+        raise _error(f"there is no module {error.name!r}{hint}") from None
     except (Exception, SystemExit) as error:
         raise user_error(where, error, Exit.USAGE) from error
     file = getattr(module, "__file__", None)
@@ -229,15 +230,21 @@ def _hint(where: str, module: ModuleType) -> str:
     return f"; there is {', '.join(f'{where}:{name}' for name in names)}" if names else ""
 
 
-def _hint_for_module(where: str, missing: str) -> str:
-    """Return the end of an error message if the last part of a module's name is an attribute, or a file has another name."""
+def _hint_for_module(where: str, missing: str, folder: str) -> str:
+    """Return the end of an error message: where the module was looked for, or what to write if that is clear."""
     parent, _, last = where.rpartition(".")
     if parent and where == missing and last.isidentifier() and hasattr(sys.modules.get(parent), last):
         return f"; write {parent}:{last}"
     path = Path(*where.split("."))
     if path.is_dir():
         return f"; {path} is a folder, whose modules are named {where}.NAME"
-    return ""
+    parent = missing.rpartition(".")[0]
+    if not parent:
+        return f" in {folder}, nor is one installed"
+    package = sys.modules[parent]  # imported before what is in it
+    if hasattr(package, "__path__"):
+        return f" in {', '.join(package.__path__)}"
+    return f"; {parent} is a module, and no package ({getattr(package, '__file__', 'built in')})"
 
 
 def _error(message: str) -> CommandError:
