@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from . import abc
 from ._checks import check_argument
-from ._core import SubscriptionFields
+from ._core import HeldAnswers, SubscriptionFields
 from ._errors import (
     ConnectionClosedError,
     NatseryError,
@@ -109,6 +109,7 @@ class ConnectionBase(abc.Connection):
         self._reason: Exception | None = None
         self._inbox = inbox
         self._reply_tokens = ReplyTokens() if reply_tokens is None else reply_tokens
+        self._held = HeldAnswers()
         self._requests = _Requests(self, inbox, self._reply_tokens)
         self._home = Home()
         self._turns = Turns(self._home)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
+from ._core import HeldAnswers
 from ._errors import ConnectionLostError
 from ._message import Deliver, Message
 from ._subjects import LINE_OVERHEAD, MAX_CONTROL_LINE
@@ -47,6 +48,9 @@ class FastPath(Protocol):
     _max_subjects: int
     """Bytes that a subject and a reply subject may have together, so that the server takes the line they travel in."""
 
+    _held: HeldAnswers
+    """What is noted of answers that wait for others."""
+
     @property
     def _takes_headers(self) -> bool:
         """Whether the server takes messages with headers."""
@@ -77,7 +81,7 @@ class FastPath(Protocol):
         ...
 
     def _push_answers(self) -> None:
-        """Send the answers that wait for those to other messages that were received with theirs. Must not raise."""
+        """Send the answers that wait for others, as far as that needs no waiting. Must not raise."""
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
         """Publish headers without a payload, otherwise as ``_answer_nowait``."""
@@ -126,6 +130,7 @@ class _PublicPath:
 
     def __init__(self, connection: abc.Connection) -> None:
         self._connection = connection
+        self._held = HeldAnswers()
 
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None

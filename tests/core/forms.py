@@ -15,6 +15,7 @@ NAMES = (
     "CounterFields",
     "EndpointQueue",
     "FrameBuffer",
+    "HeldAnswers",
     "MessageFields",
     "Reader",
     "RequestFields",

@@ -14,6 +14,7 @@ class Peer:
         self.received = b""
         self.room = room
         self.counters = Counters()
+        self.held = form.HeldAnswers()
         peer = self
 
         class Buffer(form.FrameBuffer):
@@ -25,7 +26,7 @@ class Peer:
                 self._is_sending = False
                 peer.calls.append("sent")
 
-        self.buffer = Buffer(self.counters)
+        self.buffer = Buffer(self.counters, self.held)
         if is_connected:
             self.connect()
 
@@ -45,7 +46,7 @@ class Peer:
         buffer, counters = self.buffer, self.counters
         assert buffer.has_frames == bool(buffer.count or buffer._rest)
         fields = (buffer.size, buffer.count, buffer.limit, buffer.max_payload, buffer.is_waiting, buffer.until_push)
-        private = (buffer._is_sending, buffer._rest)
+        private = (buffer._is_sending, buffer._rest, self.held.since)
         return *fields, *private, counters.taken_frames, counters.out_bytes, self.received, self.calls
 
     # What is done to it

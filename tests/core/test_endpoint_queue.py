@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from natsery._core._limits import REQUESTS_BETWEEN_YIELDS
+from natsery._core._limits import HOLD_NS, REQUESTS_BETWEEN_YIELDS
 from natsery._headers import NO_HEADERS, Headers
 from natsery._protocol._headers import read_headers
 
@@ -50,9 +50,13 @@ class Cancelled(BaseException):
 
 
 class FastPath:
-    def __init__(self, log) -> None:
+    def __init__(self, form, log) -> None:
         self.log = log
         self.outcome = True
+        self._held = form.HeldAnswers()
+
+    def _push_answers(self):
+        self.log.append("push")
 
     def _answer_nowait(self, reply, data):
         self.log.append(("answer", reply, data))
@@ -159,7 +163,7 @@ class Change:
         return f"Change({self.result}, {self.fields})"
 
 
-def new_queue(form, log, **limits):
+def new_queue(form, log, tick, **limits):
     """A queue of one form whose workers are driven step by step."""
 
     class Request(request_type(form)):
@@ -180,11 +184,11 @@ def new_queue(form, log, **limits):
 
     counters = form.CounterFields()
     counters.num_requests = counters.processing_time = 0
-    time = iter(range(0, 10**9, 7))
+    time = iter(range(tick, 10**9, tick))
     options = {"concurrency": 2, "max_messages": 4, "max_bytes": 100, **limits}
     queue = queue_class(form, log)(
         "the endpoint",
-        FastPath(log),
+        FastPath(form, log),
         counters,
         clock_ns=lambda: next(time),
         checkpoint=checkpoint,
@@ -201,9 +205,9 @@ def new_queue(form, log, **limits):
 class Driven:
     """What is done with a queue."""
 
-    def __init__(self, form, **limits) -> None:
+    def __init__(self, form, tick=7, **limits) -> None:
         self.log = []
-        self.queue = new_queue(form, self.log, **limits)
+        self.queue = new_queue(form, self.log, tick, **limits)
         self.count = 0
 
     def deliver(self, reply, data, headers, outcome):
@@ -248,6 +252,9 @@ class Driven:
             self.queue._waking += 1
             self.queue._idle.pop().wakeup.set()
 
+    def send_all(self):
+        self.queue._fast_path._held.since = 0
+
     def state(self):
         queue = self.queue
         return (
@@ -261,6 +268,7 @@ class Driven:
             queue._counters.num_requests,
             queue._counters.processing_time,
             list(queue._recent_replies),
+            queue._fast_path._held.since,
             [getattr(worker.request, "number", None) for worker, _ in queue.coroutines],
             sys.exc_info()[1],
         )
@@ -310,7 +318,7 @@ steps = st.lists(
         st.tuples(
             st.just("answer_with"), st.sampled_from([True, True, False, OSError("gone"), KeyboardInterrupt("k")])
         ),
-        st.sampled_from([("cut_off",), ("retire",)]),
+        st.sampled_from([("cut_off",), ("retire",), ("send_all",)]),
     ),
     max_size=40,
 )
@@ -320,7 +328,7 @@ steps = st.lists(
 @generated
 @given(steps)
 def test_both_forms_do_the_same(steps):
-    plain, compiled = Driven(PLAIN), Driven(COMPILED)
+    plain, compiled = (Driven(each, tick=HOLD_NS // 3) for each in (PLAIN, COMPILED))
     try:
         for name, *arguments in steps:
             for each in (plain, compiled):

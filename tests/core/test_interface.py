@@ -72,6 +72,8 @@ def test_both_forms_take_the_same_parameters(name):
     compiled = getattr(COMPILED, name)
     if name == "EndpointQueue":
         given["counters"] = COMPILED.CounterFields()
+    elif name == "FrameBuffer":
+        given["held"] = COMPILED.HeldAnswers()
     for count in range(len(positional) + 1):
         by_position = [given[each.name] for each in positional[:count]]
         by_name = {each.name: given[each.name] for each in parameters[count:]}
@@ -101,6 +103,7 @@ SAMPLES = {
     "endpoint": object(),
     "fast_path": object(),
     "counters": Counters(),
+    "held": None,  # of the same form
     "clock_ns": int,
     "checkpoint": print,
     "concurrency": 1,

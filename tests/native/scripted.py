@@ -33,9 +33,9 @@ class Peer:
         """The next line of the client."""
         return await self._lines.receive_until(b"\r\n", 65_536)
 
-    async def line_of(self, verb: bytes) -> bytes:
-        """The next line that begins so."""
-        while not (line := await self.line()).startswith(verb):
+    async def line_of(self, *verbs: bytes) -> bytes:
+        """The next line that begins with one of these."""
+        while not (line := await self.line()).startswith(verbs):
             pass
         return line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import anyio
@@ -249,3 +249,92 @@ async def test_an_answer_that_took_long_waits_for_no_other(takes_ns: int) -> Non
             await server.answered.wait()
     assert server.replies == [(number, 1) for number in range(COUNT)]
     assert waiting == ([0] * COUNT if takes_ns > HOLD_NS else [*range(COUNT)])
+
+
+COMPUTES_NS = 1_000_000
+"""More than answers wait for others."""
+
+
+class Computing:
+    """Handlers that compute, by a clock of their own, and note how many answers are waiting when they begin."""
+
+    def __init__(self, nc: natsery.NativeConnection) -> None:
+        self.waiting: list[int] = []
+        self._nc = nc
+        self._now = 1
+        self.clock = natsery.Clock(monotonic_ns=lambda: self._now)
+
+    def compute(self) -> None:
+        self.waiting.append(self._nc._write_buffer.count)
+        self._now += COMPUTES_NS
+
+    async def at_once(self, request: natsery.Request) -> bytes:
+        self.compute()
+        return request.data
+
+    async def after_waiting(self, request: natsery.Request) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return await self.at_once(request)
+
+    async def in_vain(self, request: natsery.Request) -> bytes:
+        self.compute()
+        raise natsery.ServiceError(400, "no")
+
+    async def in_parts(self, request: natsery.Request) -> None:
+        for _ in range(COUNT):
+            self.compute()
+            await request.respond(request.data)
+
+    async def streamed(self, request: natsery.Request) -> AsyncIterator[bytes]:
+        for _ in range(COUNT):
+            self.compute()
+            yield b"1"
+
+
+async def answers_waiting(
+    handler: str, *, endpoints: int = 1, concurrency: int = 1, requests: int = COUNT
+) -> list[int]:
+    """Send requests to services that compute; return how many answers waited while they did."""
+    burst = b"".join(b"MSG e 1 r.%d 1\r\nx\r\n" % number for number in range(requests))
+    if endpoints > 1:
+        burst = b"".join(b"MSG e %d r.%d 1\r\nx\r\n" % (number + 1, number) for number in range(endpoints))
+    is_over = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet(max_payload=1_000_000)
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n" + burst)
+        for _ in range(COUNT):
+            await peer.line_of(b"PUB", b"HPUB")
+        is_over.set()
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
+        computing = Computing(nc)
+        handle = getattr(computing, handler)
+        configs = [natsery.EndpointConfig(f"e{n}", handle, concurrency=concurrency) for n in range(endpoints)]
+        config = natsery.ServiceConfig("e", "1.0.0", endpoints=configs, clock=computing.clock)
+        async with natsery.serve(nc, config):
+            await is_over.wait()
+    return computing.waiting
+
+
+async def test_answers_do_not_wait_while_other_endpoints_compute() -> None:
+    """Requests to many endpoints at once: the first one was answered when all were."""
+    assert await answers_waiting("at_once", endpoints=COUNT) == [0] * COUNT
+
+
+async def test_answers_do_not_wait_while_other_workers_compute() -> None:
+    """Handlers that wait for something and then compute: the first one was answered when all were."""
+    assert await answers_waiting("after_waiting", concurrency=COUNT) == [0] * COUNT
+
+
+async def test_errors_do_not_wait_while_other_endpoints_compute() -> None:
+    assert await answers_waiting("in_vain", endpoints=COUNT) == [0] * COUNT
+
+
+@pytest.mark.parametrize("handler", ["in_parts", "streamed"])
+async def test_replies_do_not_wait_while_the_next_one_is_computed(handler: str) -> None:
+    """A handler that computes each of several replies: the first one left with the sixty-fourth, or at the end."""
+    waiting = await answers_waiting(handler, requests=1)
+    assert waiting[1:] == [0] * (COUNT - 1)  # before the first one, the stream's own subscription does

@@ -25,6 +25,7 @@ from natsery._backends._tls_stream import (
     TlsStream,
     state_of,
 )
+from natsery._core import HeldAnswers
 from natsery._native._connection_statistics import Counters
 from natsery._native._handshake import direct_stream
 from natsery._native._write_buffer import WriteBuffer
@@ -302,7 +303,7 @@ async def test_nothing_more_is_encrypted_while_something_waits(peer: Peer) -> No
 
 async def test_a_push_that_gets_out_in_part_is_finished_by_the_writer_task(peer: Peer) -> None:
     """Nothing else has to be sent for that."""
-    write_buffer = WriteBuffer(Counters())
+    write_buffer = WriteBuffer(Counters(), HeldAnswers())
     write_buffer.open([], peer.stream.send_nowait)
 
     async def write() -> None:

@@ -23,6 +23,7 @@ __all__ = (
     "CounterFields",
     "EndpointQueue",
     "FrameBuffer",
+    "HeldAnswers",
     "MessageFields",
     "Reader",
     "RequestFields",
@@ -41,6 +42,7 @@ if _choice != "python":
             CounterFields,
             EndpointQueue,
             FrameBuffer,
+            HeldAnswers,
             MessageFields,
             Reader,
             RequestFields,
@@ -61,7 +63,7 @@ if _choice != "python":
 
 if _name == "python":
     from ._endpoint_queue import EndpointQueue
-    from ._fields import CounterFields, MessageFields, RequestFields, SubscriptionFields, Worker
+    from ._fields import CounterFields, HeldAnswers, MessageFields, RequestFields, SubscriptionFields, Worker
     from ._frame_buffer import FrameBuffer
     from ._reader import Reader
 

@@ -20,7 +20,7 @@ from .._protocol._messages import read_message
 from .._protocol._parser import LARGE_MESSAGE, MAX_CONTROL_LINE, MAX_MESSAGE_SIZE, Parser, check_start
 from .._errors import ProtocolError
 from .._subjects import LONG_SUBJECT
-from ._limits import AWAY, BATCH_BYTES, HOLD_NS, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
+from ._limits import AWAY, BATCH_BYTES, HOLD_NS, LONG_AGO, RECENT_REPLIES, REQUESTS_BETWEEN_YIELDS
 
 logger = logging.getLogger("natsery")
 
@@ -33,6 +33,7 @@ cdef Py_ssize_t _large_message = LARGE_MESSAGE
 cdef Py_ssize_t _batch_bytes = BATCH_BYTES
 cdef int _requests_between_yields = REQUESTS_BETWEEN_YIELDS
 cdef long long _hold_ns = HOLD_NS
+cdef long long _long_ago = LONG_AGO
 
 
 # The fields
@@ -67,6 +68,10 @@ cdef class SubscriptionFields:
 cdef class CounterFields:
     cdef public long long num_requests
     cdef public long long processing_time
+
+
+cdef class HeldAnswers:
+    cdef public long long since
 
 
 cdef class Worker:
@@ -379,6 +384,7 @@ cdef class FrameBuffer:
     cdef public bint is_waiting
     cdef public long long until_push
     cdef public object _counters
+    cdef public HeldAnswers _held
     cdef public object _send_nowait
     cdef public bint _is_sending
     cdef public bytes _rest
@@ -392,9 +398,10 @@ cdef class FrameBuffer:
         self._block = bytearray(BLOCK)  # there also if a subclass forgets to call __init__
         self._finished = deque()
 
-    def __init__(self, counters):
+    def __init__(self, counters, HeldAnswers held not None):
         self.limit = AWAY
         self._counters = counters
+        self._held = held
         self._rest = b""
 
     @property
@@ -449,7 +456,10 @@ cdef class FrameBuffer:
         self.until_push -= 1
         if self.until_push == 0:
             self.push()
-        elif self.is_waiting:
+            return True
+        if self._held.since == 0:
+            self._held.since = _long_ago
+        if self.is_waiting:
             self.wake()
         return True
 
@@ -506,7 +516,7 @@ cdef class FrameBuffer:
 
     def push_early(self):
         cdef long long until_push = self.until_push
-        if until_push > 0 and self.size:
+        if self.size:
             self.push()
             self.until_push = until_push
 
@@ -518,6 +528,7 @@ cdef class FrameBuffer:
         cdef bytes data
         cdef Py_ssize_t count
         self._is_sending = True
+        self._held.since = 0
         if self._rest:
             data, self._rest = self._rest, b""
             return data
@@ -695,13 +706,14 @@ cdef class EndpointQueue:
 
     async def work(self, Worker worker not None):
         cdef RequestFields request
+        cdef HeldAnswers held
         cdef Py_ssize_t headers_size
         cdef long long begun, now = 0  # the end of the last request, if it is the beginning of the next
-        cdef long long pushed = 0  # since when answers may have been waiting
         cdef int unyielded = 0
         cdef bint is_replying
         pending = self._pending
         fast_path = self._fast_path
+        held = fast_path._held
         clock_ns = self._clock_ns
         recent_replies = self._recent_replies
         handler = self.handler
@@ -712,13 +724,16 @@ cdef class EndpointQueue:
                 if not pending:
                     if self._is_retired:
                         return
+                    if held.since != 0 and now - held.since > _hold_ns:
+                        fast_path._push_answers()
+                        held.since = now
                     self._is_congested = False
                     self._idle.append(worker)
                     self._check_drained()
                     await worker.wakeup.wait()
                     self._waking -= 1
                     unyielded = 0
-                    now = pushed = 0
+                    now = 0
                     continue
                 request = pending.popleft()
                 # Their `_wire_size`, which is known since the delivery.
@@ -730,11 +745,11 @@ cdef class EndpointQueue:
                 begun = now or clock_ns()
                 request._begun = begun
                 now = 0
-                if pushed == 0:
-                    pushed = begun
-                elif begun - pushed > _hold_ns:
+                if held.since == 0:
+                    held.since = begun
+                elif begun - held.since > _hold_ns:
                     fast_path._push_answers()
-                    pushed = begun
+                    held.since = begun
                 is_replying = False
                 try:
                     if headers_size and request in self._with_time:
@@ -772,11 +787,12 @@ cdef class EndpointQueue:
                     else:
                         await self._end_abruptly(request, failed)
                     failed = None
+                    now = clock_ns()
                 worker.request = None
                 unyielded += 1
                 if unyielded >= _requests_between_yields:
                     unyielded = 0
-                    now = pushed = 0
+                    now = 0
                     await self._checkpoint()
         finally:
             failed = None  # whose traceback has this frame

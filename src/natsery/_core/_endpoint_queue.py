@@ -206,12 +206,12 @@ class EndpointQueue:
         pending = self._pending
         counters = self._counters
         fast_path = self._fast_path
+        held = fast_path._held
         handler, handler_with_time, with_time = self.handler, self.handler_with_time, self._with_time
         clock_ns = self._clock_ns
         recent_replies = self._recent_replies
         unyielded = 0
         now = 0  # the end of the last request, if it is the beginning of the next
-        pushed = 0  # since when answers may have been waiting
         failed: BaseException | None = None
         self._waking -= 1
         try:
@@ -219,12 +219,13 @@ class EndpointQueue:
                 if not pending:
                     if self._is_retired:
                         return
+                    _push_if_due(fast_path, now)
                     self._is_congested = False
                     self._idle.append(worker)
                     self._check_drained()
                     await worker.wakeup.wait()
                     self._waking -= 1
-                    unyielded = now = pushed = 0
+                    unyielded = now = 0
                     continue
                 request = pending.popleft()
                 # Their `_wire_size`, which is known since the delivery.
@@ -235,11 +236,11 @@ class EndpointQueue:
                 worker.request = request
                 request._begun = begun = now or clock_ns()
                 now = 0
-                if not pushed:
-                    pushed = begun
-                elif begun - pushed > HOLD_NS:
+                if not held.since:
+                    held.since = begun
+                elif begun - held.since > HOLD_NS:
                     fast_path._push_answers()
-                    pushed = begun
+                    held.since = begun
                 is_replying = False
                 try:
                     if headers_size and request in with_time:
@@ -277,10 +278,11 @@ class EndpointQueue:
                     else:
                         await self._end_abruptly(request, failed)
                     failed = None
+                    now = clock_ns()
                 worker.request = None
                 unyielded += 1
                 if unyielded >= REQUESTS_BETWEEN_YIELDS:
-                    unyielded = now = pushed = 0
+                    unyielded = now = 0
                     await self._checkpoint()
         finally:
             failed = None  # whose traceback has this frame
@@ -288,3 +290,11 @@ class EndpointQueue:
             if worker in self._idle:
                 self._idle.remove(worker)
             self._check_drained()
+
+
+def _push_if_due(fast_path: FastPath, now: int) -> None:
+    """Send the answers that have waited for too long: other workers may compute before this one handles a request again."""
+    held = fast_path._held
+    if held.since and now - held.since > HOLD_NS:
+        fast_path._push_answers()
+        held.since = now

@@ -80,6 +80,20 @@ class CounterFields:
 
 
 @final
+class HeldAnswers:
+    """The answers to requests that wait in a connection's write buffer for others, whichever endpoints they are of.
+
+    Attributes:
+        since: since when they may have been waiting, in nanoseconds; 0 if there are none.
+    """
+
+    __slots__ = ("since",)
+
+    def __init__(self) -> None:
+        self.since: int = 0
+
+
+@final
 class Worker:
     """One task of an endpoint, and the request that it is handling."""
 

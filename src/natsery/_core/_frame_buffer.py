@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from .._protocol._commands import SIZE_FIELDS, SMALL
 from .._subjects import LONG_SUBJECT, PLAIN_SUBJECT
-from ._limits import AWAY, BATCH_BYTES
+from ._limits import AWAY, BATCH_BYTES, LONG_AGO
 
 if TYPE_CHECKING:
     from .._native._connection_statistics import Counters
+    from ._fields import HeldAnswers
 
 
 class FrameBuffer:
@@ -18,6 +19,7 @@ class FrameBuffer:
 
     Args:
         counters: what to count in.
+        held: what is noted of the answers that wait.
 
     Attributes:
         size: bytes that wait.
@@ -30,6 +32,7 @@ class FrameBuffer:
     __slots__ = (
         "_counters",
         "_frames",
+        "_held",
         "_is_sending",
         "_rest",
         "_send_nowait",
@@ -40,13 +43,14 @@ class FrameBuffer:
         "until_push",
     )
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, held: HeldAnswers) -> None:
         self.size: int = 0
         self.limit: int = AWAY
         self.max_payload: int = 0
         self.is_waiting: bool = False
         self.until_push: int = 0
         self._counters = counters
+        self._held = held
         self._frames: list[bytes] = []
         self._send_nowait: Callable[[bytes], int] | None = None
         self._is_sending = False
@@ -97,8 +101,12 @@ class FrameBuffer:
         self.until_push = until_push = self.until_push - 1
         if not until_push:
             self.push()
-        elif self.is_waiting:
-            self.wake()
+        else:
+            held = self._held
+            if not held.since:
+                held.since = LONG_AGO
+            if self.is_waiting:
+                self.wake()
         return True
 
     def publish(self, subject: str, data: bytes) -> bool:
@@ -146,8 +154,8 @@ class FrameBuffer:
             self.wake()
 
     def push_early(self) -> None:
-        """Push what waits for a push that is planned; the plan stays."""
-        if self.until_push > 0 and self.size:
+        """Push what waits; a push that is planned for later stays so."""
+        if self.size:
             until_push = self.until_push
             self.push()
             self.until_push = until_push
@@ -160,6 +168,7 @@ class FrameBuffer:
     def take(self) -> bytes:
         """Return the next frames, joined; nothing else may be sent until ``sent`` is called."""
         self._is_sending = True
+        self._held.since = 0
         if self._rest:
             data, self._rest = self._rest, b""
             return data

@@ -17,7 +17,10 @@ A denial that comes later is not counted, and reported without the endpoint.
 """
 
 HOLD_NS: Final = 250_000
-"""Nanoseconds after which a worker sends the answers that it has made before it handles another request."""
+"""Nanoseconds that answers wait for others at most, unless a handler computes for longer."""
+
+LONG_AGO: Final = 1
+"""A time of clocks in nanoseconds that was long before any other."""
 
 REQUESTS_BETWEEN_YIELDS: Final = 256
 """Requests that a worker handles without waiting before it lets other tasks run."""

@@ -63,7 +63,7 @@ class NativeConnection(ConnectionBase):
         self._subscriptions = Subscriptions(self._home, self._unsubscribe_nowait)
         self._handover = new_handover()
         self._fences: dict[Fence, None] = {}  # in order
-        self._fill(WriteBuffer(self._counters))
+        self._fill(WriteBuffer(self._counters, self._held))
         self._line = anyio.Lock()
         """Held by the sender that waits for room; the others wait for it."""
         self._leaving: WriteBuffer | None = None
@@ -353,7 +353,7 @@ class NativeConnection(ConnectionBase):
         fence = session.leave()
         self._session = None
         self._leaving = session.write_buffer
-        self._fill(WriteBuffer(self._counters))
+        self._fill(WriteBuffer(self._counters, self._held))
         logger.info("leaving NATS at %s, which is in lame-duck mode", session.link.target)
         self._emit(ConnectionEvent(EventKind.DISCONNECTED))
         with anyio.move_on_after(MOVE_SECONDS):
@@ -364,7 +364,7 @@ class NativeConnection(ConnectionBase):
         """Keep for the next session what this one has not sent, and the fences that it has not passed."""
         self._session = self._leaving = None
         if self._write_buffer is session.write_buffer:
-            self._fill(WriteBuffer(self._counters))
+            self._fill(WriteBuffer(self._counters, self._held))
         messages, fences = session.retire(self._fences)
         self._write_buffer.add_first(messages)
         self._fences = dict.fromkeys(fences)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from .._condition_event import ConditionEvent
-from .._core import AWAY, FrameBuffer
+from .._core import AWAY, FrameBuffer, HeldAnswers
 from .._protocol import _commands
 from .._wakeup import new_wakeup
 from ._connection_statistics import Counters
@@ -24,12 +24,13 @@ class WriteBuffer(FrameBuffer):
 
     Args:
         counters: what to count in.
+        held: what is noted of the answers that wait.
     """
 
     __slots__ = ("_low_water", "_wakeup")
 
-    def __init__(self, counters: Counters) -> None:
-        super().__init__(counters)
+    def __init__(self, counters: Counters, held: HeldAnswers) -> None:
+        super().__init__(counters, held)
         self._wakeup = new_wakeup()
         self._low_water = ConditionEvent(self._may_send)
 

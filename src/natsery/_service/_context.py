@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from .. import abc
+from .._core._limits import HOLD_NS
 from .._fast_path import FastPath, FastSubscription, fast_path
 from .._instrumentation import Instruments
 from .._instruments import Instrument
@@ -69,6 +70,15 @@ class ServiceContext:
         self.instruments: Instruments | None = (
             Instruments(config.instruments, self._report_instrument) if config.instruments else None
         )
+
+    def push_if_due(self) -> None:
+        """Send what handlers have answered, if it has waited for long: they may compute before they send any more."""
+        held, now = self.fast_path._held, self.clock_ns()
+        if not held.since:
+            held.since = now
+        elif now - held.since > HOLD_NS:
+            self.fast_path._push_answers()
+            held.since = now
 
     def may_answer(self, reply: str, declared: tuple[str, ...] = ()) -> bool:
         """Whether a reply may be sent to a subject that a requester chose, or that begins as an endpoint has declared."""

@@ -213,16 +213,18 @@ class Request(RequestFields, Message, Generic[StateT]):
             error = NoReplySubjectError(self.subject)
             self._note_undelivered(error)
             raise error
+        context = self.endpoint._context
         # `send` waits only once it has the message, so a cancellation there means that the reply is on its way.
         had_responded, self._has_responded = self._has_responded, True
         try:
-            await self.endpoint._context.fast_path._send(reply, data, reply=acknowledgements, headers=headers)
+            await context.fast_path._send(reply, data, reply=acknowledgements, headers=headers)
         except Exception as error:
             self._has_responded = had_responded
             self._note_undelivered(error)
             raise
         if self._failure is not None and self._failure.cause is FailureCause.UNDELIVERABLE:
             self._failure = None
+        context.push_if_due()
 
     def _note_undelivered(self, error: Exception) -> None:
         """Note that the connection did not take a reply, unless the requester has been told of an error."""
