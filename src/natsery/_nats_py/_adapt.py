@@ -157,6 +157,9 @@ class AdaptedConnection(ConnectionBase):
     def _answer_nowait(self, reply: str, data: bytes) -> bool:
         return self._writer.answer_nowait(reply, data)
 
+    def _push_answers(self) -> None:
+        self._writer.push()
+
     @property
     def _takes_headers(self) -> bool:
         return bool(self._client._server_info.get("headers"))

@@ -213,6 +213,10 @@ class BridgedConnection(ConnectionBase):
         outbound.put(frame)
         return True
 
+    def _push_answers(self) -> None:
+        if self._outbound.is_woken:
+            self._thread.wake()
+
     @property
     def _takes_headers(self) -> bool:
         return bool(self._client._server_info.get("headers"))

@@ -172,6 +172,15 @@ class ClientWriter:
         self._count_sent(messages, payload_bytes)
         return True
 
+    def push(self) -> None:
+        """Write to the socket what waits for nats-py's flusher, if the operating system takes it."""
+        client = self._client
+        transport = client._transport
+        if client._status == Client.CONNECTED and client._pending and transport is not None and _is_clear(transport):
+            transport.writelines(client._pending)
+            client._pending = []
+            client._pending_data_size = 0
+
     def _count_sent(self, messages: int, payload_bytes: int) -> None:
         stats = self._client.stats
         stats["out_msgs"] += messages
