@@ -8,7 +8,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, final
 
@@ -74,7 +74,7 @@ class ServicePing:
                 value = _parse(text)
         except (ValueError, RecursionError) as error:
             raise MalformedReplyError(f"{_who_in(text)}not JSON: {error}") from None
-        reader = Reader(value, "reply")
+        reader = Reader(value)
         kind = reader.value.get("type")
         if isinstance(kind, str) and kind != cls.response_type:
             raise MalformedReplyError(f"{reader.who()}type is {reprlib.repr(kind)}, not {cls.response_type!r}")
@@ -87,7 +87,7 @@ class ServicePing:
         return {
             "name": reader.required_text("name"),
             "id": reader.required_text("id"),
-            "version": reader.text("version", ""),
+            "version": reader.text("version"),
             "metadata": reader.metadata(),
         }
 
@@ -134,12 +134,12 @@ class ServiceInfo(ServicePing):
     def _fields(cls, reader: Reader) -> dict[str, Any]:
         return {
             **super()._fields(reader),
-            "description": reader.text("description", ""),
+            "description": reader.text("description"),
             "endpoints": tuple(
                 EndpointInfo(
                     name=each.required_text("name"),
                     subject=each.required_text("subject"),
-                    queue_group=each.text("queue_group", ""),
+                    queue_group=each.text("queue_group"),
                     metadata=each.metadata(),
                 )
                 for each in reader.endpoints()
@@ -228,26 +228,21 @@ def _endpoint_stats(reader: Reader) -> EndpointStats:
     requests = reader.integer("num_requests") or 0
     total, mean = _times(reader, requests)
     data = writable_json(reader.value.get("data"), MAX_DEPTH)
-    details = _details(data)
-    failures = Reader(_object(details.value.get("failures")), "failures")
+    details = _object(_object(data).get(DETAILS_KEY))
+    failures = _object(details.get("failures"))
     return EndpointStats(
         name=reader.required_text("name"),
         subject=reader.required_text("subject"),
-        queue_group=reader.text("queue_group", ""),
+        queue_group=reader.text("queue_group"),
         num_requests=requests,
         num_errors=reader.integer("num_errors") or 0,
-        last_error=reader.text("last_error", ""),
+        last_error=reader.text("last_error"),
         processing_time=total,
         average_processing_time=mean,
         data=data,
-        failures=MappingProxyType({cause: count for cause in failures.value if (count := failures.integer(cause))}),
-        malformed=details.integer("malformed") or 0,
+        failures=MappingProxyType({cause: count for cause, value in failures.items() if (count := _integer(value))}),
+        malformed=_integer(details.get("malformed")) or 0,
     )
-
-
-def _details(data: Any) -> Reader:
-    """Return what a service of natsery says in the data of STATS, beside the data of its author."""
-    return Reader(_object(_object(data).get(DETAILS_KEY)), "details")
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -268,30 +263,24 @@ def _times(reader: Reader, requests: int) -> tuple[int, int]:
 class Reader:
     """Takes the fields out of one JSON object, each with the leniency that it needs: one odd value hides no other."""
 
-    def __init__(self, value: object, where: str) -> None:
+    def __init__(self, value: object) -> None:
         if not isinstance(value, dict):
-            raise MalformedReplyError(f"{where} is not a JSON object")
+            raise MalformedReplyError("reply is not a JSON object")
         self.value: dict[str, Any] = value
-        self._where = where
 
     def required_text(self, key: str) -> str:
         value = self.value.get(key)
         if not isinstance(value, str) or not value:
-            raise MalformedReplyError(
-                f"{self.who()}{self._where}.{key} is not a non-empty string: {reprlib.repr(value)}"
-            )
+            raise MalformedReplyError(f"{self.who()}reply.{key} is not a non-empty string: {reprlib.repr(value)}")
         return _writable(value)
 
-    def text(self, key: str, default: str) -> str:
+    def text(self, key: str) -> str:
         value = self.value.get(key)
-        return default if value is None else _as_text(value)
+        return "" if value is None else _as_text(value)
 
     def integer(self, key: str) -> int | None:
         """Return a whole number, ``None`` if there is none or it is not one."""
-        value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return None
-        return int(value)
+        return _integer(self.value.get(key))
 
     def duration(self, key: str) -> int | None:
         """Return nanoseconds, ``None`` if there are none; given as a number, or as text such as ``"1m2.5s"``."""
@@ -300,10 +289,7 @@ class Reader:
 
     def time(self, key: str) -> datetime:
         """Return a time, `UNKNOWN_TIME` if there is none or it is not one."""
-        try:
-            return parse_time(self.text(key, ""))
-        except MalformedReplyError:
-            return UNKNOWN_TIME
+        return parse_time(self.text(key))
 
     def metadata(self) -> Mapping[str, str]:
         value = self.value.get("metadata")
@@ -317,8 +303,8 @@ class Reader:
         items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         wanted = ("name", "subject")
         return [
-            Reader(item, f"{self._where}.endpoints[{index}]")
-            for index, item in enumerate(items)
+            Reader(item)
+            for item in items
             if isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in wanted)
         ]
 
@@ -334,8 +320,7 @@ def _who(*parts: object) -> str:
 
 def _who_in(text: str) -> str:
     """Return the same of a text that is not JSON: what stands before the first value that holds others."""
-    head = _HEAD.match(text)
-    found = [re.search(rf'"{key}"\s*:\s*"([^"\\]+)"', head[0] if head else "") for key in ("name", "id")]
+    found = [re.match(rf'\s*\{{[^\[{{]*?"{key}"\s*:\s*"([^"\\]+)"', text) for key in ("name", "id")]
     return _who(*(each and each[1] for each in found))
 
 
@@ -366,7 +351,13 @@ def _without_depth(text: str) -> str:
             if depth == MAX_DEPTH + 1:
                 start = match.end()
             depth -= 1
-    return "".join((*kept, text[start:] if depth <= MAX_DEPTH else ""))
+    return "".join((*kept, text[start:]))
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return int(value)
 
 
 def _as_text(value: Any) -> str:
@@ -392,10 +383,11 @@ def writable_json(value: Any, depth: int) -> Any:
 
 def _read_duration(text: str) -> int | None:
     """Return the nanoseconds of a duration as Go writes it, ``None`` if it is not one."""
-    parts = _DURATION_PART.findall(text) if len(text) <= _MAX_TIME else []
+    parts = _DURATION_PART.findall(text) if len(text) <= _MAX_DURATION else []
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
         return None
-    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    nanoseconds = round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    return -nanoseconds if text.startswith("-") else nanoseconds
 
 
 def write_reply(value: dict[str, Any]) -> bytes:
@@ -416,22 +408,18 @@ _LAST_TIME = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 MAX_DEPTH = 100
 """How deeply the values of a reply may be nested."""
 
-_HEAD = re.compile(r"\s*\{[^\[{]*")
 # A text that does not end is matched, too: else its end would be searched for from each of its escaped quotes.
 _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 _MAX_DIGITS = 300
 """Digits of the largest number that is read; there is none that large among the figures of a service."""
 
-_MAX_TIME = 100
-"""Characters of a time or a duration; there is none that long."""
+_MAX_DURATION = 100
+"""Characters of a duration; there is none that long."""
 
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 _DURATION_PART = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):?(\d\d))",
-    re.ASCII,
-)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d))", re.ASCII)
 
 
 def format_time(moment: datetime) -> str:
@@ -444,28 +432,20 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time of any year, offset and precision, in UTC; digits past microseconds are cut off.
+    """Return an RFC 3339 time of any offset and precision in UTC, its digits past microseconds cut off.
 
-    Raises:
-        MalformedReplyError: it is not such a time.
+    What is no such time is `UNKNOWN_TIME`; one outside of the calendar is the nearest of the calendar.
     """
-    match = _TIME.fullmatch(text) if len(text) <= _MAX_TIME else None
+    match = _TIME.fullmatch(text)
     if match is None:
-        raise MalformedReplyError(f"not an RFC 3339 time: {text!r:.100}")
-    year, month, day, hour, minute, second, fraction, zulu, sign, off_hours, off_minutes = match.groups()
-    zone: timezone = UTC
+        return UNKNOWN_TIME
+    minute, second, rest = match.groups()
     try:
-        if not zulu:
-            offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
-            zone = timezone(-offset if sign == "-" else offset)
-        micros = int((fraction or "0").ljust(6, "0")[:6])
         # A leap second has no datetime; the second before it is the nearest.
-        moment = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), micros, tzinfo=zone
-        )
-    except ValueError as error:
-        raise MalformedReplyError(f"not an RFC 3339 time: {text!r:.100}: {error}") from None
+        moment = datetime.fromisoformat(f"{minute}{min(second, '59')}{rest.upper()}")
+    except ValueError:
+        return UNKNOWN_TIME
     try:
         return moment.astimezone(UTC)
-    except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar: its nearest end
+    except OverflowError:  # an offset leads out of the calendar
         return UNKNOWN_TIME if moment.year == 1 else _LAST_TIME

@@ -120,16 +120,16 @@ class ServiceSchema(ServicePing):
     def _fields(cls, reader: Reader) -> dict[str, Any]:
         return {
             **super()._fields(reader),
-            "description": reader.text("description", ""),
+            "description": reader.text("description"),
             "endpoints": tuple(
                 EndpointSchema(
                     name=each.required_text("name"),
                     subject=each.required_text("subject"),
-                    content_type=each.text("content_type", "") or None,
+                    content_type=each.text("content_type") or None,
                     request=_read_schema(each.value.get("request")),
                     response=_read_schema(each.value.get("response")),
                     stream=each.value.get("stream") is True,
-                    digest=each.text("digest", "") or None,
+                    digest=each.text("digest") or None,
                 )
                 for each in reader.endpoints()
             ),
