@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -97,6 +99,20 @@ def test_replies_are_valid_against_the_official_schemas_without_further_fields(r
     assert None not in json.loads(reply.to_json()).values()
 
 
+def test_text_is_written_as_it_is():
+    assert ServicePing(**WHO, metadata={"town": "Köln 😀"}).to_json() == PING_BYTES.replace(
+        b"{}", '{"town":"Köln 😀"}'.encode()
+    )
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_json_is_not_written(number):
+    """Whoever read it would have refused the whole reply."""
+    stats = ServiceStats(**WHO, started=STARTED, endpoints=(EndpointStats(name="a", subject="a", data=[number]),))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        stats.to_json()
+
+
 def test_replies_without_endpoints_say_so():
     assert json.loads(ServiceInfo(**WHO).to_json())["endpoints"] == []
     assert json.loads(ServiceStats(**WHO, started=STARTED).to_json())["endpoints"] == []
@@ -168,6 +184,25 @@ def test_a_leap_second_reads_as_the_second_before():
 )
 def test_what_is_no_time_is_unknown(text):
     assert parse_time(text) == UNKNOWN_TIME
+
+
+@pytest.fixture
+def _far_from_utc(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "FAR-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no time.tzset")
+@pytest.mark.usefixtures("_far_from_utc")
+def test_times_are_in_utc_wherever_the_program_runs():
+    assert datetime.now().astimezone().utcoffset() == timedelta(hours=9)
+    started = stats_with(started="2026-09-24T13:02:55.564771+02:00").started
+    assert (started, started.utcoffset()) == (STARTED, timedelta(0))
+    assert format_time(STARTED) == "2026-09-24T11:02:55.564771Z"
+    assert format_time(STARTED.astimezone()) == "2026-09-24T11:02:55.564771Z"
 
 
 def test_times_are_written_in_utc_with_microseconds():

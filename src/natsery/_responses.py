@@ -68,10 +68,10 @@ class ServicePing:
         text = data.decode("utf-8-sig", errors="replace")
         try:
             try:
-                value = _parse(text)
+                value = _DECODER.decode(text)
             except RecursionError:
                 text = _without_depth(text)
-                value = _parse(text)
+                value = _DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             raise MalformedReplyError(f"{_who_in(text)}not JSON: {error}") from None
         reader = Reader(value)
@@ -324,11 +324,6 @@ def _who_in(text: str) -> str:
     return _who(*(each and each[1] for each in found))
 
 
-def _parse(text: str) -> Any:
-    # Neither a control character in a text nor a number of any size hides the rest.
-    return json.loads(text, strict=False, parse_int=_read_int, parse_float=_read_float, parse_constant=lambda _: None)
-
-
 def _read_int(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
@@ -404,6 +399,9 @@ UNKNOWN_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """The time that stands for an unknown one; it is what Go writes for none."""
 
 _LAST_TIME = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_read_int, parse_float=_read_float, parse_constant=lambda _: None)
+"""Neither a control character in a text nor a number of any size hides the rest."""
 
 MAX_DEPTH = 100
 """How deeply the values of a reply may be nested."""
