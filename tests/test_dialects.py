@@ -39,7 +39,8 @@ def test_durations_as_text():
         ("0s", 0),
         ("7ns", 7),
         ("1.5us", 1_500),
-        ("1.5µs", 1_500),
+        ("1.5\N{MICRO SIGN}s", 1_500),
+        ("1.5\N{GREEK SMALL LETTER MU}s", 1_500),
         ("2.13043ms", 2_130_430),
         ("1m2.5s", 62_500_000_000),
         ("1h0m1s", 3_601_000_000_000),
@@ -171,6 +172,13 @@ def test_a_deeply_nested_head_hides_nothing_else(deep):
         ServiceInfo.from_json(f'{{"name":"calc","id":{deep}}}'.encode())
 
 
+def test_brackets_in_text_are_no_nesting():
+    texts = ("[" * 200 + '"\\', '{"' * 200)
+    text = '{"name":"calc","id":"x","version":%s,"new":%s,"description":%s}'
+    info = ServiceInfo.from_json((text % (json.dumps(texts[0]), DEEP, json.dumps(texts[1]))).encode())
+    assert (info.version, info.description) == texts
+
+
 QUOTES = "[" * 5_000 + '"' + '\\"' * 2_000_000
 
 
@@ -214,6 +222,7 @@ def test_a_reply_keeps_what_it_was_read_from():
     ping = ServicePing.from_json(text.encode())
     assert ping.raw == text
     assert ping == ServicePing(name="calc", id="x", version="")
+    assert repr(ping) == repr(ServicePing(name="calc", id="x", version=""))
     assert ServicePing(name="calc", id="x", version="").raw == ""
 
 

@@ -275,7 +275,7 @@ def test_data_may_be_any_json():
     ("data", "failures", "malformed"),
     [
         ({"natsery": {"failures": {"timeout": 3, "a": 1.0}, "malformed": 1, "pending": 5}}, {"timeout": 3, "a": 1}, 1),
-        ({"natsery": {"failures": {"timeout": "3", "b": True, "c": None}, "malformed": []}}, {}, 0),
+        ({"natsery": {"failures": {"timeout": "3", "b": True, "c": None, "d": 0}, "malformed": []}}, {}, 0),
         ({"natsery": {"failures": [1]}}, {}, 0),
         ({"natsery": "mine"}, {}, 0),
         ({"other": {"failures": {"timeout": 3}}}, {}, 0),
@@ -324,10 +324,11 @@ def test_a_reply_of_another_type_is_refused():
         ServiceInfo.from_json(PING_BYTES)
 
 
-def test_what_was_read_is_read_only():
+def test_replies_are_read_only():
     reply = ServicePing.from_json(PING_BYTES)
-    with pytest.raises(TypeError):
-        reply.metadata["a"] = "b"
+    for each in (reply, PING, ServicePing.from_json(b'{"name":"calc","id":"x"}')):
+        with pytest.raises(TypeError):
+            each.metadata["a"] = "b"
     with pytest.raises(AttributeError):
         reply.name = "x"
 

@@ -15,11 +15,6 @@ def snapshot(counters, data=None):
     return counters.snapshot("add", "math.add", "q", data)
 
 
-def succeed(counters, elapsed):
-    counters.num_requests += 1
-    counters.processing_time += elapsed
-
-
 def test_fresh_counters_are_zero():
     stats = snapshot(Counters())
     assert (stats.name, stats.subject, stats.queue_group) == ("add", "math.add", "q")
@@ -51,7 +46,7 @@ def test_failures_add_up_by_cause():
 def test_the_average_is_rounded_down():
     counters = Counters()
     for elapsed in (3, 3, 5):
-        succeed(counters, elapsed)
+        counters.count_good(elapsed)
     assert snapshot(counters).average_processing_time == 3
 
 
@@ -65,16 +60,16 @@ def test_reset_begins_again_at_zero():
 
 def test_a_request_under_way_at_a_reset_is_counted_whole_afterwards():
     counters = Counters()
-    succeed(counters, 5)
+    counters.count_good(5)
     counters.reset()
-    succeed(counters, 7)
+    counters.count_good(7)
     stats = snapshot(counters)
     assert (stats.num_requests, stats.processing_time, stats.average_processing_time) == (1, 7, 7)
 
 
 def test_a_good_request_can_turn_into_a_failure_without_counting_twice():
     counters = Counters()
-    succeed(counters, 5)
+    counters.count_good(5)
     counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
     stats = snapshot(counters)
     assert (stats.num_requests, stats.num_errors, stats.last_error) == (1, 1, "503:gone")
@@ -83,7 +78,7 @@ def test_a_good_request_can_turn_into_a_failure_without_counting_twice():
 
 def test_turning_into_a_failure_after_a_reset_leaves_no_error_without_a_request():
     counters = Counters()
-    succeed(counters, 5)
+    counters.count_good(5)
     counters.reset()
     counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
     assert snapshot(counters) == snapshot(Counters())
@@ -91,7 +86,7 @@ def test_turning_into_a_failure_after_a_reset_leaves_no_error_without_a_request(
 
 def test_errors_never_outnumber_requests_after_a_reset():
     counters = Counters()
-    succeed(counters, 5)
+    counters.count_good(5)
     counters.reset()
     counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"))
     counters.turn_into_failure(Failure(FailureCause.UNDELIVERABLE, 503, "gone"))
