@@ -20,7 +20,7 @@ def test_fresh_counters_are_zero():
     assert (stats.name, stats.subject, stats.queue_group) == ("add", "math.add", "q")
     assert (stats.num_requests, stats.num_errors, stats.last_error) == (0, 0, "")
     assert (stats.processing_time, stats.average_processing_time) == (0, 0)
-    assert stats.failures == {}
+    assert (stats.failures, stats.malformed) == ({}, 0)
     assert stats.data is None
 
 
@@ -35,12 +35,12 @@ def test_a_failure_changes_everything_together():
 
 def test_failures_add_up_by_cause():
     counters = Counters()
-    for cause in (FailureCause.EXCEPTION, FailureCause.EXCEPTION, FailureCause.OVERLOADED):
-        counters.count_failure(Failure(cause, 500, "x"))
+    for elapsed in (3, 4):
+        counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"), elapsed)
+    counters.count_failure(Failure(FailureCause.OVERLOADED, 503, "x"))  # which was not handled, and so took no time
     stats = snapshot(counters)
     assert stats.failures == {"exception": 2, "overloaded": 1}
-    assert sum(stats.failures.values()) == stats.num_errors
-    assert stats.processing_time == 0  # that of requests that were not handled
+    assert (stats.num_requests, stats.num_errors, stats.processing_time) == (3, 3, 7)
 
 
 def test_the_average_is_rounded_down():
@@ -54,6 +54,7 @@ def test_reset_begins_again_at_zero():
     counters = Counters()
     counters.count_failure(Failure(FailureCause.EXCEPTION, 500, "x"), 5)
     counters.malformed = 2
+    assert snapshot(counters).malformed == 2
     counters.reset()
     assert snapshot(counters) == snapshot(Counters())
 
