@@ -41,26 +41,27 @@ async def test_a_full_queue_is_refused_with_an_answer(nc: Connection) -> None:
     assert stats.failures == {"overloaded": 7}
 
 
-async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_worker(nc: Connection) -> None:
-    """The request that the worker was about to take counted as waiting, so that one too many was refused."""
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_burst_at_an_idle_endpoint_fills_its_queue_and_its_workers(nc: Connection, concurrency: int) -> None:
+    """The request that a worker was about to take counted as waiting, so that one too many was refused."""
     release = anyio.Event()
 
-    @natsery.endpoint(pending_messages=2)
+    @natsery.endpoint(pending_messages=2, concurrency=concurrency)
     async def slow(request: natsery.Request) -> bytes:
         await release.wait()
         return b""
 
     async with bounded(), natsery.serve(nc, config(slow)) as service, nc.subscribe("burst") as replies:
-        for round_ in (1, 2):  # the worker is new, then it rests
+        for round_ in (1, 2, 3):  # the workers are new, then they rest
             for _ in range(10):
                 await nc.publish("slow", reply="burst")
-            for _ in range(7):
+            for _ in range(8 - concurrency):
                 assert error_of(await replies.receive()) == "503:Service Overloaded"
             release.set()
-            for _ in range(3):
+            for _ in range(2 + concurrency):
                 assert error_of(await replies.receive()) is None
             release = anyio.Event()
-            assert service.stats().endpoints[0].num_errors == 7 * round_
+            assert service.stats().endpoints[0].num_errors == (8 - concurrency) * round_
 
 
 async def test_headers_count_in_the_bytes_that_wait(nc: Connection) -> None:
@@ -86,6 +87,25 @@ async def test_headers_count_in_the_bytes_that_wait(nc: Connection) -> None:
             for _ in range(3):
                 assert error_of(await replies.receive()) is None
             release, started = anyio.Event(), anyio.Event()
+
+
+async def test_a_request_beyond_the_limit_in_bytes_is_taken_if_none_waits(nc: Connection) -> None:
+    release, started = anyio.Event(), anyio.Event()
+
+    @natsery.endpoint(pending_bytes=100)
+    async def slow(request: natsery.Request) -> bytes:
+        started.set()
+        await release.wait()
+        return request.data[:1]
+
+    async with bounded(), natsery.serve(nc, config(slow)), nc.subscribe("replies") as replies:
+        await nc.publish("slow", bytes(200), reply="replies")
+        await started.wait()
+        await nc.publish("slow", bytes(200), reply="replies")
+        await nc.publish("slow", b"x", reply="replies")
+        assert error_of(await replies.receive()) == "503:Service Overloaded"
+        release.set()
+        assert [(await replies.receive()).data for _ in range(2)] == [b"\0", b"\0"]
 
 
 @pytest.mark.parametrize("limits", [{"pending_messages": 5}, {"pending_bytes": 500}], ids=["messages", "bytes"])

@@ -210,8 +210,9 @@ class EndpointQueue:
         handler, handler_with_time, with_time = self.handler, self.handler_with_time, self._with_time
         clock_ns = self._clock_ns
         recent_replies = self._recent_replies
-        unyielded = 0
-        now = 0  # the end of the last request, if it is the beginning of the next
+        # `unyielded`: requests since other tasks had their turn; `now`: the end of the last request, if it is the beginning of
+        # the next.
+        unyielded = now = 0
         failed: BaseException | None = None
         self._waking -= 1
         try:
