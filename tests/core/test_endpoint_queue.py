@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import weakref
 
@@ -163,8 +164,8 @@ class Change:
         return f"Change({self.result}, {self.fields})"
 
 
-def new_queue(form, log, tick, **limits):
-    """A queue of one form whose workers are driven step by step."""
+def new_queue(form, log, step_ns=7, **limits):
+    """A queue of one form whose workers are driven step by step, and for which each look at the clock takes so long."""
 
     class Request(request_type(form)):
         __slots__ = ("number", "outcome")
@@ -184,7 +185,7 @@ def new_queue(form, log, tick, **limits):
 
     counters = form.CounterFields()
     counters.num_requests = counters.processing_time = 0
-    time = iter(range(tick, 10**9, tick))
+    time = itertools.count(step_ns, step_ns)
     options = {"concurrency": 2, "max_messages": 4, "max_bytes": 100, **limits}
     queue = queue_class(form, log)(
         "the endpoint",
@@ -205,9 +206,9 @@ def new_queue(form, log, tick, **limits):
 class Driven:
     """What is done with a queue."""
 
-    def __init__(self, form, tick=7, **limits) -> None:
+    def __init__(self, form, **limits) -> None:
         self.log = []
-        self.queue = new_queue(form, self.log, tick, **limits)
+        self.queue = new_queue(form, self.log, **limits)
         self.count = 0
 
     def deliver(self, reply, data, headers, outcome):
@@ -328,7 +329,7 @@ steps = st.lists(
 @generated
 @given(steps)
 def test_both_forms_do_the_same(steps):
-    plain, compiled = (Driven(each, tick=HOLD_NS // 3) for each in (PLAIN, COMPILED))
+    plain, compiled = (Driven(each, step_ns=HOLD_NS // 3) for each in (PLAIN, COMPILED))
     try:
         for name, *arguments in steps:
             for each in (plain, compiled):
@@ -353,11 +354,13 @@ def forget_tracebacks(each):
 @pytest.mark.parametrize("form", BOTH)
 def test_others_get_their_turn(form):
     driven = Driven(form, max_messages=1000, concurrency=1)
-    for _ in range(REQUESTS_BETWEEN_YIELDS + 1):
+    for _ in range(2 * REQUESTS_BETWEEN_YIELDS + 1):
         driven.deliver("r", b"", NO_HEADERS, b"done")
-    driven.go_on(0)
-    assert driven.log[-2] == "checkpoint"
-    assert driven.queue._counters.num_requests == REQUESTS_BETWEEN_YIELDS
+    for turn in (1, 2):
+        driven.go_on(0)
+        assert driven.log[-2] == "checkpoint"
+        assert driven.queue._counters.num_requests == turn * REQUESTS_BETWEEN_YIELDS
+    assert driven.queue._counters.processing_time == 7 * 2 * REQUESTS_BETWEEN_YIELDS
     driven.end()
 
 
@@ -365,11 +368,26 @@ def test_others_get_their_turn(form):
 def test_processing_times_are_whole(form):
     """The end of a request is the beginning of the next only if nothing came between."""
     driven = Driven(form, concurrency=1)
-    for outcome in (b"1", b"2", None):
-        driven.deliver("r", b"", NO_HEADERS, outcome)
-    driven.go_on(0)
-    assert driven.queue._counters.num_requests == 3
-    assert driven.queue._counters.processing_time == 21
+    for _ in range(2):  # the worker begins, and then it has rested
+        for outcome in (b"1", b"2", None, LookupError("no time of its own here"), b"5"):
+            driven.deliver("r", b"", NO_HEADERS, outcome)
+        driven.go_on(0)
+    assert driven.queue._counters.num_requests == 8
+    assert driven.queue._counters.processing_time == 8 * 7
+    driven.end()
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_answers_do_not_wait_for_long_for_those_after_them(form):
+    driven = Driven(form, concurrency=1, max_messages=1000, step_ns=HOLD_NS * 2 // 5)
+    for _ in range(2):  # the worker begins, and then it has rested
+        for _ in range(8):
+            driven.deliver("r", b"", NO_HEADERS, b"done")
+        driven.send_all()
+        driven.log.clear()
+        driven.go_on(0)
+        sent = [each for each in driven.log if each == "push" or each[0] == "answer"]
+        assert [number for number, each in enumerate(sent) if each == "push"] == [3, 7]
     driven.end()
 
 

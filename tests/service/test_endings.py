@@ -147,6 +147,39 @@ async def test_what_is_raised_after_a_reply_that_the_connection_did_not_take_is_
     ]
 
 
+async def test_an_answer_that_the_connection_does_not_take_is_reported_and_not_tried_again(
+    broker: MemoryBroker, nc: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_go = anyio.Event()
+
+    async def answers(request: natsery.Request) -> bytes:
+        await let_go.wait()
+        return b"1"
+
+    async with bounded(), broker.connect() as server:
+        async with natsery.serve(server, config(answers)) as service:
+            await nc.publish("answers", reply="replies")
+            await nc.flush()
+            broker.disconnect(server)
+            await fill(server)
+            let_go.set()
+            await anyio.wait_all_tasks_blocked()
+            broker.reconnect(server)
+    assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+    assert [each.exc_info for each in caplog.records if each.name == "natsery"] == [None]
+
+
+async def test_what_a_handler_fails_to_publish_elsewhere_is_a_failure_that_its_requester_hears_of(
+    nc: Connection,
+) -> None:
+    async def tells(request: natsery.Request) -> bytes:
+        raise natsery.OutboundBufferError("of another connection")
+
+    async with bounded(), natsery.serve(nc, config(tells)) as service:
+        assert error_of(await nc.request("tells")) == "500:Internal Server Error"
+    assert service.stats().endpoints[0].failures == {"exception": 1}
+
+
 async def test_an_error_that_is_too_large_is_reported_and_sent_without_its_data(
     nc: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -204,6 +204,18 @@ async def test_a_failure_after_a_reply_that_was_too_large_is_sent(nc: Connection
         assert error_of(await nc.request("report")) == "500:Internal Server Error"
 
 
+async def test_an_answer_after_one_that_was_too_large_is_good(nc: Connection) -> None:
+    async def shortens(request: natsery.Request) -> bytes:
+        with pytest.raises(natsery.MaxPayloadError):
+            await request.respond(bytes(nc.max_payload + 1))
+        return b"short"
+
+    async with bounded(), natsery.serve(nc, config(shortens)) as service:
+        assert (await nc.request("shortens")).data == b"short"
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {})
+
+
 async def test_an_error_that_was_sent_stays_the_request_s(nc: Connection) -> None:
     """A second error followed, or the request counted as good."""
 

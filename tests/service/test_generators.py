@@ -600,7 +600,9 @@ async def test_an_inbox_that_is_taken_away_ends_the_windows(broker: MemoryBroker
             await requester.take(3)
             assert isinstance(server, MemoryConnection)
             broker.permit(server, subscribe=["numbers", "$SRV.>"])
-            assert await requester.rest() == [b"%d" % each for each in range(2, 9)] + [b""]
+            rest = [await requester.next() for _ in range(8)]
+            assert [each.data for each in rest] == [b"%d" % each for each in range(2, 9)] + [b""]
+            assert {each.reply for each in rest} == {""}  # nothing to acknowledge
 
 
 async def test_a_reply_that_is_denied_ends_the_stream(broker: MemoryBroker, nc: Connection) -> None:
@@ -722,3 +724,18 @@ async def test_a_requester_that_falls_silent_and_is_told_of_a_stop_is_told_nothi
             errors.append(error_of(await messages.receive()))
         assert [error for error in errors if error is not None] == ["503:Service Stopping"]
     assert service.stats().endpoints[0].num_requests == 1
+
+
+@IN_VIRTUAL_TIME
+async def test_a_requester_that_has_left_hears_no_heartbeats(nc: Connection) -> None:
+    async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    async with bounded(1_000), natsery.serve(nc, config(shielded)), ask(nc, "shielded", window=4) as requester:
+        status = await requester.next()
+        assert await requester.take(1) == [b"part"]
+        await nc.publish(status.reply, headers={"Reply-Window": "0"})
+        await anyio.sleep(50)
+        assert await requester.is_quiet()

@@ -112,9 +112,8 @@ class StreamedReplies:
     def acknowledge(self, number: int) -> None:
         """Note that the requester is there, and has taken all replies up to this one."""
         self._unanswered = 0
-        if number > self._acknowledged:
-            self._acknowledged = min(number, self._sent)
-            self._has_room.check()
+        self._acknowledged = max(self._acknowledged, min(number, self._sent))
+        self._has_room.check()
 
     def leave(self) -> None:
         """Have the generator end, because the requester takes no more."""
