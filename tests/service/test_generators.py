@@ -124,9 +124,12 @@ async def test_a_part_that_is_too_large_is_raised_at_its_yield(nc: Connection) -
             yield bytes(nc.max_payload + 1)
         except natsery.MaxPayloadError as error:
             yield b"%d" % error.limit
+        yield b"more"
 
     async with bounded(), natsery.serve(nc, config(large)) as service, ask(nc, "large") as requester:
-        assert await requester.rest() == [b"%d" % nc.max_payload, b""]
+        replies = [await requester.next() for _ in range(3)]
+        assert [each.data for each in replies] == [b"%d" % nc.max_payload, b"more", b""]
+        assert [each.reply[-2:] for each in replies] == [".1", ".2", ".3"]
         assert service.stats().endpoints[0].num_errors == 0
 
 
@@ -401,10 +404,16 @@ async def test_the_failure_of_a_task_beside_a_yield_is_the_stream_s(nc: Connecti
         assert await requester.rest() == [b"part", "404:gone"]
 
 
+@pytest.mark.parametrize(("grace", "seconds"), [(30, 5), (1, 1)])
 @IN_VIRTUAL_TIME
 async def test_a_clean_up_that_never_ends_is_cancelled_and_reported(
-    nc: Connection, caplog: pytest.LogCaptureFixture
+    nc: Connection, grace: float, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
+    heard: list[tuple[str | None, bytes | None]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append((endpoint and endpoint.name, request and request.data))
+
     async def stuck(request: natsery.Request) -> AsyncIterator[bytes]:
         try:
             while True:
@@ -412,13 +421,34 @@ async def test_a_clean_up_that_never_ends_is_cancelled_and_reported(
         finally:
             await anyio.sleep_forever()
 
-    async with bounded(), natsery.serve(nc, config(stuck)) as service:
-        async with ask(nc, "stuck", window=1) as requester:
+    async with bounded(), natsery.serve(nc, config(stuck, error_handler=hear), grace=grace) as service:
+        async with ask(nc, "stuck", b"1", window=1) as requester:
             await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
-            await nc.flush()
-            await anyio.sleep(6)
+            await anyio.sleep(seconds - 0.1)
+            assert service.pending == 1
+            await anyio.sleep(0.2)
+            assert service.pending == 0
             assert service.stats().endpoints[0].failures == {}
     assert "its clean-up was cancelled because it took too long" in caplog.text
+    assert heard == [("stuck", b"1")]
+
+
+@IN_VIRTUAL_TIME
+async def test_a_clean_up_that_never_ends_after_a_time_out_does_not_hide_it(nc: Connection) -> None:
+    @natsery.endpoint(timeout=1)
+    async def stuck(request: natsery.Request) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            await anyio.sleep_forever()
+
+    async with bounded(), natsery.serve(nc, config(stuck)) as service, ask(nc, "stuck", window=1) as requester:
+        begun = anyio.current_time()
+        await requester.next()
+        assert await requester.rest() == [b"part", b"", "504:Deadline Exceeded"]
+        assert anyio.current_time() - begun == pytest.approx(1 + 5)
+        assert service.stats().endpoints[0].failures == {"timeout": 1}
 
 
 async def test_a_clean_up_that_fails_is_reported(nc: Connection, caplog: pytest.LogCaptureFixture) -> None:
@@ -429,16 +459,19 @@ async def test_a_clean_up_that_fails_is_reported(nc: Connection, caplog: pytest.
         finally:
             raise LookupError("in the clean-up")
 
-    heard: list[bytes | None] = []
-    options = {"error_handler": lambda error, endpoint, request: heard.append(request and request.data)}
-    async with bounded(), natsery.serve(nc, config(failing, **options)) as service:
+    heard: list[tuple[str | None, bytes | None]] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append((endpoint and endpoint.name, request and request.data))
+
+    async with bounded(), natsery.serve(nc, config(failing, error_handler=hear)) as service:
         async with ask(nc, "failing", b"1", window=1) as requester:
             await nc.publish((await requester.next()).reply, headers={"Reply-Window": "0"})
             await nc.flush()
             await anyio.wait_all_tasks_blocked()
             assert service.stats().endpoints[0].failures == {}
-    assert "in the clean-up" in caplog.text
-    assert heard == [b"1"]
+    assert "LookupError: in the clean-up" in caplog.text  # with its traceback
+    assert heard == [("failing", b"1")]
 
 
 async def test_a_request_with_a_stream_cannot_be_detached(nc: Connection) -> None:
@@ -518,6 +551,18 @@ async def test_a_requester_with_a_window_hears_every_five_seconds(nc: Connection
             last = anyio.current_time()
     async with bounded(), natsery.serve(nc, config(waits)), ask(nc, "waits") as requester:
         assert await requester.rest() == [b"part", b""]
+
+
+@IN_VIRTUAL_TIME
+async def test_replies_that_come_often_need_no_heartbeats(nc: Connection) -> None:
+    async def ticks(request: natsery.Request) -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"tick"
+            await anyio.sleep(2.4)
+
+    async with bounded(), natsery.serve(nc, config(ticks)), ask(nc, "ticks", window=20) as requester:
+        assert await requester.take(1) == [b""]
+        assert await requester.rest() == [*[b"tick"] * 20, b""]
 
 
 @pytest.mark.parametrize("window", ["0", "-1", "1e3", "", " ", "4,5", "9" * 5000])

@@ -75,12 +75,11 @@ class StreamedReplies:
 
     async def run(self, generator: AsyncGenerator[Any, None], write: Callable[[Any], Any]) -> None:
         """Send what a generator yields, close it, and send the end."""
-        is_complete = False
         with self._closing, self._waiting:
             try:
                 if self._window:
                     await self._say_open()
-                is_complete = await self._send_parts(generator, write)
+                await self._send_parts(generator, write)
             finally:
                 await self._close(generator)  # noqa: ASYNC102  # shielded and bounded in there
         request = self.request
@@ -91,7 +90,7 @@ class StreamedReplies:
                 await self._context.fast_path._send(request.reply, headers=error_headers(*REQUESTER_SILENT))
         elif self._is_left:
             pass  # which is a requester's right, and no failure
-        elif is_complete and not request._has_sent_error and not request._has_ended:
+        elif not request._has_sent_error and not request._has_ended:
             await request._send(b"", None, acknowledgements=self._numbered(self._sent + 1))
 
     async def beat(self) -> None:
@@ -139,15 +138,15 @@ class StreamedReplies:
     def _numbered(self, number: int) -> str:
         return f"{self.subject}.{number}" if self.subject else ""
 
-    async def _send_parts(self, generator: AsyncGenerator[Any, None], write: Callable[[Any], Any]) -> bool:
-        """Send what a generator yields; return whether that is all of it, because the requester has not left before."""
+    async def _send_parts(self, generator: AsyncGenerator[Any, None], write: Callable[[Any], Any]) -> None:
+        """Send what a generator yields, until it ends or the requester has left."""
         error: BaseException | None = None
         while not self._is_left:
             self._is_at_yield = False
             try:
                 part = await (anext(generator) if error is None else generator.athrow(error))
             except StopAsyncIteration:
-                return True
+                return
             self._is_at_yield = True
             error = None
             try:
@@ -158,7 +157,6 @@ class StreamedReplies:
                 if not self._is_cancelled_inside():
                     raise
                 error = cancellation
-        return False
 
     async def _send(self, part: Any) -> None:
         data = part if type(part) is bytes else reply_from(part, is_part=True)
