@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 import natsery
-from natsery._service import _refusals
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker, make_request
 
@@ -89,30 +88,6 @@ async def test_a_request_whose_error_the_connection_does_not_take_is_undeliverab
     assert "a secret" not in stats.last_error
     (outcome,) = ended.outcomes
     assert (outcome.code, outcome.cause, outcome.error) == (500, natsery.FailureCause.UNDELIVERABLE, error)
-
-
-async def test_refusals_that_the_connection_does_not_take_are_counted_in_one_report(
-    broker: MemoryBroker, nc: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some find no place to wait in, and the others fail one by one."""
-    monkeypatch.setattr(_refusals, "MAX_WAITING_REFUSALS", 2)
-    told: list[str] = []
-
-    async def stuck(request: natsery.Request) -> None:
-        await anyio.sleep_forever()
-
-    def tell(error: Exception, *_: object) -> None:
-        told.append(str(error))
-
-    async with bounded(), broker.connect() as server:
-        async with natsery.serve(server, config(stuck, error_handler=tell), grace=0) as service:
-            for _ in range(4):
-                await nc.publish("stuck", reply="replies")
-            await nc.flush()
-            broker.disconnect(server)
-            await fill(server)
-    assert told == ["4 refused requests got no answer, because the connection did not take it"]
-    assert service.stats().endpoints[0].failures == {"stopping": 4}
 
 
 @pytest.mark.parametrize("error", [natsery.OutboundBufferError("full"), LookupError("and then this")])

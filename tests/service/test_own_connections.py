@@ -123,13 +123,19 @@ async def test_an_endpoint_that_it_does_not_subscribe_leaves_nothing_behind(
 
 async def test_a_subscription_that_it_loses_ends_the_service_with_its_error(broker: MemoryBroker) -> None:
     error = natsery.NatseryError("the bus has dropped it")
+    told: list[tuple[Exception, str | None]] = []
+
+    def tell(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        told.append((error, endpoint and endpoint.name))
+
     async with bounded(), broker.connect() as inner:
         own = Faulty(inner)
         with pytest.raises(natsery.NatseryError) as caught:
-            async with natsery.serve(own, config(add)):
+            async with natsery.serve(own, config(add, error_handler=tell)):
                 own.on_error["add"](error)
                 await anyio.sleep_forever()
         assert caught.value is error
+    assert told == [(error, "add")]
 
 
 async def test_an_endpoint_is_removed_while_the_server_is_away(broker: MemoryBroker, nc: abc.Connection) -> None:

@@ -31,7 +31,7 @@ class ServiceContext:
         config: what is served.
         stop: has the service end with an error; only signals.
         state: what its lifespan has yielded.
-        instance: the instance's id.
+        instance: the instance's id, ``""`` for a request that was made for a test.
 
     Attributes:
         service: the service itself, ``None`` for a request that was made for a test.
@@ -52,7 +52,7 @@ class ServiceContext:
         config: ServiceConfig,
         stop: Callable[[BaseException], None],
         state: Any,
-        instance: str = "",
+        instance: str,
     ) -> None:
         self.connection = connection
         self.config = config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, final
 
 from .._errors import NatseryError
@@ -31,10 +32,9 @@ class Refusals:
     def __init__(self, fast_path: FastPath, errors: ErrorReporter) -> None:
         self._fast_path = fast_path
         self._errors = errors
-        self._queue: WorkQueue[tuple[str, Failure]] = WorkQueue(
+        self._queue: WorkQueue[tuple[str, Headers]] = WorkQueue(
             self._send, MAX_WAITING_REFUSALS, max_bytes=MAX_WAITING_BYTES, turn=REFUSALS_BETWEEN_YIELDS
         )
-        self._headers: dict[Failure, Headers] = {}
         self._unsent = 0
 
     async def run(self) -> None:
@@ -49,10 +49,8 @@ class Refusals:
         """Have a request answered with an error. Called from synchronous code."""
         if not reply:
             return
-        headers = self._headers.get(failure)
-        if headers is None:
-            headers = self._headers[failure] = error_headers(failure.code, failure.description)
-        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, failure), len(reply)):
+        headers = _headers_of(failure)
+        if not self._refuse_nowait(reply, headers) and not self._queue.put((reply, headers), len(reply)):
             self._unsent += 1
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
@@ -62,16 +60,21 @@ class Refusals:
             return False
 
     def report_unsent(self) -> None:
-        """Report how many could not be sent, those that still wait included."""
-        count, self._unsent = self._unsent + len(self._queue.clear()), 0
+        """Report how many could not be sent, those that still wait included. Called at the end."""
+        count = self._unsent + len(self._queue.clear())
         if count:
             self._errors.report(
                 NatseryError(f"{count} refused requests got no answer, because the connection did not take it")
             )
 
-    async def _send(self, item: tuple[str, Failure]) -> None:
-        reply, failure = item
+    async def _send(self, item: tuple[str, Headers]) -> None:
+        reply, headers = item
         try:
-            await self._fast_path._send(reply, headers=self._headers[failure])
+            await self._fast_path._send(reply, headers=headers)
         except Exception:  # whatever a connection raises: the others are sent all the same
             self._unsent += 1
+
+
+@lru_cache(maxsize=16)  # there are fewer, and a flood is refused for one of them
+def _headers_of(failure: Failure) -> Headers:
+    return error_headers(failure.code, failure.description)

@@ -62,7 +62,7 @@ def make_request(
         EndpointConfig(endpoint, _refuse), subject if pattern is None else pattern, "q", config._limits
     )
     request = Request(subject, _commands.as_bytes(data), reply, Headers(headers))
-    context = ServiceContext(connection, config, lambda _: None, state)
+    context = ServiceContext(connection, config, lambda _: None, state, "")
     request.endpoint = Endpoint(context, placed)
     request._begun = context.clock_ns()
     return request, connection.sent

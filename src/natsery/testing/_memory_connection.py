@@ -126,6 +126,13 @@ class MemoryConnection(ConnectionBase):
         self._broker._route(self, Message(reply, data))
         return True
 
+    def _refuse_nowait(self, reply: str, headers: Headers) -> bool:
+        if not self.is_connected:
+            return False
+        _commands.publish(reply, b"", "", headers, self.max_payload)  # for its checks
+        self._broker._route(self, Message(reply, headers=headers))
+        return True
+
     async def _subscribe(self, interest: Interest) -> MemorySubscription:
         self._raise_if_closed()
         subscription = MemorySubscription(self, interest)
