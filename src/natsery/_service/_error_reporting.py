@@ -53,6 +53,9 @@ CAUSED_BY_PEERS: Final = (
 
 _Key: TypeAlias = "tuple[type[Exception], Endpoint | None]"
 
+_About: TypeAlias = tuple[str, dict[str, str]]
+"""How a log record begins, and what it carries besides its text."""
+
 
 @final
 class _Interval:
@@ -88,7 +91,7 @@ class ErrorReporter:
         self._error_handler = config.error_handler
         self._clock_ns = config.clock.monotonic_ns
         self._intervals: dict[_Key, _Interval] = {}
-        self._handling: WorkQueue[tuple[Awaitable[None], str, dict[str, str]]] = WorkQueue(
+        self._handling: WorkQueue[tuple[Awaitable[None], _About]] = WorkQueue(
             self._finish, MAX_WAITING_REPORTS, max_bytes=MAX_WAITING_BYTES
         )
         self._unhandled = 0
@@ -106,12 +109,12 @@ class ErrorReporter:
         """Log an error, with its traceback and what raised it if it was not expected, and call the error handler."""
         if isinstance(error, CAUSED_BY_PEERS) and not self._is_within_bounds((type(error), endpoint)):
             return
-        where, extra = self._where(endpoint), self._extra(endpoint, request)
+        about = where, extra = self._about(endpoint, request)
         if traceback:
             logger.error("%s: %s raised", where, raised_by, exc_info=error, extra=extra)
         else:
             logger.warning("%s: %s", where, error, extra=extra)
-        self._call_handler(error, endpoint, request, where)
+        self._call_handler(error, endpoint, request, about)
 
     async def run(self) -> None:
         """Finish the calls of an async error handler, one after another, until cancelled."""
@@ -122,7 +125,7 @@ class ErrorReporter:
         await self._handling.wait_empty()
 
     def report_dropped(self) -> None:
-        """Report how many errors were left out so far."""
+        """Report how many errors were left out so far. Called at the end."""
         for (kind, endpoint), interval in self._intervals.items():
             self._report_sum(kind, endpoint, interval)
 
@@ -136,29 +139,26 @@ class ErrorReporter:
     def close(self) -> None:
         """Call no more async error handlers."""
         self._is_open = False
-        for result, *_ in self._handling.clear():
+        for result, _ in self._handling.clear():
             _discard(result)
 
-    def _where(self, endpoint: Endpoint | None) -> str:
-        return f"service {self._service_name}" + (f", endpoint {endpoint.name}" if endpoint is not None else "")
-
-    def _extra(self, endpoint: Endpoint | None, request: Request | None) -> dict[str, str]:
-        """Return what log records carry besides their text: each always, for a formatter may name it."""
+    def _about(self, endpoint: Endpoint | None, request: Request | None) -> _About:
+        """Return what log records say of where an error was; each value always, for a formatter may name it."""
         subject = "" if request is None else printable(request.subject)
-        return {
-            "service": self._service_name,
-            "instance": self._instance,
-            "endpoint": "" if endpoint is None else endpoint.name,
-            "subject": subject or ("" if endpoint is None else endpoint.subject),
-        }
+        extra = {"service": self._service_name, "instance": self._instance, "endpoint": "", "subject": subject}
+        if endpoint is None:
+            return f"service {self._service_name}", extra
+        extra |= {"endpoint": endpoint.name, "subject": subject or endpoint.subject}
+        return f"service {self._service_name}, endpoint {endpoint.name}", extra
 
     def _is_within_bounds(self, key: _Key) -> bool:
         now = self._clock_ns()
         interval = self._intervals.get(key)
         if interval is None or now - interval.begun > INTERVAL_SECONDS * 1e9:
-            if interval is not None:
-                self._report_sum(*key, interval)
-            interval = self._intervals[key] = _Interval(now)
+            last, interval = interval, _Interval(now)
+            self._intervals[key] = interval
+            if last is not None:
+                self._report_sum(*key, last)
         if interval.reported < MAX_REPORTS:
             interval.reported += 1
             return True
@@ -167,14 +167,14 @@ class ErrorReporter:
 
     def _report_sum(self, kind: type[Exception], endpoint: Endpoint | None, interval: _Interval) -> None:
         if interval.dropped:
-            error = ReportsDroppedError(interval.dropped, kind.__name__)
-            interval.dropped = 0
-            self.report(error, endpoint)
+            self.report(ReportsDroppedError(interval.dropped, kind.__name__), endpoint)
 
-    def _call_handler(self, error: Exception, endpoint: Endpoint | None, request: Request | None, where: str) -> None:
+    def _call_handler(
+        self, error: Exception, endpoint: Endpoint | None, request: Request | None, about: _About
+    ) -> None:
         if self._error_handler is None:
             return
-        extra = self._extra(endpoint, request)
+        where, extra = about
         try:
             result = self._error_handler(error, endpoint, request)
         except BaseException as failure:  # noqa: ASYNC103  # what is no error of the handler stops the service
@@ -189,12 +189,12 @@ class ErrorReporter:
             text = "%s: the service has ended, its async error handler is not run"
             logger.warning(text, where, extra=extra)
             _discard(result)
-        elif not self._handling.put((result, where, extra), 0 if request is None else request._size):
+        elif not self._handling.put((result, about), 0 if request is None else request._size):
             self._unhandled += 1
             _discard(result)
 
-    async def _finish(self, item: tuple[Awaitable[None], str, dict[str, str]]) -> None:
-        result, where, extra = item
+    async def _finish(self, item: tuple[Awaitable[None], _About]) -> None:
+        result, (where, extra) = item
         try:
             with anyio.fail_after(ERROR_HANDLER_SECONDS):
                 await result
@@ -208,7 +208,7 @@ class ErrorReporter:
             logger.exception("%s: the error handler raised", where, extra=extra)
         if self._unhandled and not self._handling.is_waiting:
             count, self._unhandled = self._unhandled, 0
-            self._call_handler(ReportsDroppedError(count, "errors"), None, None, where)
+            self._call_handler(ReportsDroppedError(count, "errors"), None, None, self._about(None, None))
 
 
 def _discard(result: Awaitable[None]) -> None:
