@@ -134,6 +134,7 @@ async def test_after_the_end_an_async_error_handler_is_not_run(
     assert (
         second.getMessage() == "service calc, endpoint keep: the service has ended, its async error handler is not run"
     )
+    assert (second.endpoint, second.subject) == ("keep", "keep")  # type: ignore[attr-defined]
 
 
 @IN_VIRTUAL_TIME

@@ -189,11 +189,12 @@ class Awaitable:
     async def __call__(self, nc: Connection) -> None: ...
 
 
-@pytest.mark.parametrize("wrong", [bare, not_async, Awaitable()])
-async def test_what_is_no_async_context_manager_says_what_to_write(nc: Connection, wrong) -> None:
-    with pytest.raises(
-        natsery.ConfigError, match=r"must return an async context manager.* @asynccontextmanager above it"
-    ):
+@pytest.mark.parametrize(
+    ("wrong", "kind"), [(bare, "NoneType"), (not_async, "_GeneratorContextManager"), (Awaitable(), "coroutine")]
+)
+async def test_what_is_no_async_context_manager_says_what_to_write(nc: Connection, wrong, kind: str) -> None:
+    rule = f"must return an async context manager, not {kind}; write @asynccontextmanager above it; got "
+    with pytest.raises(natsery.ConfigError, match=rf"^ServiceConfig\.lifespan: {rule}<.+>$"):
         async with bounded(), natsery.serve(nc, config(look, lifespan=wrong)):
             raise AssertionError
 

@@ -296,6 +296,17 @@ async def test_a_document_larger_than_a_message_is_asked_for_in_pieces(nc: Conne
         assert (schema.id, schema.version, schema.description) == ("x", "1.0.0", "Sums")
 
 
+async def test_a_document_may_be_as_large_as_a_message(broker: MemoryBroker, nc: Connection) -> None:
+    async with bounded(), serve(nc, add):
+        document = await document_of(nc)
+        assert document["description"] == ""
+        broker.max_payload = len(json.dumps(document, separators=(",", ":")))
+        assert await document_of(nc) == document
+        broker.max_payload -= 1
+        with pytest.raises(ServiceError, match="413:"):
+            await document_of(nc)
+
+
 async def test_the_server_may_deny_it(broker: MemoryBroker) -> None:
     async with bounded(), broker.connect(subscribe=["add", "$SRV.>", "_INBOX.>"]) as nc:
         with pytest.raises(natsery.SubscriptionDeniedError, match=r"_schema.*_SCHEMA\.calc\.x"):

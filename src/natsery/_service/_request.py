@@ -57,8 +57,8 @@ class Request(RequestFields, Message, Generic[StateT]):
     def __init__(
         self,
         subject: str,
-        data: bytes = b"",
-        reply: str = "",
+        data: bytes,
+        reply: str,
         headers: Headers = NO_HEADERS,
         status: int = 0,
     ) -> None:

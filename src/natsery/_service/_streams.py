@@ -31,9 +31,10 @@ class Streams:
     Each reply names a subject of acknowledgement, so that the server says there when nobody listens to the replies any more.
     """
 
+    _inbox: str  # set with the subscription
+
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._inbox = ""
         self._subscription: FastSubscription | None = None
         self._subscribing: anyio.Lock | None = None
         self._is_denied = False
