@@ -6,7 +6,7 @@ pytest imports it in every environment that has natsery, so it imports natsery o
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -66,7 +66,15 @@ def pytest_fixture_setup(fixturedef: FixtureDef[Any], request: SubRequest) -> No
         return
     if request.node.get_closest_marker("trio") is not None or "anyio_backend" in request.fixturenames:
         return
-    name = fixturedef.argname
+    try:
+        _fail(fixturedef.argname, replacement, request)
+    except pytest.fail.Exception as failure:
+        # As pytest does. Without it, the next test that asks for the fixture fails with a bare AssertionError.
+        fixturedef.cached_result = (None, fixturedef.cache_key(request), (failure, failure.__traceback__))
+        raise
+
+
+def _fail(name: str, replacement: str, request: SubRequest) -> NoReturn:
     function = getattr(request.node, "function", None)
     if function is not None and not inspect.iscoroutinefunction(function):
         pytest.fail(f"the fixture {name!r} is for async tests: make this one 'async def', and mark it", pytrace=False)

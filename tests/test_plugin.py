@@ -111,6 +111,15 @@ def test_a_test_without_a_mark(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines([f"*mark the test with @pytest.mark.trio*or @pytest.mark.anyio*{hint}*"])
 
 
+def test_each_of_several_tests_without_a_mark(pytester: pytest.Pytester) -> None:
+    """The second one failed with pytest's own ``assert not self._finalizers``, which tells nobody what to write."""
+    pytester.makepyfile("async def test_one(memory_broker): pass\n\nasync def test_other(memory_broker): pass")
+    result = run(pytester)
+    result.assert_outcomes(errors=2)
+    assert result.stdout.str().count("the fixture 'memory_broker' works under pytest-trio") >= 2
+    result.stdout.no_fnmatch_line("*AssertionError*")
+
+
 def test_a_server_that_is_not_installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     pytester.makepyfile("def test(nats_server): pass")
