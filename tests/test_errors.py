@@ -78,6 +78,19 @@ def test_a_denied_subscription_names_what_it_concerns():
     assert "queue group" not in str(natsery.SubscriptionDeniedError("a.b"))
 
 
+def test_a_denied_inbox_says_how_to_have_another_one() -> None:
+    """The error named a subject that nobody had written, and not the option that chooses it."""
+    hint = "check this user's permissions, or connect with an inbox_prefix (--inbox-prefix) that they allow"
+    assert (
+        str(natsery.SubscriptionDeniedError("_INBOX.a.*")) == f"the server denies subscribing to '_INBOX.a.*'; {hint}"
+    )
+    for error in (
+        natsery.SubscriptionDeniedError("_INBOX_web.a.*"),
+        natsery.SubscriptionDeniedError("_INBOX.a", endpoint="add"),
+    ):
+        assert str(error).endswith("check this user's permissions")
+
+
 def test_a_failure_to_connect_names_each_server_once():
     """The URL was there twice if the reason named it, too."""
     server = "nats://127.0.0.1:4222"

@@ -216,7 +216,11 @@ class SubscriptionDeniedError(PermissionDeniedError):
     def __str__(self) -> str:
         owner = f"endpoint {self.endpoint!r}: " if self.endpoint is not None else ""
         queue = f" (queue group {self.queue_group!r})" if self.queue_group else ""
-        return f"{owner}the server denies subscribing to {self.subject!r}{queue}; check this user's permissions"
+        hint = "check this user's permissions"
+        if self.endpoint is None and self.subject.startswith("_INBOX."):
+            # Whoever has chosen no prefix may not know that replies need a subscription.
+            hint += ", or connect with an inbox_prefix (--inbox-prefix) that they allow"
+        return f"{owner}the server denies subscribing to {self.subject!r}{queue}; {hint}"
 
 
 @final
