@@ -397,7 +397,8 @@ def test_another_authority(fails: Callable[..., str], tls_server: NatsServer, tm
     for options in (("--tls-ca", str(tmp_path / "ca.pem")), ()):
         text = fails(Exit.UNREACHABLE, "reach", "-s", tls_server.url, *options)
         assert text == (
-            f"TLS with {tls_server.url} failed: its certificate is not accepted (unable to get local issuer certificate)"
+            f"TLS with {tls_server.url} failed: its certificate is not accepted (unable to get local issuer certificate); "
+            "name its authority in an ssl.SSLContext, or with --tls-ca"
         )
 
 

@@ -114,7 +114,10 @@ async def test_an_authority_that_the_system_does_not_know(
 ) -> None:
     url = f"{scheme}://127.0.0.1:{tls_server.port}"
     text = await insecure(url, caplog, **options)
-    assert text == f"TLS with {url} failed: its certificate is not accepted (unable to get local issuer certificate)"
+    assert text == (
+        f"TLS with {url} failed: its certificate is not accepted (unable to get local issuer certificate); "
+        "name its authority in an ssl.SSLContext, or with --tls-ca"
+    )
 
 
 async def test_wrong_authority(certificates: Certificates, caplog: pytest.LogCaptureFixture) -> None:

@@ -47,6 +47,9 @@ _CERTIFICATE_ALERTS = (
     "UNSUPPORTED_CERTIFICATE",
 )
 
+_UNKNOWN_AUTHORITY = range(18, 22)
+"""OpenSSL's codes of certificates that sign themselves, or whose issuer it does not find; Python has no names for them."""
+
 
 @final
 @dataclass
@@ -339,7 +342,10 @@ class _HandshakeStream:
 
 def _reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+        text = f"its certificate is not accepted ({error.verify_message.rstrip('.')})"
+        if error.verify_code in _UNKNOWN_AUTHORITY:
+            text += "; name its authority in an ssl.SSLContext, or with --tls-ca"
+        return text
     if error.reason == "WRONG_VERSION_NUMBER":
         return "what it answers is not TLS"
     reason = error.reason or str(error)

@@ -74,7 +74,8 @@ class Options:
         self._check_authentication()
         # The class itself would make a context that verifies nothing.
         if not isinstance(self.tls, (bool, ssl.SSLContext)) and (not callable(self.tls) or isinstance(self.tls, type)):
-            raise ConfigError("tls", self.tls, "must be an ssl.SSLContext, a function that returns one, or a bool")
+            context = "an ssl.SSLContext, such as ssl.create_default_context(cafile=...)"
+            raise ConfigError("tls", self.tls, f"must be {context}, a function that returns one, or a bool")
         _check_text("tls_hostname", self.tls_hostname)
         check_config("inbox_prefix", self.inbox_prefix, literal_subject_rule)
         switches = (
