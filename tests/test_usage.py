@@ -51,6 +51,25 @@ def test_a_lambda_is_no_handler(declare):
         declare(lambda request: b"")
 
 
+def test_one_endpoint_is_no_list_of_endpoints():
+    """The error did not say what to write around it."""
+    for declare in (lambda: ServiceConfig("calc", "1.0.0", endpoints=add), lambda: natsery.group("math", add)):
+        with pytest.raises(ConfigError, match=r"endpoints: must be a sequence of endpoints, such as \[add\]; got"):
+            declare()
+
+
+def test_the_path_of_an_authority_is_no_context():
+    """The error did not say how to make a context of it."""
+
+    async def main():
+        hint = re.escape("tls: must be an ssl.SSLContext, such as ssl.create_default_context(cafile=...), a function")
+        with pytest.raises(ConfigError, match=hint):
+            async with natsery.connect("nats://127.0.0.1:1", tls="ca.pem"):
+                pass
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("result", [{"a": 1}, [1], (b"a", b"b"), 7, True, 1.5, "a"])
 def test_what_a_handler_returns(result):
     kind = type(result).__name__

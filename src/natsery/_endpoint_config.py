@@ -230,7 +230,7 @@ def group(name: str, endpoints: Iterable[EndpointLike] = (), **options: Unpack[G
 
 def as_configs(where: str, endpoints: object) -> tuple[EndpointConfig | GroupConfig, ...]:
     if isinstance(endpoints, (str, bytes)) or not isinstance(endpoints, Iterable):
-        raise ConfigError(f"{where}.endpoints", endpoints, "must be a sequence of endpoints")
+        raise ConfigError(f"{where}.endpoints", endpoints, "must be a sequence of endpoints, such as [add]")
     return tuple(as_config(each) for each in endpoints)
 
 
