@@ -328,6 +328,11 @@ def test_every_command_has_it_apart(run: Run, name: str) -> None:
     assert "\nConnection:\n" in run(name, "--help").out
 
 
+def test_the_list_of_commands_cuts_no_sentence_short(run: Run) -> None:
+    """What ``request`` and ``schema`` are for ended in dots."""
+    assert "..." not in run("--help").out.partition("Commands:")[2]
+
+
 # Failures: one line each
 
 

@@ -27,7 +27,7 @@ PATIENCE = 1.0
 """Seconds after which the user is told that the command waits for stdin."""
 
 
-@click.command(cls=ConnectingCommand)
+@click.command(cls=ConnectingCommand, short_help="Send a request, and print the reply.")
 @click.argument("subject", required=False)
 @click.argument("data", required=False)
 @click.option("--service", metavar="NAME", help="Call an endpoint of this service; its INFO says the subject.")

@@ -90,7 +90,7 @@ Main: TypeAlias = Callable[[Settings, AsyncIterator[signal.Signals]], Awaitable[
 )
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="What is logged. [default: info]")
 @click.option("--log-config", metavar="FILE", help="Configure logging by this file: JSON, TOML or INI.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Write each line as a JSON object.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Lines of text, or a JSON object for each.")
 @click.option("--embedded-server", is_flag=True, help="Start a nats-server for it, for development.")
 @click.option("--worker", type=int, hidden=True)  # for a supervisor, which starts its workers with it
 @connection_options

@@ -21,7 +21,7 @@ from .._runner import run_async
 from ._asyncapi import asyncapi_document
 
 
-@click.command(cls=ConnectingCommand)
+@click.command(cls=ConnectingCommand, short_help="Print what endpoints take and answer.")
 @click.argument("name")
 @click.option("--id", "instance_id", metavar="ID", help="Ask this instance; any of them if left out.")
 @click.option("--endpoint", metavar="NAME", help="Show this endpoint only, given by its name or its whole subject.")
