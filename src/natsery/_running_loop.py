@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from anyio.lowlevel import current_token
 
 from ._backends import is_trio
+
+_OF_THE_OTHER: Final = {"no running event loop": "asyncio", "must be called from async context": "trio"}
+"""What asyncio and trio raise where they are not running."""
 
 
 def loop_clock() -> Callable[[], float]:
@@ -17,3 +21,11 @@ def loop_clock() -> Callable[[], float]:
 def loop_name() -> str:
     """Return anyio's name of the running event loop, ``"trio"`` or ``"asyncio"``."""
     return "trio" if is_trio() else "asyncio"
+
+
+def note_wrong_loop(error: BaseException) -> None:
+    """Have an error say what to write, if it comes of code for the event loop that is not running."""
+    text = error.args[0] if type(error) is RuntimeError and error.args else None
+    other = _OF_THE_OTHER.get(text) if type(text) is str else None
+    if other not in (None, loop_name()):
+        error.add_note(f"{loop_name()} is running; if this is for {other}, write ServiceConfig(backend={other!r})")

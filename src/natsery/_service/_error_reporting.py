@@ -19,6 +19,7 @@ from .._errors import (
     ReportsDroppedError,
     printable,
 )
+from .._running_loop import note_wrong_loop
 from ._invoke import error_of_hook, without_cancellations
 from ._work_queue import WorkQueue
 
@@ -111,6 +112,7 @@ class ErrorReporter:
             return
         about = where, extra = self._about(endpoint, request)
         if traceback:
+            note_wrong_loop(error)
             logger.error("%s: %s raised", where, raised_by, exc_info=error, extra=extra)
         else:
             logger.warning("%s: %s", where, error, extra=extra)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, final
 
 import anyio
 from anyio import TASK_STATUS_IGNORED, get_cancelled_exc_class
@@ -15,7 +16,7 @@ from .. import abc
 from .._checks import GRACE_RULE, check_argument
 from .._errors import BackendMismatchError, ConfigError, ConnectionClosedError, shorten
 from .._interrupts import protect_from_interrupt, start_task
-from .._running_loop import loop_name
+from .._running_loop import loop_name, note_wrong_loop
 from .._service_config import ServiceConfig
 from .._signals import StopSignals
 from .._tasks import block_of_one_task, raise_as_it_is
@@ -139,7 +140,27 @@ def _lifespan(config: ServiceConfig, connection: abc.Connection) -> AbstractAsyn
             f"must return an async context manager, not {type(lifespan).__name__}; write @asynccontextmanager above it"
         )
         raise ConfigError("ServiceConfig.lifespan", config.lifespan, reason)
-    return lifespan
+    return _Lifespan(lifespan)
+
+
+@final
+class _Lifespan(AbstractAsyncContextManager[Any]):
+    """A lifespan, whose start may find itself in the wrong event loop: many a database's client is for asyncio alone."""
+
+    def __init__(self, lifespan: AbstractAsyncContextManager[Any]) -> None:
+        self._lifespan = lifespan
+
+    async def __aenter__(self) -> Any:
+        try:
+            return await self._lifespan.__aenter__()
+        except RuntimeError as error:
+            note_wrong_loop(error)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._lifespan.__aexit__(kind, error, traceback)
 
 
 def _raise_what_happened(body_error: BaseException | None, stop_error: BaseException | None) -> None:
