@@ -135,7 +135,10 @@ def test_a_free_port_is_taken_if_the_usual_one_is_not(
 
         port = anyio.run(main)
         assert port != taken
-        assert capsys.readouterr() == ("", f"port {taken} is taken, so it is {port}\n")
+        assert capsys.readouterr() == (
+            "",
+            f"port {taken} is taken, so it is {port}; other commands need NATS_URL=nats://127.0.0.1:{port}\n",
+        )
         # Somebody else has taken it between the look and the start.
         looks = iter([True, False])
         monkeypatch.setattr(_server_command, "_is_free", lambda port: next(looks))

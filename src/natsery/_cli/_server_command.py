@@ -67,7 +67,9 @@ async def _open(port: int | None, options: dict[str, Any]) -> AsyncIterator[Nats
         if server is None:
             server = await stack.enter_async_context(open_server(port=port or None, **options))
             if port is None:
-                print_error(f"port {DEFAULT_PORT} is taken, so it is {server.port}")
+                print_error(
+                    f"port {DEFAULT_PORT} is taken, so it is {server.port}; other commands need NATS_URL={server.url}"
+                )
         yield server
 
 
