@@ -240,9 +240,9 @@ class ConnectionBase(abc.Connection):
         return f"{self._inbox}-{next(self._reply_tokens)}"
 
     def _emit(self, event: ConnectionEvent) -> None:
+        if self._is_closed:
+            return
         if event.kind is EventKind.CLOSED:
-            if self._is_closed:
-                return
             self._is_closed = True
             self._reason = event.error
             self._closed.set()

@@ -388,6 +388,20 @@ async def test_what_goes_wrong_in_the_other_loop_is_an_event_and_ends_nothing(na
         await nc.flush()
 
 
+async def test_nothing_is_heard_of_a_connection_that_is_closed(nats_server: NatsServer) -> None:
+    """The messages that nats-py did not take any more were an event after the last one, and the loop did not end."""
+    async with bounded(), natsery.bridge(nats_server.url) as nc:
+        heard: list[natsery.EventKind] = []
+        nc.add_listener(lambda event: heard.append(event.kind))
+        with nc.events() as events:
+            nc._outbound.put(nc.client.close)
+            await nc.publish("x", b"lost")
+            async for event in events:
+                pass
+        assert event.kind is natsery.EventKind.CLOSED
+    assert heard == [natsery.EventKind.CLOSED]
+
+
 async def test_what_ends_the_other_loop_ends_the_block(nats_server: NatsServer) -> None:
     class Stop(BaseException):
         pass
