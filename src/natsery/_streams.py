@@ -17,6 +17,7 @@ from ._wakeup import Wakeup, new_wakeup
 
 if TYPE_CHECKING:
     from . import abc
+    from ._fast_path import FastPath
 
 MAX_EVENTS = 1024
 """Events kept for a slow receiver; what comes beyond is dropped and counted, but for the last one."""
@@ -44,7 +45,12 @@ class _Stream(ObjectReceiveStream[ItemT]):
         **Cancellation:** no item is lost. Each call is a cancellation point; other tasks get their turn when it has to wait,
         and at the latest after 64 items.
         """
-        await self._turns.checkpoint()
+        # `Turns.checkpoint`, written out: a call less for each item.
+        if self._turns.is_due():
+            await checkpoint()
+            self._go_on()
+        else:
+            await self._turns.checkpoint_if_cancelled()
         while not self._pending:
             self._raise_if_ended()
             await self._wait()
@@ -60,6 +66,10 @@ class _Stream(ObjectReceiveStream[ItemT]):
         finally:
             self._is_waited_for = False
         self._turns.restart()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Called when other tasks have had their turn, before the next item is taken."""
 
     def _raise_if_ended(self) -> None:
         if self._is_closed:
@@ -99,12 +109,20 @@ class Messages(_Stream[Message]):
     subject: str
     dropped: int
 
-    def __init__(self, subject: str, max_pending: int) -> None:
+    def __init__(self, subject: str, max_pending: int, fast_path: FastPath) -> None:
         super().__init__()
+        self._fast_path = fast_path
         self.subject = subject
         self.dropped = 0
         self._max_pending = max_pending
         self._failure: NatseryError | None = None
+
+    def _go_on(self) -> None:
+        # The answers that a service has made meanwhile do not wait for what is computed on the next message.
+        held = self._fast_path._held
+        if held.since:
+            self._fast_path._push_answers()
+            held.since = 0
 
     def _has_pending(self) -> bool:
         return bool(self._pending)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from ._checks import check_argument, count_rule
 from ._errors import NatseryError
 from ._events import ConnectionEvent, EventKind, Listener
-from ._fast_path import settle
+from ._fast_path import fast_path, settle
 from ._headers import HeadersInput
 from ._message import Deliver, Message
 from ._streams import Events, Messages, unsubscribe_while_unwinding
@@ -226,7 +226,8 @@ class Connection(ABC):
         **Cancellation:** while entering, nothing stays subscribed. Entering is a checkpoint.
         """
         check_argument("subject", subject, subject_rule)
-        messages = Messages(subject, check_argument("max_pending", max_pending, count_rule))
+        check_argument("max_pending", max_pending, count_rule)
+        messages = Messages(subject, max_pending, fast_path(self))
         stop_listening = self.add_listener(messages._on_event)
         try:
             subscription = await self.add_subscription(

@@ -338,3 +338,29 @@ async def test_replies_do_not_wait_while_the_next_one_is_computed(handler: str) 
     """A handler that computes each of several replies: the first one left with the sixty-fourth, or at the end."""
     waiting = await answers_waiting(handler, requests=1)
     assert waiting[1:] == [0] * (COUNT - 1)  # before the first one, the stream's own subscription does
+
+
+async def test_an_answer_does_not_wait_for_what_computes_on_a_message_that_came_with_the_request() -> None:
+    """On trio every second one left when the receiver of a subscription next waited."""
+    rounds = 30
+    waiting: list[int] = []
+
+    async def echo(request: natsery.Request) -> bytes:
+        return request.data
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        for _ in range(2):  # the subscription, and the service
+            await peer.line_of(b"PING")
+            await peer.send(b"PONG\r\n")
+        for number in range(rounds):
+            await peer.send(b"MSG noise 1 1\r\nx\r\nMSG echo 2 r.%d 1\r\n1\r\n" % number)
+            await replies(peer, 1)
+        await peer.answer_pings()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
+        async with nc.subscribe("noise") as messages, natsery.serve(nc, echo_service(echo)):
+            for _ in range(rounds):
+                await messages.receive()
+                waiting.append(nc._write_buffer.count)
+    assert waiting == [0] * rounds

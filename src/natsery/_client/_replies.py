@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 from .. import abc
 from .._errors import MalformedReplyError, PublishDeniedError, SlowConsumerError, shorten
 from .._events import ConnectionEvent
+from .._fast_path import FastPath, fast_path
 from .._headers import HeadersInput
 from .._message import Message
 from .._streams import Messages, unsubscribe_while_unwinding
@@ -94,6 +95,7 @@ class ReplyStream(ObjectReceiveStream[T]):
 
     def __init__(
         self,
+        fast_path: FastPath,
         subject: str,
         collection: Collection,
         read: Callable[[Message], T],
@@ -112,7 +114,7 @@ class ReplyStream(ObjectReceiveStream[T]):
         self._collection = collection
         self._read = read
         self._is_sentinel = is_sentinel
-        self._messages = Messages(subject, MAX_PENDING)
+        self._messages = Messages(subject, MAX_PENDING, fast_path)
 
     @property
     def dropped(self) -> int:
@@ -256,9 +258,8 @@ async def open_replies(
     """Send a request and collect the replies to it for the length of a block."""
     is_sentinel = _check_sentinel(sentinel)
     collection = Collection(anyio.current_time(), wait=wait, stall=stall, count=count)
-    async with receive_replies(
-        nc, subject, data, headers, ReplyStream(subject, collection, read, is_sentinel, identify)
-    ) as replies:
+    stream = ReplyStream(fast_path(nc), subject, collection, read, is_sentinel, identify)
+    async with receive_replies(nc, subject, data, headers, stream) as replies:
         yield replies
 
 

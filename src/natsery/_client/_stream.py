@@ -104,9 +104,9 @@ class _StreamReader(ReplyStream[T]):
         window: int,
         hint: str | None,
     ) -> None:
-        super().__init__(subject, collection, self._read_numbered, self._is_end, None)
         self._nc = nc
         self._fast_path = fast_path(nc)
+        super().__init__(self._fast_path, subject, collection, self._read_numbered, self._is_end, None)
         self._decode = decode
         self._window = window
         self._hint = hint
