@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,21 @@ def test_errors_come_back_as_they_were_sent(code):
     assert isinstance(error, ServiceError)
     assert (error.code, error.description, error.data) == (code, "not found!", b"data")
     assert error.headers.get_all("x") == ["1", "2"]
+
+
+def test_the_headers_of_an_error_are_headers_however_they_were_given():
+    """Type checkers took them for what may be given, so that callers could not read one of a reply."""
+    assert ServiceError(404, "gone").headers == Headers()
+    error = ServiceError(404, "gone", headers=iter([("Retry", "no")]))
+    assert [error.headers["retry"] for _ in range(2)] == ["no", "no"]
+    assert pickle.loads(pickle.dumps(error)).headers == {"Retry": "no"}
+
+
+def test_a_wrong_header_is_told_when_it_is_read():
+    """The error itself is made, so that its code and text can be sent."""
+    error = ServiceError(404, "gone", headers={"a b": "c"})
+    with pytest.raises(ValueError, match="header name: must be printable ASCII"):
+        _ = error.headers
 
 
 def test_error_headers_are_exactly_two():

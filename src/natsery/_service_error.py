@@ -38,7 +38,6 @@ class ServiceError(NatseryError):
         code: the code, as an ``int``.
         description: the text.
         data: the payload.
-        headers: the headers as they were given, or all headers of the reply that was received.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -63,7 +62,19 @@ class ServiceError(NatseryError):
         self.code: int = number
         self.description = description
         self.data = data
-        self.headers = headers
+        self._headers: HeadersInput | None = headers
+
+    @property
+    def headers(self) -> Headers:
+        """The headers that were given, or all headers of the reply that was received.
+
+        Raises:
+            TypeError, ValueError: a header that was given breaks a rule.
+        """
+        # Checked late, so that a wrong header costs an error reply no more than its headers.
+        if not isinstance(self._headers, Headers):
+            self._headers = Headers(self._headers)
+        return self._headers
 
     @classmethod
     def from_message(cls, message: Message) -> ServiceError | None:
@@ -87,7 +98,7 @@ class ServiceError(NatseryError):
         return f"{self.code}:{printable(self.description)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.code, self.description, self.data, self.headers))
+        return (_rebuild, (self.code, self.description, self.data, self._headers))
 
 
 def _rebuild(code: int, description: str, data: bytes, headers: HeadersInput | None) -> ServiceError:

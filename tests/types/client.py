@@ -98,6 +98,7 @@ async def calls(client: ServiceClient, config: natsery.ServiceConfig) -> None:
     assert_type(await client.call("calc", "add"), natsery.Message)
     assert_type(await client.call("calc", "add", b""), natsery.Message)
     assert_type(await client.call("calc", "add", AddRequest(1, 2), returns=AddResponse), AddResponse)
+    assert_type(await client.call("calc", "list", returns=list[int]), list[int])
     assert_type(await client.call(plain), bytes)
     assert_type(await client.call(plain, b""), bytes)
     assert_type(await client.call(silent), AddResponse)
@@ -132,6 +133,14 @@ async def streamed_replies(client: ServiceClient, config: natsery.ServiceConfig)
         assert_type(responses, ReplyStream[AddResponse])
     async with client.stream(sums, AddRequest(1, 2)) as totals:
         assert_type(await totals.receive(), int)
+
+
+async def errors(client: ServiceClient) -> None:
+    try:
+        await client.request("add")
+    except natsery.ServiceError as error:
+        assert_type(error.headers, natsery.Headers)
+        assert_type(error.headers["Reason"], str)
 
 
 async def wrong_calls(client: ServiceClient) -> None:

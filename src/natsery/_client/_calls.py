@@ -93,7 +93,14 @@ class Calls(Discovery):
 
     @overload
     async def call(
-        self, service: str, endpoint: str, body: Any, /, *, headers: HeadersInput | None = None, returns: type[ResultT]
+        self,
+        service: str,
+        endpoint: str,
+        body: Any = b"",
+        /,
+        *,
+        headers: HeadersInput | None = None,
+        returns: type[ResultT],
     ) -> ResultT: ...
 
     @overload

@@ -119,7 +119,7 @@ class Endings:
             self.end(request, request._failure, elapsed_ns, error)
         elif isinstance(error, ServiceError):
             failure = Failure(FailureCause.SERVICE_ERROR, error.code, error.description)
-            await self._end_with_reply(request, failure, elapsed_ns, error, error.data, error.headers)
+            await self._end_with_reply(request, failure, elapsed_ns, error, error.data, error._headers)
         elif isinstance(error, InvalidBodyError):
             failure = Failure(FailureCause.INVALID_BODY, BAD_REQUEST, str(error))
             await self._end_with_reply(request, failure, elapsed_ns, error)

@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import click
@@ -244,8 +244,7 @@ class _Sender:
                         printer.reply(reply, anyio.current_time() - start)
                         scope.deadline = anyio.current_time() + self._timeout
                 except natsery.ServiceError as error:
-                    headers = cast("natsery.Headers", error.headers)  # those of the reply
-                    reply = natsery.Message(self._subject, error.data, headers=headers)
+                    reply = natsery.Message(self._subject, error.data, headers=error.headers)
                     printer.error(error, reply, anyio.current_time() - start)
                     return Exit.FAILED
                 return Exit.OK
