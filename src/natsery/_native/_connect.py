@@ -21,6 +21,7 @@ _NATS_PY_HINTS = {
     "nkeys_seed_str": "write nkey_seed=..., which takes the seed as well",
     "user_jwt_cb": "write jwt=..., which takes a function as well",
     "signature_cb": "write sign=...",
+    "ssl": "write tls=..., an ssl.SSLContext",
     "tls_handshake_first": "write tls_first=True",
     "no_echo": "write echo=False",
     "dont_randomize": "write shuffle=False",
