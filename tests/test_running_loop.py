@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -23,8 +23,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def wait_in(backend: str) -> Awaitable[None]:
-    return asyncio.sleep(1) if backend == "asyncio" else trio.sleep(1)
+WAITS: list[dict[str, Callable[[], Awaitable[object]]]] = [
+    # The first asks its event loop for something, and the second only hands it something.
+    {"asyncio": lambda: asyncio.sleep(1), "trio": lambda: trio.sleep(1)},
+    {"asyncio": lambda: asyncio.sleep(0), "trio": lambda: trio.lowlevel.checkpoint()},
+]
 
 
 def note(running: str, other: str) -> str:
@@ -36,12 +39,15 @@ def other(anyio_backend: str) -> str:
     return "trio" if anyio_backend == "asyncio" else "asyncio"
 
 
-async def test_a_handler_for_the_other_loop(anyio_backend: str, other: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("waits", WAITS, ids=["asks", "hands over"])
+async def test_a_handler_for_the_other_loop(
+    anyio_backend: str, other: str, waits: dict[str, Callable[[], Awaitable[object]]], caplog: pytest.LogCaptureFixture
+) -> None:
     """The log had 'no running event loop', from a service that answers in an event loop."""
     errors: list[Exception] = []
 
     async def handler(request: natsery.Request) -> bytes:
-        await wait_in(other)
+        await waits[other]()
         return b""
 
     config = natsery.ServiceConfig(
@@ -53,17 +59,20 @@ async def test_a_handler_for_the_other_loop(anyio_backend: str, other: str, capl
     assert note(anyio_backend, other) in logging.Formatter().format(caplog.records[0])
 
 
-async def test_a_lifespan_for_the_other_loop(anyio_backend: str, other: str) -> None:
+@pytest.mark.parametrize("waits", WAITS, ids=["asks", "hands over"])
+async def test_a_lifespan_for_the_other_loop(
+    anyio_backend: str, other: str, waits: dict[str, Callable[[], Awaitable[object]]]
+) -> None:
     """`natsery run` chooses trio, and a database's client may be for asyncio alone."""
 
     @asynccontextmanager
     async def lifespan(nc: natsery.abc.Connection) -> AsyncIterator[None]:
-        await wait_in(other)
+        await waits[other]()
         yield
 
     config = natsery.ServiceConfig("calc", "1.0.0", lifespan=lifespan)
     async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
-        with pytest.raises(RuntimeError) as caught:
+        with pytest.raises((RuntimeError, TypeError)) as caught:
             async with natsery.serve(nc, config):
                 pass
     assert caught.value.__notes__ == [note(anyio_backend, other)]

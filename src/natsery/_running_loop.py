@@ -9,8 +9,13 @@ from anyio.lowlevel import current_token
 
 from ._backends import is_trio
 
-_OF_THE_OTHER: Final = {"no running event loop": "asyncio", "must be called from async context": "trio"}
-"""What asyncio and trio raise where they are not running."""
+_OF_THE_OTHER: Final = {
+    "no running event loop": "asyncio",
+    "trio.run received unrecognized yield message": "asyncio",
+    "must be called from async context": "trio",
+    "Task got bad yield": "trio",
+}
+"""How the errors begin that code of the one event loop meets in the other."""
 
 
 def loop_clock() -> Callable[[], float]:
@@ -25,7 +30,9 @@ def loop_name() -> str:
 
 def note_wrong_loop(error: BaseException) -> None:
     """Have an error say what to write, if it comes of code for the event loop that is not running."""
-    text = error.args[0] if type(error) is RuntimeError and error.args else None
-    other = _OF_THE_OTHER.get(text) if type(text) is str else None
+    text = error.args[0] if type(error) in (RuntimeError, TypeError) and error.args else None
+    if type(text) is not str:
+        return
+    other = next((loop for start, loop in _OF_THE_OTHER.items() if text.startswith(start)), None)
     if other not in (None, loop_name()):
         error.add_note(f"{loop_name()} is running; if this is for {other}, write ServiceConfig(backend={other!r})")

@@ -153,7 +153,7 @@ class _Lifespan(AbstractAsyncContextManager[Any]):
     async def __aenter__(self) -> Any:
         try:
             return await self._lifespan.__aenter__()
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             note_wrong_loop(error)
             raise
 
