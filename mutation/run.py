@@ -44,7 +44,9 @@ COLUMNS = ("mutants", "rejected", "killed", "stopped", "explained", "survived", 
 
 TEXT = re.compile(r'"([^"\n]*)"')
 
-NOTE = re.compile(r'name=(None|f?"natsery [^"]*")|(?<=[.]cancel[(])(None|"[^"]*")(?=[)])|, (?=[)])|, (?=name=)')
+NOTE = re.compile(
+    r'name=(None|f?"(XX)?(?i:natsery) [^"]*")|(?<=[.]cancel[(])(None|"[^"]*")(?=[)])|, (?=[)])|, (?=name=)'
+)
 """The name of a task, and the reason of a cancellation, with the comma that may be left of it."""
 
 Change = tuple[str, str, str]

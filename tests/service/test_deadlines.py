@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -103,6 +104,39 @@ async def test_a_server_that_says_nothing_holds_the_scope_for_a_second(
         assert anyio.current_time() - left == pytest.approx(seconds)
 
 
+async def test_a_stop_under_way_that_is_hurried_takes_the_shorter_grace_from_then_on(nc: Connection) -> None:
+    async with bounded():
+        async with natsery.serve(nc, config(stuck), grace=30) as service:
+            await nc.publish("stuck")
+            await nc.flush()
+            service.stop()
+            stopped = anyio.current_time()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+            service.stop(grace=5)
+            service.stop(grace=20)
+        assert anyio.current_time() - stopped == pytest.approx(3 + 5)
+
+
+async def test_a_client_that_is_drained_and_does_not_close_holds_the_scope_for_five_seconds(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drains: list[Callable[[], None]] = []
+
+    def hold_open(on_drain: Callable[[], None]) -> Callable[[], None]:
+        drains.append(on_drain)
+        return lambda: None
+
+    monkeypatch.setattr(nc, "_hold_open", hold_open)
+    async with bounded():
+        async with natsery.serve(nc, config(add)) as service:
+            (drain,) = drains
+            drained = anyio.current_time()
+            drain()
+            await service.wait_stopped()
+        assert anyio.current_time() - drained == pytest.approx(5)
+
+
 async def test_a_server_that_is_away_holds_nobody(broker: MemoryBroker, nc: Connection) -> None:
     async with bounded():
         async with natsery.serve(nc, config(add)):
@@ -164,12 +198,14 @@ async def test_a_subscription_that_does_not_end_holds_the_scope_for_seconds_only
 
     async with bounded(), anyio.create_task_group() as tasks:
         async with natsery.serve(nc, config(stuck), grace=0) as service:
-            monkeypatch.setattr(service.endpoints[0]._subscription, "_unsubscribe", anyio.sleep_forever)
+            wait_before_unsubscribing(monkeypatch, math.inf)
             for _ in range(3):
                 tasks.start_soon(ask, nc, "stuck", arrivals)
             await anyio.wait_all_tasks_blocked()
             left = anyio.current_time()
-        assert anyio.current_time() - left < 10
+        assert anyio.current_time() - left == pytest.approx(
+            2
+        )  # for those of the endpoints, and those of the control plane
     assert [error for _, error in arrivals] == ["503:Service Stopping"] * 3
     assert service.stats().endpoints[0].failures == {"stopping": 3}
 

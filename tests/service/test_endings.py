@@ -331,7 +331,7 @@ async def test_what_is_no_service_or_no_endpoint_is_refused(nc: Connection) -> N
                 raise AssertionError
         async with natsery.serve(nc, config()) as service:
             assert service.add_group("a").add_group("b").prefix == "a.b"
-            with pytest.raises(natsery.ConfigError, match="must be one endpoint; add a group with add_group"):
+            with pytest.raises(natsery.ConfigError, match=r"^endpoint: must be one endpoint; .*add_group; got .*math"):
                 await service.add_endpoint(natsery.group("math", [add]))  # type: ignore[arg-type]
 
 
@@ -405,6 +405,21 @@ async def test_a_bug_that_ends_the_workers_leaves_nobody_without_an_answer(
                 await anyio.sleep_forever()
         assert error_of(await replies.receive()) == "503:Service Stopping"
         assert list(server._active()) == []
+
+
+def test_a_service_whose_tasks_are_cancelled_behind_its_back_ends_with_an_error() -> None:
+    """As asyncio lets anybody do, and does itself when a program ends."""
+
+    async def main() -> None:
+        async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
+            with pytest.raises(RuntimeError, match=r"^the service's tasks have ended before it was stopped$"):
+                async with natsery.serve(nc, config(add)):
+                    (host,) = [each for each in asyncio.all_tasks() if each.get_name() == "natsery service calc"]
+                    host.cancel()
+                    await anyio.sleep_forever()
+            assert list(nc._active()) == []  # type: ignore[attr-defined]
+
+    asyncio.run(main())
 
 
 async def test_an_error_that_ends_a_service_is_not_lost_in_a_cancellation_from_outside(nc: Connection) -> None:

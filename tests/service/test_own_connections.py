@@ -89,10 +89,29 @@ async def test_it_serves(broker: MemoryBroker, nc: abc.Connection) -> None:
 
 async def test_its_end_ends_the_service(broker: MemoryBroker) -> None:
     async with bounded(), broker.connect() as inner:
-        with pytest.raises(natsery.ConnectionClosedError):
+        with pytest.raises(natsery.ConnectionClosedError, match=r"without it$") as caught:
             async with natsery.serve(Own(inner), config(add)):
                 await inner.aclose()
                 await anyio.sleep_forever()
+        assert caught.value.__cause__ is None
+
+
+async def test_the_reason_for_its_end_is_told(broker: MemoryBroker) -> None:
+    class Failing(Own):
+        def add_listener(self, listener: natsery.Listener) -> Any:
+            listeners.append(listener)
+            return lambda: None
+
+    listeners: list[natsery.Listener] = []
+    reason = natsery.NatseryError("the bus has gone to sleep")
+    async with bounded(), broker.connect() as inner:
+        with pytest.raises(natsery.ConnectionClosedError, match=r"without it \(the bus has gone to sleep\)$") as caught:
+            async with natsery.serve(Failing(inner), config(add)):
+                for tell in listeners:
+                    tell(natsery.ConnectionEvent(natsery.EventKind.CLOSED, reason))
+                await inner.aclose()
+                await anyio.sleep_forever()
+        assert caught.value.__cause__ is reason
 
 
 class Faulty(Own):
@@ -298,3 +317,66 @@ async def test_what_else_it_raises_ends_the_service_with_that_error(broker: Memo
             await inner.flush()
             with pytest.raises(natsery.NoRespondersError):
                 await inner.request("add", b"1+2")
+
+
+class Buffering(Own):
+    """Sends nothing before it is flushed."""
+
+    def __init__(self, inner: abc.Connection) -> None:
+        super().__init__(inner)
+        self.buffer: list[tuple[Any, Any]] = []
+
+    async def publish(self, *args: Any, **options: Any) -> None:
+        self.buffer.append((args, options))
+
+    async def flush(self) -> None:
+        for args, options in self.buffer:
+            await self._inner.publish(*args, **options)
+        self.buffer.clear()
+        await self._inner.flush()
+
+
+async def test_what_is_answered_within_the_grace_has_left_when_the_block_ends(
+    broker: MemoryBroker, nc: abc.Connection
+) -> None:
+    begun = anyio.Event()
+
+    async def held(request: natsery.Request) -> bytes:
+        begun.set()
+        await service._stopping.wait()
+        await anyio.wait_all_tasks_blocked()  # the server has answered that it sends no more requests
+        return b"held"
+
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        async with natsery.serve(Buffering(inner), config(held)) as service:
+            await nc.publish("held", reply="replies")
+            await begun.wait()
+        await nc.flush()
+        assert replies._has_pending()
+        assert (await replies.receive()).data == b"held"
+
+
+async def test_a_ping_that_was_on_its_way_is_answered(broker: MemoryBroker, nc: abc.Connection) -> None:
+    class Late(Buffering):
+        """Whose server has sent a PING before it hears that nobody is subscribed to that any more."""
+
+        deliver: abc.Deliver | None = None
+
+        async def add_subscription(self, subject: str, deliver: abc.Deliver, **options: Any) -> abc.Subscription:
+            if subject == "$SRV.PING":
+                self.deliver = deliver
+            return await super().add_subscription(subject, deliver, **options)
+
+        async def flush(self) -> None:
+            await super().flush()
+            active = {each.subject for each in self._inner._active()}  # type: ignore[attr-defined]
+            if self.deliver is not None and "$SRV.PING" not in active:
+                deliver, self.deliver = self.deliver, None
+                deliver(natsery.Message("$SRV.PING", reply="replies"))
+
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        async with natsery.serve(Late(inner), config(add)) as service:
+            pass
+        await nc.flush()
+        assert replies._has_pending()
+        assert natsery.ServicePing.from_json((await replies.receive()).data).id == service.id

@@ -26,7 +26,6 @@ from .._running_loop import loop_clock
 from .._service_config import PlacedEndpoint, ServiceConfig, check_types, place, with_schema
 from .._subjects import join
 from .._tasks import lone
-from .._turns import MAX_ITEMS
 from ._context import ServiceContext
 from ._control import ControlPlane
 from ._endpoint import Endpoint
@@ -74,6 +73,7 @@ class Service:
         self._stopping = anyio.Event()
         self._stopped = anyio.Event()
         self._draining = anyio.CancelScope()
+        self._is_responsive = True
         self._is_drained = False
         self._is_ended_by_drain = False
         self._error: BaseException | None = None
@@ -286,12 +286,11 @@ class Service:
 
     async def _open(self) -> None:
         """Subscribe everything, and return when the server has accepted it."""
-        for number, placed in enumerate(self._placed_endpoints(), 1):
+        for placed in self._placed_endpoints():
+            await self._context.turns.checkpoint()  # so that other tasks have their turn, and the SUBs leave
             endpoint = Endpoint(self._context, placed)
             self._endpoints[endpoint] = None
             await self._attach(endpoint)
-            if number % MAX_ITEMS == 0:
-                await anyio.lowlevel.checkpoint()  # so that other tasks have their turn, and the SUBs leave
         await self._control.subscribe()
         await settle(self._connection)
         for endpoint in self._endpoints:
@@ -331,7 +330,6 @@ class Service:
                 self._plumbing = plumbing
                 stop_listening = self._connection.add_listener(self._on_connection_event)
                 release = self._context.fast_path._hold_open(self._on_drain)
-                is_responsive = False
                 try:
                     plumbing.start_soon(self._context.refusals.run, name="natsery refusals")
                     plumbing.start_soon(self._context.errors.run, name="natsery error handler")
@@ -340,9 +338,9 @@ class Service:
                         self._workers = workers
                         self._hosted.set()
                         await self._stopping.wait()
-                        is_responsive = await self._drain_endpoints()
+                        await self._drain_endpoints()
                         workers.cancel_scope.cancel("service stopping")
-                    await self._close_control(is_responsive)
+                    await self._close_control()
                 finally:
                     stop_listening()
                     self._context.errors.close()
@@ -375,29 +373,27 @@ class Service:
                 concerned = next((each for each in endpoints if each._has_failed(error)), None)
             self._context.errors.report(error, concerned)
 
-    async def _drain_endpoints(self) -> bool:
-        """Stop taking requests and finish those accepted, within the grace; says whether the server still answers."""
+    async def _drain_endpoints(self) -> None:
+        """Stop taking requests and finish those accepted, within the grace."""
         endpoints = [*self._endpoints, *self._joining]
         try:
             with anyio.move_on_after(FENCE_SECONDS):
                 for endpoint in endpoints:
                     await endpoint._leave()
-            is_responsive = await self._fence()
+            await self._fence()
             with self._draining:
                 for endpoint in endpoints:
                     await endpoint._queue.wait_drained()
         finally:
             for endpoint in endpoints:
                 endpoint._queue.cut_off()
-        return is_responsive
 
-    async def _close_control(self, is_responsive: bool) -> None:
+    async def _close_control(self) -> None:
         """Leave the control plane, and see the last replies out."""
         with anyio.move_on_after(FENCE_SECONDS):
             await self._control.unsubscribe()
             await self._context.streams.unsubscribe()
-        if is_responsive:
-            is_responsive = await self._fence()
+        await self._fence()
         with anyio.move_on_after(FENCE_SECONDS):
             await self._control.wait_answered()
             await self._context.refusals.wait_sent()
@@ -405,23 +401,22 @@ class Service:
         self._context.errors.report_dropped()
         with anyio.move_on_after(FENCE_SECONDS):
             await self._context.errors.wait_returned()
-        if is_responsive:
-            await self._fence()
+        await self._fence()
 
-    async def _fence(self) -> bool:
-        """Whether the server has answered a flush in time."""
-        if not self._connection.is_connected:
-            return False
+    async def _fence(self) -> None:
+        """Wait until the server has answered a flush, within a bound, but not again once it has left one unanswered."""
+        if not self._is_responsive or not self._connection.is_connected:
+            return
+        self._is_responsive = False
         with anyio.move_on_after(FENCE_SECONDS):
             try:
                 await settle(self._connection)
             except ConnectionClosedError:
-                return False
+                return
             except Exception as error:  # of a connection of the program's own
                 self._context.fail(error)
-                return False
-            return True
-        return False
+                return
+            self._is_responsive = True
 
 
 @final
