@@ -659,7 +659,8 @@ async def test_a_reply_that_is_denied_ends_the_stream(broker: MemoryBroker, nc: 
     async with bounded(), broker.connect(publish=["$SRV.>"]) as server:
         async with natsery.serve(server, config(endless)) as service, ask(nc, "endless", window=2) as requester:
             assert await requester.is_quiet()
-            assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+            stats = service.stats().endpoints[0]
+            assert (stats.failures, stats.last_error[:4]) == ({"undeliverable": 1}, "500:")
 
 
 async def test_a_reply_that_is_denied_ends_no_other_stream(broker: MemoryBroker, nc: Connection) -> None:

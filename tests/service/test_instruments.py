@@ -454,6 +454,7 @@ async def test_log_records_say_what_they_concern(nc: Connection, caplog: pytest.
 async def test_it_costs_nothing_where_there_is_none(broker: MemoryBroker, nc: Connection) -> None:
     """The handler of an endpoint without options is the function itself."""
     async with bounded(), natsery.serve(nc, config(add)) as service:
+        await nc.request("add", b"1+2")
         queue = service.endpoints[0]._queue
         assert queue.handler is add
         assert queue.intake == queue.deliver
