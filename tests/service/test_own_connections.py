@@ -380,3 +380,75 @@ async def test_a_ping_that_was_on_its_way_is_answered(broker: MemoryBroker, nc: 
         await nc.flush()
         assert replies._has_pending()
         assert natsery.ServicePing.from_json((await replies.receive()).data).id == service.id
+
+
+async def test_refusals_that_it_takes_slowly_have_left_when_the_block_ends(
+    broker: MemoryBroker, nc: abc.Connection
+) -> None:
+    class Slow(Own):
+        async def publish(self, *args: Any, **options: Any) -> None:
+            for _ in range(5):
+                await anyio.wait_all_tasks_blocked()
+            await self._inner.publish(*args, **options)
+
+    async def stuck(request: natsery.Request) -> None:
+        await anyio.sleep_forever()
+
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        async with natsery.serve(Slow(inner), config(stuck), grace=0):
+            for _ in range(3):
+                await nc.publish("stuck", reply="replies")
+            await nc.flush()
+        for _ in range(3):
+            await nc.flush()
+            assert replies._has_pending()
+            assert error_of(await replies.receive()) == "503:Service Stopping"
+
+
+async def test_an_endpoint_that_is_being_added_is_drained_too(broker: MemoryBroker, nc: abc.Connection) -> None:
+    class Waiting(Own):
+        may_flush = anyio.Event()
+
+        async def flush(self) -> None:
+            await self.may_flush.wait()
+            await self._inner.flush()
+
+    async def held(request: natsery.Request) -> bytes:
+        begun.set()
+        await service._stopping.wait()
+        own.may_flush.set()
+        await anyio.wait_all_tasks_blocked()
+        return b"held"
+
+    async def add_late() -> None:
+        with pytest.raises(natsery.ServiceStoppedError):
+            await service.add_endpoint(held)
+
+    begun = anyio.Event()
+    async with bounded(), broker.connect() as inner, nc.subscribe("replies") as replies:
+        own = Waiting(inner)
+        own.may_flush.set()
+        async with anyio.create_task_group() as tasks:
+            async with natsery.serve(own, config()) as service:
+                own.may_flush = anyio.Event()
+                tasks.start_soon(add_late)
+                await anyio.wait_all_tasks_blocked()
+                await nc.publish("held", reply="replies")
+                await begun.wait()
+                assert service.pending == 1
+        assert (await replies.receive()).data == b"held"
+        assert service.endpoints == ()
+
+
+async def test_a_service_that_has_ended_hears_no_more_of_it(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bounded(), broker.connect(publish=["$SRV.>"]) as inner:
+        async with natsery.serve(Own(inner), config(add)):
+            await inner.publish("elsewhere")
+            await inner.flush()
+            assert "service calc: " in caplog.text
+            caplog.clear()
+        await inner.publish("elsewhere")
+        await inner.flush()
+        assert caplog.text == ""

@@ -97,7 +97,7 @@ class Service:
     @property
     def pending(self) -> int:
         """How many requests it has accepted and not finished yet, those that wait and those that handlers have in hand."""
-        return sum(endpoint.pending for endpoint in (*self._endpoints, *self._joining))
+        return sum(endpoint.pending for endpoint in self._all_endpoints())
 
     def ping(self) -> ServicePing:
         """Return what PING answers."""
@@ -230,6 +230,10 @@ class Service:
         # The backstop of a bounded exit: the grace, then two fences, the control plane, error handlers and the last flush.
         self._shield.deadline = deadline + 8 * FENCE_SECONDS
 
+    def _all_endpoints(self) -> list[Endpoint]:
+        """Its endpoints, and those that are being added."""
+        return [*self._endpoints, *self._joining]
+
     def _forget(self, endpoint: Endpoint) -> None:
         for endpoints in (self._endpoints, self._joining):
             endpoints.pop(endpoint, None)
@@ -318,7 +322,7 @@ class Service:
                     self.stop(RuntimeError("the service's tasks have ended before it was stopped"))
                 # Protects the UNSUBs, within a bound.
                 with anyio.move_on_after(FENCE_SECONDS, shield=True):
-                    for endpoint in (*self._endpoints, *self._joining):
+                    for endpoint in self._all_endpoints():
                         await endpoint._leave()
                     await self._control.unsubscribe()
                     await self._context.streams.unsubscribe()
@@ -367,7 +371,7 @@ class Service:
         if event.kind is EventKind.CLOSED:
             self._connection_loss = error
         elif event.kind is EventKind.ERROR and isinstance(error, PublishDeniedError):
-            endpoints = (*self._endpoints, *self._joining)
+            endpoints = self._all_endpoints()
             concerned = next((each for each in endpoints if each._take_denial(error)), None)
             if concerned is None:  # a further reply to a request that has failed
                 concerned = next((each for each in endpoints if each._has_failed(error)), None)
@@ -375,7 +379,7 @@ class Service:
 
     async def _drain_endpoints(self) -> None:
         """Stop taking requests and finish those accepted, within the grace."""
-        endpoints = [*self._endpoints, *self._joining]
+        endpoints = self._all_endpoints()
         try:
             with anyio.move_on_after(FENCE_SECONDS):
                 for endpoint in endpoints:
