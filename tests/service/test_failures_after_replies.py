@@ -288,6 +288,38 @@ async def test_what_a_handler_may_not_publish_is_no_failure_of_a_request(broker:
         assert service.stats().endpoints[0].failures == {}
 
 
+async def test_a_denied_reply_is_counted_once(broker: MemoryBroker) -> None:
+    heard: list[str | None] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append(endpoint and endpoint.name)
+
+    async with bounded(), broker.connect(publish=["add", "$SRV.>"]) as nc:
+        async with natsery.serve(nc, config(add, error_handler=hear)) as service:
+            await nc.publish("add", b"1+1", reply="elsewhere")
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+            await nc.publish("elsewhere", b"which is no reply")
+            await nc.flush()
+        assert heard == ["add", None]
+        assert service.stats().endpoints[0].failures == {"undeliverable": 1}
+
+
+async def test_an_error_stays_the_request_s_when_it_is_denied(broker: MemoryBroker) -> None:
+    denied = anyio.Event()
+
+    async def refuses(request: natsery.Request) -> None:
+        await request.respond_error(404, "gone")
+        await denied.wait()
+
+    async with bounded(), broker.connect(publish=["refuses", "$SRV.>"]) as nc:
+        served = config(refuses, error_handler=lambda *_: denied.set())
+        async with natsery.serve(nc, served) as service:
+            await nc.publish("refuses", reply="elsewhere")
+            await denied.wait()
+        assert service.stats().endpoints[0].last_error == "404:gone"
+
+
 async def test_only_so_many_replies_are_remembered_for_denials(nc: Connection) -> None:
     async with bounded(), natsery.serve(nc, config(add)) as service:
         for _ in range(RECENT_REPLIES + 1):
