@@ -565,6 +565,44 @@ async def test_replies_that_come_often_need_no_heartbeats(nc: Connection) -> Non
         assert await requester.rest() == [*[b"tick"] * 20, b""]
 
 
+@IN_VIRTUAL_TIME
+async def test_no_requester_hears_more_often_because_there_are_others(nc: Connection) -> None:
+    """Nor less often because there were some, and none since."""
+
+    @natsery.endpoint(concurrency=2)
+    async def waits(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        await anyio.sleep(18)
+
+    async with bounded(), natsery.serve(nc, config(waits)):
+        for _ in range(2):
+            begun = anyio.current_time()
+            async with ask(nc, "waits", window=4) as one, ask(nc, "waits", window=4) as other:
+                assert [await each.take(2) for each in (one, other)] == [[b"", b"part"]] * 2
+                for seconds in (5, 10, 15):
+                    for requester in (one, other):
+                        await nc.publish((await requester.next()).reply)
+                        assert anyio.current_time() - begun == pytest.approx(seconds)
+                assert [await each.rest() for each in (one, other)] == [[b""]] * 2
+            await anyio.sleep(5)  # until there is no heartbeat to send
+
+
+async def test_a_reply_subject_without_room_for_an_acknowledgement_gets_all_at_once(nc: Connection) -> None:
+    """The server closes the connection for a line that is too long."""
+    assert isinstance(nc, MemoryConnection)
+    async with bounded(), natsery.serve(nc, config(numbers)):
+        async with ask(nc, "numbers", b"1", window=1) as requester:
+            subject = (await requester.next()).reply.removesuffix(".0")
+        room = nc._max_subjects - len(subject) - 20  # characters that a number may have
+        for size, status in ((room, [b""]), (room + 1, [])):
+            async with nc.subscribe("r" * size) as replies:
+                await nc.publish("numbers", b"1", reply="r" * size, headers={"Reply-Window": "4"})
+                expected = [*status, b"0", b""]
+                received = [await replies.receive() for _ in expected]
+                assert [each.data for each in received] == expected
+                assert [bool(each.reply) for each in received] == [bool(status)] * len(expected)
+
+
 @pytest.mark.parametrize("window", ["0", "-1", "1e3", "", " ", "4,5", "9" * 5000])
 async def test_what_is_no_window_counts_as_none(nc: Connection, window: str) -> None:
     async with bounded(), natsery.serve(nc, config(numbers)):
@@ -585,7 +623,9 @@ async def test_acknowledgements_that_make_no_sense_change_nothing(nc: Connection
             await nc.publish(f"{inbox}.{wrong}.2")
             await nc.publish(f"{inbox}.{wrong}.2", headers={"Reply-Window": "0"})
         assert await requester.is_quiet()
-        await nc.publish(f"{inbox}.{token}.900")  # of parts that have not been sent
+        await nc.publish(
+            f"{inbox}.{token}.900", b"\xff"
+        )  # of parts that have not been sent, and how far is not readable
         assert await requester.take(2) == [b"2", b"3"]
         assert await requester.is_quiet()
 
@@ -629,7 +669,7 @@ async def test_streams_go_on_without_an_inbox(
     broker: MemoryBroker, nc: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with bounded(), broker.connect(subscribe=["numbers", "$SRV.>"]) as server:
-        async with natsery.serve(server, config(numbers)):
+        async with natsery.serve(server, config(numbers)) as service:
             for status in ([b""], []):  # the server's word comes after the first one
                 async with ask(nc, "numbers", b"9", window=2) as requester:
                     assert await requester.take(len(status)) == status
@@ -637,6 +677,7 @@ async def test_streams_go_on_without_an_inbox(
             async with ask(nc, "numbers", b"1") as requester:
                 assert [(await requester.next()).reply for _ in range(2)] == ["", ""]  # nothing to acknowledge
     assert caplog.text.count("denies subscribing") == 1
+    assert service.stats().endpoints[0].failures == {}
 
 
 async def test_an_inbox_that_is_taken_away_ends_the_windows(broker: MemoryBroker, nc: Connection) -> None:
@@ -698,7 +739,8 @@ async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
             await service.add_endpoint(numbers)
             async with ask(nc, "numbers", b"1") as requester:
                 assert await requester.rest() == [b"0", b""]
-        assert sum("_INBOX" in each.subject for each in nc._subscriptions) == 1
+        assert [each.queue_group for each in nc._subscriptions if "_INBOX" in each.subject] == [""]
+        assert service._context.streams._open == {}  # nothing is kept of those that have ended
     assert not nc._subscriptions
 
 

@@ -45,20 +45,19 @@ class Streams:
     async def open(self, request: Request) -> StreamedReplies:
         """Begin to answer a request."""
         await self._subscribe()
-        token = next(self._tokens)
-        subject = f"{self._inbox}.{token}"
+        subject = f"{self._inbox}.{next(self._tokens)}"
         size = len(request.reply.encode()) + len(subject.encode()) + _NUMBER_LENGTH
         if self._is_denied or size > self._context.fast_path._max_subjects:
             return StreamedReplies(self._context, request, "", 0)
         window = window_in(request.headers) if request.reply else None
         replies = StreamedReplies(self._context, request, subject, window or 0)
-        self._open[token] = replies
+        self._open[subject] = replies
         self._keep_beating()
         return replies
 
     def close(self, replies: StreamedReplies) -> None:
         """Forget a stream; what still comes for it is ignored."""
-        self._open.pop(replies.subject.rpartition(".")[2], None)
+        self._open.pop(replies.subject, None)
 
     def give_up(self, request: Request) -> None:
         """End the stream of a request, if it has one, because the server does not let its replies through."""
@@ -84,7 +83,7 @@ class Streams:
                 self._subscription = await self._context.fast_path._subscribe(interest)
 
     def _take(self, message: Message) -> None:
-        replies = self._open.get(message.subject[len(self._inbox) + 1 :].partition(".")[0])
+        replies = self._open.get(message.subject.rpartition(".")[0])
         number = number_in(message.subject)
         if replies is None or number is None:
             return
@@ -92,7 +91,7 @@ class Streams:
             replies.leave()
         else:
             # The answer to a heartbeat says how far the replies have been taken.
-            replies.acknowledge(max(number, number_in(message.data[:_NUMBER_LENGTH].decode("ascii", "replace")) or 0))
+            replies.acknowledge(max(number, number_in(message.data[:_NUMBER_LENGTH].decode(errors="replace")) or 0))
 
     def _on_error(self, error: NatseryError) -> None:
         """Go on without acknowledgements if they cannot come any more; those that were dropped are repeated."""
