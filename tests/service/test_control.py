@@ -145,13 +145,15 @@ async def test_a_stats_handler_does_not_keep_the_service_from_ending(nc: Connect
 
 
 async def test_all_three_verbs_say_the_same_of_a_service(nc: Connection) -> None:
-    service = config(add, description="adds", metadata={"zone": "a"}, id="one")
+    adding = natsery.EndpointConfig("add", add, queue_group="workers")
+    service = config(adding, description="adds", metadata={"zone": "a"}, id="one")
     async with bounded(), natsery.serve(nc, service) as running:
         replies = [json.loads((await nc.request(f"$SRV.{verb}.calc.one")).data) for verb in ("PING", "INFO", "STATS")]
         heads = [{key: each[key] for key in ("name", "id", "version", "metadata")} for each in replies]
         assert heads == [{"name": "calc", "id": "one", "version": "1.0.0", "metadata": {"zone": "a"}}] * 3
         assert [each.get("description") for each in replies] == [None, "adds", None]
-        assert [endpoint["name"] for each in replies[1:] for endpoint in each["endpoints"]] == ["add", "add"]
+        endpoints = [endpoint for each in replies[1:] for endpoint in each["endpoints"]]
+        assert [(each["name"], each["queue_group"]) for each in endpoints] == [("add", "workers")] * 2
         assert [each.to_json() for each in (running.ping(), running.info())] == [
             json.dumps(each, separators=(",", ":")).encode() for each in replies[:2]
         ]

@@ -44,3 +44,11 @@ async def test_a_service_that_does_not_start_leaves_the_signals_to_the_others(br
                     pytest.fail("it has started")
             signal.raise_signal(signal.SIGTERM)
             await service.wait_stopped()
+
+
+async def test_a_subscription_that_is_denied_is_named_with_its_queue_group(broker: MemoryBroker) -> None:
+    async with broker.connect(subscribe=["$SRV.>"]) as restricted:
+        with pytest.raises(natsery.SubscriptionDeniedError) as caught:
+            async with natsery.serve(restricted, config(natsery.EndpointConfig("adds", add, subject="a.b"))):
+                raise AssertionError
+    assert (caught.value.endpoint, caught.value.subject, caught.value.queue_group) == ("adds", "a.b", "q")

@@ -186,6 +186,13 @@ async def test_what_no_handler_sees_is_refused(nc: Connection) -> None:
         ("stuck", b"expires", (504, FailureCause.EXPIRED, "Deadline Exceeded")),
         ("stuck", b"4", (503, FailureCause.STOPPING, "Service Stopping")),
     ]
+    refused = [outcome for _, _, outcome in recorder.refused]
+    assert [(outcome.duration, type(outcome.error)) for outcome in refused] == [
+        (0, type(None)),
+        (0, type(None)),
+        (0, natsery.DeadlineExceededError),
+        (0, type(None)),
+    ]
     assert [(data, outcome[:3]) for data, outcome in recorder.ended] == [
         (b"1", (200, None, "")),
         (b"3", (503, FailureCause.STOPPING, "Service Stopping")),
@@ -193,8 +200,14 @@ async def test_what_no_handler_sees_is_refused(nc: Connection) -> None:
 
 
 async def test_what_is_lost_on_the_way_is_refused_and_counted(broker: MemoryBroker, nc: Connection) -> None:
-    recorder, errors = Recorder(), []
-    options = {"instruments": [recorder], "error_handler": lambda error, *_: errors.append(error)}
+    recorder, lost_before = Recorder(), []
+
+    def tell(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        assert isinstance(error, natsery.SlowConsumerError)
+        assert endpoint is service.endpoints[0]
+        lost_before.append(error.dropped)
+
+    options = {"instruments": [recorder], "error_handler": tell}
     async with bounded(), natsery.serve(nc, config(add, **options)) as service:
         for count in (2, 1):
             broker.drop(nc, "add", count)
@@ -206,7 +219,7 @@ async def test_what_is_lost_on_the_way_is_refused_and_counted(broker: MemoryBrok
     assert stats.last_error == "503:Slow Consumer"
     lost = Outcome(503, FailureCause.UNDELIVERABLE, "Slow Consumer")
     assert recorder.refused == [("add", None, lost)] * 3
-    assert [error.dropped for error in errors if isinstance(error, natsery.SlowConsumerError)][-1] == 3
+    assert lost_before[-1] == 3
 
 
 async def test_a_reply_that_is_denied_after_its_outcome_was_told_is_told(broker: MemoryBroker, nc: Connection) -> None:

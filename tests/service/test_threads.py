@@ -226,6 +226,7 @@ async def test_a_stray_cancellation_in_a_thread_is_an_error_of_the_handler(nc: C
                 assert error_of(await nc.request("stray")) == "500:Internal Server Error"
     text = "the handler raised CancelledError although nothing cancelled it"
     assert [(type(error), str(error)) for error in errors] == [(RuntimeError, text)] * 2
+    assert all(isinstance(error.__cause__, asyncio.CancelledError) for error in errors)
 
 
 async def test_a_coroutine_from_a_thread_says_what_to_write(nc: Connection, caplog) -> None:

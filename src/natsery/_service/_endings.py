@@ -64,7 +64,7 @@ class Endings:
         self._counters.malformed += 1
         self._report(MalformedRequestError(request.subject, reason), request)
         if self.observer is not None:
-            self.observer.end(request, MALFORMED)
+            self.observer.refuse(request, MALFORMED)
 
     def lose(self, failure: Failure) -> None:
         """Count a request that was lost on the way to this endpoint."""

@@ -37,17 +37,17 @@ class Observer:
         return self._instruments.enter("request_started", request)
 
     def end(
-        self,
-        request: Request,
-        failure: Failure | None = None,
-        elapsed_ns: int = 0,
-        error: BaseException | None = None,
+        self, request: Request, failure: Failure | None, elapsed_ns: int, error: BaseException | None = None
     ) -> None:
         """Tell how a request has ended, as refused if its handler was not called."""
         waited = self._waited.pop(request, None)
-        if waited is not None:
+        if waited is None:
+            self.refuse(request, failure, error)
+        else:
             self._instruments.tell("request_ended", request, _outcome(failure, elapsed_ns / 1e9, waited, error))
-            return
+
+    def refuse(self, request: Request, failure: Failure | None, error: BaseException | None = None) -> None:
+        """Tell that a request has ended whose handler was not called."""
         request.endpoint = self._endpoint
         outcome = _outcome(failure, 0.0, self._now() - request._arrived, error)
         self._instruments.tell("request_refused", self._endpoint, request, outcome)
