@@ -193,6 +193,8 @@ async def test_what_no_handler_sees_is_refused(nc: Connection) -> None:
         (0, natsery.DeadlineExceededError),
         (0, type(None)),
     ]
+    # Until the worker was free to see it, and until the grace was over.
+    assert [outcome.waited for outcome in refused] == pytest.approx([0, 0, 2, 1.1])
     assert [(data, outcome[:3]) for data, outcome in recorder.ended] == [
         (b"1", (200, None, "")),
         (b"3", (503, FailureCause.STOPPING, "Service Stopping")),
