@@ -75,6 +75,34 @@ async def test_as_many_threads_as_the_concurrency_says(nc: Connection) -> None:
             tasks.start_soon(nc.request, "meet")
 
 
+async def test_its_threads_are_not_among_those_that_the_program_has(nc: Connection) -> None:
+    """Which may all be waiting for this service."""
+    limiter = anyio.to_thread.current_default_thread_limiter()
+
+    @natsery.endpoint(in_thread=True)
+    def borrowed(request: natsery.Request) -> bytes:
+        return b"%d" % limiter.borrowed_tokens
+
+    async with bounded(), natsery.serve(nc, config(borrowed)):
+        assert (await nc.request("borrowed")).data == b"0"
+
+
+async def test_no_more_threads_than_the_concurrency_says(nc: Connection) -> None:
+    lock = threading.Lock()
+
+    @natsery.endpoint(in_thread=True)
+    def count(request: natsery.Request) -> bytes:
+        assert lock.acquire(blocking=False)
+        anyio.from_thread.run(anyio.lowlevel.checkpoint)
+        lock.release()
+        return b""
+
+    async with bounded(), natsery.serve(nc, config(count)) as service, anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(nc.request, "count")
+    assert service.stats().endpoints[0].failures == {}
+
+
 async def test_others_go_on_meanwhile(nc: Connection) -> None:
     go_on = threading.Event()
 

@@ -171,9 +171,11 @@ class Reversed(natsery.Codec):
     content_type = "text/plain"
 
     def decoder(self, type_):
+        assert type_ is str
         return lambda data: data.decode()[::-1]
 
     def encoder(self, type_):
+        assert type_ is str
         return lambda value: value[::-1].encode()
 
     def schema(self, type_):

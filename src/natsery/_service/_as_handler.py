@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ def as_handler(placed: PlacedEndpoint, default_codec: Codec) -> Handler:
         return function
     codec = placed.config.codec or default_codec
     if signature.in_thread:
-        function = _in_thread(function, placed.limits.concurrency or 1)
+        function = _in_thread(function)
     read = _reader(signature, codec)
     write = _writer(signature, codec)
 
@@ -75,10 +76,12 @@ def _keep(value: Any) -> Any:
     return value
 
 
-def _in_thread(function: Callable[..., Any], threads: int) -> Callable[..., Awaitable[Any]]:
-    """Return an async function that calls a plain one in a worker thread, one of so many."""
+def _in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Return an async function that calls a plain one in a worker thread."""
     cancelled = anyio.get_cancelled_exc_class()
-    limiter = anyio.CapacityLimiter(threads)
+    limiter = anyio.CapacityLimiter(
+        math.inf
+    )  # there are as many as the endpoint has workers, and none of the program's
 
     def run(*args: Any) -> Any:
         try:
