@@ -79,9 +79,7 @@ def _keep(value: Any) -> Any:
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """Return an async function that calls a plain one in a worker thread."""
     cancelled = anyio.get_cancelled_exc_class()
-    limiter = anyio.CapacityLimiter(
-        math.inf
-    )  # there are as many as the endpoint has workers, and none of the program's
+    limiter = anyio.CapacityLimiter(math.inf)  # as many as there are workers, and none of the program's
 
     def run(*args: Any) -> Any:
         try:
