@@ -144,6 +144,17 @@ async def test_a_stats_handler_does_not_keep_the_service_from_ending(nc: Connect
         assert not replies._has_pending()
 
 
+async def test_each_of_many_services_answers_below_its_own_prefix(nc: Connection) -> None:
+    async with bounded():
+        async with natsery.serve(nc, config(id="a", prefix="$OWN")), natsery.serve(nc, config(id="b", prefix="$OWN")):
+            client = natsery.ServiceClient(nc, prefix="$OWN")
+            for target in ((), ("calc",)):
+                assert {each.id for each in await client.ping(*target, count=2)} == {"a", "b"}
+            assert [each.id for each in await client.ping("calc", "b", count=1)] == ["b"]
+            with pytest.raises(natsery.NoRespondersError):
+                await nc.request("$SRV.PING")
+
+
 async def test_all_three_verbs_say_the_same_of_a_service(nc: Connection) -> None:
     adding = natsery.EndpointConfig("add", add, queue_group="workers")
     service = config(adding, description="adds", metadata={"zone": "a"}, id="one")

@@ -98,6 +98,18 @@ async def test_the_log_says_that_the_stats_handler_raised(nc: Connection, caplog
     assert not any("the handler raised" in each for each in caplog.messages)
 
 
+async def test_what_is_no_json_is_left_out_and_the_endpoint_named(nc: Connection) -> None:
+    told: list[tuple[str, str | None]] = []
+
+    def tell(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        told.append((type(error).__name__, endpoint and endpoint.name))
+
+    async with bounded(), natsery.serve(nc, config(add, stats_handler=lambda stats: object(), error_handler=tell)):
+        (stats,) = json.loads((await nc.request("$SRV.STATS.calc")).data)["endpoints"]
+    assert "data" not in stats
+    assert told == [("TypeError", "add")]
+
+
 async def details_of(nc: Connection) -> list[object]:
     """The data of each endpoint in STATS."""
     reply = json.loads((await nc.request("$SRV.STATS.calc")).data)
