@@ -111,6 +111,7 @@ async def test_so_many_are_told_of_each_endpoint_and_kind_and_then_a_sum(nc: Con
         for _ in range(MAX_REPORTS):
             await nc.publish("add", b"not a sum")  # of another kind
         await nc.flush()
+        await anyio.wait_all_tasks_blocked()
         assert [told.count(each) for each in dict.fromkeys(told)] == [MAX_REPORTS] * 4
         told.clear()
         await added.remove()

@@ -79,7 +79,7 @@ def _keep(value: Any) -> Any:
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """Return an async function that calls a plain one in a worker thread."""
     cancelled = anyio.get_cancelled_exc_class()
-    limiter = anyio.CapacityLimiter(math.inf)  # as many as there are workers, and none of the program's
+    limiter = anyio.CapacityLimiter(math.inf)  # its workers bound them, and not the limit of the program
 
     def run(*args: Any) -> Any:
         try:

@@ -100,7 +100,5 @@ class ServiceContext:
         """End a subscription because the service ends. Not a checkpoint."""
         try:
             await subscription._unsubscribe()
-        except (
-            Exception
-        ) as error:  # of a connection of the program's own: the other subscriptions are ended all the same
+        except Exception as error:  # of a connection of the program's own; the others are ended all the same
             self.fail(error, endpoint)
