@@ -289,14 +289,23 @@ class NoReplySubjectError(PublishError):
 
 @final
 class NoRespondersError(NatseryError):
-    """There is no subscription to the subject of a request (the server's status 503)."""
+    """Nobody has got a request: there is no subscription to its subject (the server's status 503), or no instance has answered
+    where it should go.
 
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
+    Attributes:
+        subject: that of the request, or of the question where it should go.
+        wait: seconds in which the question was not answered, ``None`` if there is no subscription.
+    """
+
+    def __init__(self, subject: str, wait: float | None = None) -> None:
+        super().__init__(subject, wait)
         self.subject = subject
+        self.wait = wait
 
     def __str__(self) -> str:
-        return f"no responders: there is no subscription to {self.subject!r}"
+        if self.wait is None:
+            return f"no responders: there is no subscription to {self.subject!r}"
+        return f"no responders: nobody has answered on {self.subject!r} within {self.wait:g} s"
 
 
 @final

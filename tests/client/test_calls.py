@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
@@ -15,9 +16,11 @@ from natsery import EndpointConfig, ServiceClient, ServiceError, group
 from natsery._client import _directory
 from natsery._client._bodies import MAX_KEPT, Bodies
 from natsery.abc import Connection
+from natsery.testing import MemoryBroker
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import config
+from ..virtual_time import in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -304,8 +307,24 @@ async def test_no_call_goes_where_a_peer_must_not_send_it(nc: Connection, subjec
         assert seen == []
 
 
-async def test_those_who_ask_at_the_same_time_share_a_failure(nc: Connection) -> None:
+def test_a_call_that_no_instance_hears_says_so() -> None:
+    """The error said that there was no subscription, where instances were too slow to say where the call should go."""
+
+    async def main() -> None:
+        async with MemoryBroker() as broker, broker.connect() as nc, nc.subscribe("$SRV.INFO.calc"):
+            client = ServiceClient(nc)
+            for call in (client.call("calc", "add", b"1+2"), client.schema("calc")):
+                with pytest.raises(natsery.NoRespondersError) as caught:
+                    await call
+                assert caught.value.wait == 2
+                assert str(caught.value) == "no responders: nobody has answered on '$SRV.INFO.calc' within 2 s"
+
+    assert in_virtual_time(main) == 4
+
+
+async def test_those_who_ask_at_the_same_time_share_a_failure(nc: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     client = ServiceClient(nc)
+    monkeypatch.setattr(client, "discover", partial(client.discover, wait=HANG_SECONDS))  # for a busy machine
     errors: list[Exception] = []
 
     async def call() -> None:

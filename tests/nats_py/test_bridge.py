@@ -68,10 +68,15 @@ async def test_a_cancelled_call_has_ended_over_there_before_it_raises(nats_serve
         finally:
             ended = True
 
+    async def nothing(client: object) -> None:
+        pass
+
     async with bounded(), natsery.bridge(nats_server.url) as nc:
-        with anyio.move_on_after(0.01) as scope:
-            await nc.call(forever)
-        assert scope.cancelled_caught
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(nc.call, forever)
+            await anyio.wait_all_tasks_blocked()
+            await nc.call(nothing)  # after this one, the other has begun
+            tasks.cancel_scope.cancel()
         assert ended
         await nc.flush()
 

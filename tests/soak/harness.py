@@ -64,13 +64,13 @@ class Bench:
         subject: str,
         data: bytes = b"",
         *,
-        seconds: float = LOST_SECONDS,
+        seconds: float | None = None,
         may_be_cut_off: bool = False,
         headers: dict[str, str] | None = None,
     ) -> natsery.Message | None:
         """Send a request and return the answer, ``None`` if none came; it counts as lost then, or as cut off."""
         self.tally.requests += 1
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(LOST_SECONDS if seconds is None else seconds):
             return await nc.request(subject, data, headers=headers)
         if may_be_cut_off:
             self.tally.cut_off += 1

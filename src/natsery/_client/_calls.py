@@ -167,7 +167,7 @@ class Calls(Discovery):
         Raises:
             ServiceError: the service answered with an error. 400 if the body does not fit the endpoint's type.
             MalformedReplyError: the reply does not fit the type.
-            NoRespondersError: there is no such service.
+            NoRespondersError: there is no such service, or no instance answers within two seconds.
             UnknownEndpointError: the service has no such endpoint, or one with wildcards in its subject, or with a subject of
                 servers, which begin with ``$``.
             TypeError, ValueError: as for ``request``, with the others that it raises.
@@ -225,7 +225,7 @@ class Calls(Discovery):
             endpoint: the endpoint's name, or its whole subject.
 
         Raises:
-            NoRespondersError: there is no such service.
+            NoRespondersError: there is no such service, or no instance answers within two seconds.
             UnknownEndpointError: it has no such endpoint, several of that name, or one whose subject is no service's, such
                 as those of servers, which begin with ``$``.
             TypeError, ValueError: a name breaks a rule.
@@ -247,7 +247,7 @@ class Calls(Discovery):
             endpoint: the name, or the whole subject, of the endpoint that is wanted; all if left out.
 
         Raises:
-            NoRespondersError: there is no such service.
+            NoRespondersError: there is no such service, or no instance answers within two seconds.
             UnknownEndpointError: it serves no schemas, or has no such endpoint.
             ServiceError: the service answered with an error.
             MalformedReplyError: the answer is no such document, or is larger than 64 MiB in all.

@@ -42,6 +42,7 @@ class Collection:
         count: replies that complete it; ``None`` for no such end.
 
     Attributes:
+        wait: the same.
         ended: why it ended, ``None`` as long as it is open.
 
     Raises:
@@ -55,6 +56,7 @@ class Collection:
         if count is not None:
             check_argument("count", count, count_rule)
         self.ended: EndReason | None = None
+        self.wait = wait
         self._end = now + wait
         self._stall = stall
         self._stalls_at: float | None = None

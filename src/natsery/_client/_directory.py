@@ -57,7 +57,7 @@ class Directory:
         """Call ``send`` with an endpoint's subject; once more with a newer one if nobody responds at the one that was known.
 
         Raises:
-            NoRespondersError: no instance of the service is there.
+            NoRespondersError: no instance of the service is there, or none answers within two seconds.
             UnknownEndpointError: none that is has such an endpoint, or its subject has wildcards.
         """
         key = service, endpoint
@@ -95,7 +95,7 @@ class Directory:
         """Return the subject that an endpoint is called on, as the first instance that has it says.
 
         Raises:
-            NoRespondersError: no instance of the service is there.
+            NoRespondersError: no instance of the service is there, or none answers within two seconds.
             UnknownEndpointError: as for ``find``, or its subject has wildcards.
         """
         found = await self.find(service, endpoint)
@@ -139,7 +139,7 @@ class Directory:
                     return found[0]
                 others.update(dict.fromkeys(each.name for each in info.endpoints))
         if not is_there:
-            raise NoRespondersError(replies._subject)
+            raise replies._no_responders()
         raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {listed_names(others)}")
 
 

@@ -12,7 +12,7 @@ from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 
 from .. import abc
-from .._errors import MalformedReplyError, PublishDeniedError, SlowConsumerError, shorten
+from .._errors import MalformedReplyError, NoRespondersError, PublishDeniedError, SlowConsumerError, shorten
 from .._events import ConnectionEvent
 from .._fast_path import FastPath, fast_path
 from .._headers import HeadersInput
@@ -158,6 +158,11 @@ class ReplyStream(ObjectReceiveStream[T]):
                 self._note_repeated(reply)
         await checkpoint()
         raise anyio.EndOfStream
+
+    def _no_responders(self) -> NoRespondersError:
+        """Return why nothing has come until the end."""
+        is_nobody_there = self.ended is EndReason.NO_RESPONDERS
+        return NoRespondersError(self._subject, None if is_nobody_there else self._collection.wait)
 
     def _note_malformed(self, error: MalformedReplyError) -> None:
         if len(self.malformed) < MAX_MALFORMED:

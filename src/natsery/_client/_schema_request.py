@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias, final
 
-from .._errors import MalformedReplyError, NoRespondersError, UnknownEndpointError
+from .._errors import MalformedReplyError, UnknownEndpointError
 from .._message import Message
 from .._responses import ServiceInfo
 from .._schemas import (
@@ -66,7 +66,7 @@ class SchemaRequest:
                     if serves_schemas(info.name, info.id, each):
                         return info, each.subject
         if not is_there:
-            raise NoRespondersError(replies._subject)
+            raise replies._no_responders()
         raise UnknownEndpointError(
             self._service, SCHEMA_ENDPOINT, "it serves no schemas; write ServiceConfig(schemas=True)"
         )
