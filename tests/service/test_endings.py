@@ -372,10 +372,11 @@ async def test_what_ends_the_program_in_a_handler_counts_a_request_that_has_ende
         raise SystemExit(3)
 
     async with bounded(), nc.subscribe("replies") as replies:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as caught:
             async with natsery.serve(nc, config(exits)) as service:
                 await nc.publish("exits", reply="replies")
                 await service.wait_stopped()
+        assert caught.value.__notes__ == ["raised by the handler of endpoint 'exits'"]
         assert (await replies.receive()).data == b"done"
         await nc.flush()
         assert not replies._has_pending()

@@ -133,6 +133,30 @@ async def test_a_part_that_is_too_large_is_raised_at_its_yield(nc: Connection) -
         assert service.stats().endpoints[0].num_errors == 0
 
 
+@IN_VIRTUAL_TIME
+async def test_a_part_that_is_on_its_way_when_its_scope_ends_keeps_its_number(
+    nc: Connection, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def limited(request: natsery.Request) -> AsyncIterator[bytes]:
+        with anyio.move_on_after(1):
+            yield b"slow"
+        yield b"quick"
+
+    async with bounded(), broker.connect() as server, natsery.serve(server, config(limited)):
+        send = server._send  # type: ignore[attr-defined]
+
+        async def send_and_wait(subject: str, data: bytes = b"", **options: Any) -> None:
+            await send(subject, data, **options)
+            if data == b"slow":
+                await anyio.sleep(10)
+
+        monkeypatch.setattr(server, "_send", send_and_wait)
+        async with ask(nc, "limited") as requester:
+            replies = [await requester.next() for _ in range(3)]
+    assert [each.data for each in replies] == [b"slow", b"quick", b""]
+    assert [each.reply[-2:] for each in replies] == [".1", ".2", ".3"]
+
+
 @pytest.mark.parametrize(
     ("error", "answer"),
     [(natsery.ServiceError(404, "no more"), "404:no more"), (LookupError("a secret"), "500:Internal Server Error")],
@@ -827,3 +851,25 @@ async def test_a_requester_that_has_left_hears_no_heartbeats(nc: Connection) -> 
         await nc.publish(status.reply, headers={"Reply-Window": "0"})
         await anyio.sleep(50)
         assert await requester.is_quiet()
+
+
+async def test_a_generator_that_ends_after_its_cut_off_sends_nothing_more(nc: Connection) -> None:
+    told: list[Exception] = []
+
+    async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
+        yield b"part"
+        with anyio.CancelScope(shield=True):
+            await request.service._stopping.wait()
+            for _ in range(3):
+                await anyio.wait_all_tasks_blocked()
+
+    async with bounded(), nc.subscribe("replies") as replies:
+        served = config(shielded, error_handler=lambda error, *_: told.append(error))
+        async with natsery.serve(nc, served, grace=0) as service:
+            await nc.publish("shielded", reply="replies")
+            assert (await replies.receive()).data == b"part"
+        assert error_of(await replies.receive()) == "503:Service Stopping"
+        await nc.flush()
+        assert not replies._has_pending()
+    assert told == []
+    assert service.stats().endpoints[0].failures == {"stopping": 1}

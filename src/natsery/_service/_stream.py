@@ -202,7 +202,6 @@ class StreamedReplies:
                 self._context.errors.report(late, self.request.endpoint, self.request)
             raise
         finally:
-            self._closing.deadline = math.inf
             self._closing.shield = False
 
 
