@@ -145,3 +145,30 @@ async def test_detached_requests_take_their_share_of_the_limit_until_they_end(
         assert service.pending == 6
         await send(b"stuck")
         assert (service.pending, service.stats().endpoints[0].failures) == (6, {"overloaded": 2})
+
+
+async def test_a_detached_request_gives_back_the_share_that_it_took(nc: Connection) -> None:
+    """One whose large body was dropped while it waited kept its share for ever, until the endpoint refused everything."""
+    client = natsery.ServiceClient(nc)  # which raises what is refused
+    release = anyio.Event()
+
+    async def answer(detached: natsery.DetachedRequest) -> None:
+        async with detached as request:
+            request.data = b""
+            await release.wait()
+            await request.respond(b"done")
+
+    @natsery.endpoint(pending_bytes=500)
+    async def later(request: natsery.Request) -> None:
+        tasks.start_soon(answer, request.detach())
+
+    async with bounded(), anyio.create_task_group() as tasks, natsery.serve(nc, config(later)) as service:
+        for _ in range(3):
+            release = anyio.Event()
+            async with anyio.create_task_group() as callers:
+                for _ in range(4):
+                    callers.start_soon(client.request, "later", bytes(100))
+                while service.pending < 4:  # noqa: ASYNC110  # what arrives wakes nobody in here
+                    await anyio.lowlevel.checkpoint()
+                release.set()
+        assert service.stats().endpoints[0].num_errors == 0

@@ -72,7 +72,7 @@ class RequestQueue(EndpointQueue):
         self._placed = placed
         self.endings: Endings = Endings(context, endpoint, counters)
         self._tasks: TaskGroup | None = None
-        self._detached: dict[Request, None] = {}  # in order
+        self._detached: dict[Request, int] = {}  # in order, with their sizes
         self._drained: ConditionEvent | None = None  # made for the first that waits, which most never have
         self._is_gated = False
 
@@ -204,9 +204,9 @@ class RequestQueue(EndpointQueue):
         if request in self._detached:
             raise RuntimeError("the request is detached already")
         request._is_released = True
-        self._detached[request] = None
+        self._detached[request] = size = request._size  # whoever has it may change it
         self._max_messages -= 1  # it goes on counting as one that waits
-        self._pending_bytes += request._size
+        self._pending_bytes += size
         return DetachedRequest(request, self._end_detached)
 
     async def _end_detached(self, request: Request, error: BaseException | None) -> bool:
@@ -231,10 +231,10 @@ class RequestQueue(EndpointQueue):
         self._recent_replies.append(request.reply)
 
     def _forget_detached(self, request: Request) -> None:
-        if request in self._detached:
-            del self._detached[request]
+        size = self._detached.pop(request, None)
+        if size is not None:
             self._max_messages += 1
-            self._pending_bytes -= request._size
+            self._pending_bytes -= size
             self._check_drained()
 
     # What is switched on
