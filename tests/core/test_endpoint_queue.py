@@ -391,6 +391,16 @@ def test_answers_do_not_wait_for_long_for_those_after_them(form):
     driven.end()
 
 
+@pytest.mark.parametrize("form", BOTH)
+def test_nor_do_they_wait_while_their_worker_rests_after_a_failure(form):
+    driven = Driven(form, concurrency=1, step_ns=HOLD_NS * 2 // 5)
+    for outcome in (b"done", LookupError(), LookupError()):
+        driven.deliver("r", b"", NO_HEADERS, outcome)
+    driven.go_on(0)
+    assert driven.log.count("push") == 1
+    driven.end()
+
+
 class Ending(Exception):
     pass
 
