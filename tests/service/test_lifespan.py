@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
 
 import anyio
 import pytest
@@ -153,6 +154,24 @@ async def test_it_sees_what_the_body_raises_and_lets_it_pass(nc: Connection) -> 
             raise error
     assert caught.value is error
     assert seen == [error]
+
+
+async def test_it_is_left_with_what_any_block_is_left_with(nc: Connection) -> None:
+    left_with: list[object] = []
+
+    class Watch:
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+            left_with.extend((kind, error, isinstance(traceback, TracebackType)))
+
+    error = ValueError("x")
+    with pytest.raises(ValueError, match="x"):
+        async with bounded(), natsery.serve(nc, config(look, lifespan=lambda nc: Watch())):
+            raise error
+    async with bounded(), natsery.serve(nc, config(look, lifespan=lambda nc: Watch())):
+        pass
+    assert left_with == [ValueError, error, True, None, None, False]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "stopped"])

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import natsery
+from natsery._core._limits import HOLD_NS
 from natsery._protocol._messages import read_message
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker, make_request
@@ -80,3 +81,26 @@ async def test_a_reply_that_could_not_be_sent_is_a_failure_also_if_the_handler_g
         await anyio.wait_all_tasks_blocked()
         (stats,) = service.stats().endpoints
     assert (stats.num_requests, stats.failures, stats.last_error) == (1, {"undeliverable": 1}, last_error)
+
+
+async def test_replies_leave_together_until_the_first_has_waited_for_long(
+    nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each alone would cost a system call; a handler may compute before it sends the next."""
+    now = 1
+    pushed: list[int] = []
+
+    async def in_parts(request: natsery.Request) -> None:
+        nonlocal now
+        for moment in (1, 1 + HOLD_NS, 2 + HOLD_NS, 2 + 2 * HOLD_NS, 3 + 2 * HOLD_NS):
+            now = moment
+            await request.respond(b"part")
+        pushed.append(0)  # what follows is the end of the request
+
+    served = config(in_parts, clock=natsery.Clock(monotonic_ns=lambda: now))
+    async with bounded(), natsery.serve(nc, served), nc.subscribe("replies") as replies:
+        monkeypatch.setattr(nc, "_push_answers", lambda: pushed.append(now))
+        await nc.publish("in_parts", reply="replies")
+        for _ in range(5):
+            assert (await replies.receive()).data == b"part"
+    assert pushed[:3] == [2 + HOLD_NS, 3 + 2 * HOLD_NS, 0]
