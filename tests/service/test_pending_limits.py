@@ -158,7 +158,7 @@ async def test_a_detached_request_gives_back_the_share_that_it_took(nc: Connecti
             await release.wait()
             await request.respond(b"done")
 
-    @natsery.endpoint(pending_bytes=500)
+    @natsery.endpoint(pending_bytes=600)  # for four, with the headers that say how long their callers wait
     async def later(request: natsery.Request) -> None:
         tasks.start_soon(answer, request.detach())
 
