@@ -117,7 +117,7 @@ SAMPLES = {
 @pytest.mark.parametrize("kind", ["MessageFields", "RequestFields"])
 def test_messages_begin_alike(form, kind):
     kind = request_type(form) if kind == "RequestFields" else message_type(form)
-    message = kind("a")
+    message = kind("a", b"", "")
     fields = (message.subject, message.data, message.reply, message.headers, message.status)
     assert fields == ("a", b"", "", {}, 0)
     message = kind("a", b"x", "r", natsery.Headers({"A": "1"}), 503)
@@ -129,7 +129,7 @@ def test_messages_begin_alike(form, kind):
     with pytest.raises(TypeError):
         kind()
     with pytest.raises(AttributeError):
-        request_type(form)("a").nonsense = 1
+        request_type(form)("a", b"", "").nonsense = 1
 
 
 VALUES = [None, "text", Name.ADD, b"x", Payload(b"x"), bytearray(b"x"), memoryview(b"x"), 5, 1.5, {}, [], object()]
@@ -139,7 +139,7 @@ VALUES = [None, "text", Name.ADD, b"x", Payload(b"x"), bytearray(b"x"), memoryvi
 @pytest.mark.parametrize("field", ["subject", "data", "reply", "headers", "status", "endpoint"])
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_a_field_takes_what_a_handler_sets_it_to(form, field, value):
-    request = request_type(form)("a")
+    request = request_type(form)("a", b"", "")
     setattr(request, field, value)
     assert getattr(request, field) is value
 
