@@ -288,15 +288,21 @@ async def test_what_a_handler_may_not_publish_is_no_failure_of_a_request(broker:
         assert service.stats().endpoints[0].failures == {}
 
 
-async def test_a_denied_reply_is_counted_once(broker: MemoryBroker) -> None:
+async def test_a_denied_reply_is_counted_once_and_further_ones_name_the_endpoint(broker: MemoryBroker) -> None:
+    heard: list[str | None] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append(endpoint and endpoint.name)
+
     async with bounded(), broker.connect(publish=["add", "allowed", "$SRV.>"]) as nc:
-        async with natsery.serve(nc, config(add)) as service:
+        async with natsery.serve(nc, config(add, error_handler=hear)) as service:
             for reply in ("allowed", "elsewhere"):
                 await nc.publish("add", b"1+1", reply=reply)
             await nc.flush()
             await anyio.wait_all_tasks_blocked()
-            await nc.publish("elsewhere", b"which is no reply")
+            await nc.publish("elsewhere", b"as a second reply")
             await nc.flush()
+        assert heard == ["add", "add"]
         stats = service.stats().endpoints[0]
         assert (stats.num_requests, stats.failures) == (2, {"undeliverable": 1})
 
