@@ -458,6 +458,38 @@ async def test_a_clean_up_that_never_ends_is_cancelled_and_reported(
 
 
 @IN_VIRTUAL_TIME
+async def test_what_ends_the_service_does_so_although_the_clean_up_takes_too_long(
+    broker: MemoryBroker, nc: Connection
+) -> None:
+    """It was swallowed with the clean-up's cancellation, and the stream ended as if it were complete."""
+
+    class Fatal(BaseException):
+        pass
+
+    class Broken(natsery.JSONCodec):
+        def encoder(self, type_: Any) -> Any:
+            def fail(value: object) -> bytes:
+                raise fatal
+
+            return fail
+
+    async def parts(request: natsery.Request) -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await anyio.sleep_forever()
+
+    fatal = Fatal()
+    async with bounded(), broker.connect() as asker:
+        with pytest.raises(Fatal) as caught:
+            async with natsery.serve(nc, config(natsery.EndpointConfig("parts", parts, codec=Broken()))):
+                async with ask(asker, "parts") as requester:
+                    assert await requester.rest() == ["500:Internal Server Error"]
+                    await anyio.sleep_forever()
+    assert caught.value is fatal
+
+
+@IN_VIRTUAL_TIME
 async def test_a_clean_up_that_never_ends_after_a_time_out_does_not_hide_it(nc: Connection) -> None:
     @natsery.endpoint(timeout=1)
     async def stuck(request: natsery.Request) -> AsyncIterator[bytes]:

@@ -75,13 +75,21 @@ class StreamedReplies:
 
     async def run(self, generator: AsyncGenerator[Any, None], write: Callable[[Any], Any]) -> None:
         """Send what a generator yields, close it, and send the end."""
+        fatal: BaseException | None = None
         with self._closing, self._waiting:
             try:
                 if self._window:
                     await self._say_open()
                 await self._send_parts(generator, write)
+            except (Exception, anyio.get_cancelled_exc_class()):
+                raise
+            except BaseException as error:
+                fatal = error
+                raise
             finally:
                 await self._close(generator)  # noqa: ASYNC102  # shielded and bounded in there
+        if fatal is not None:  # the clean-up took too long, and its cancellation stands in place of this
+            raise fatal
         request = self.request
         if self._is_silent:
             request._failure = request._failure or Failure(FailureCause.REQUESTER_GONE, *REQUESTER_SILENT)
