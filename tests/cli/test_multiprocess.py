@@ -396,7 +396,7 @@ for heard"""
         await until(said, "exchanged 2 workers")
         workers.stop()
     assert calls == ["ready", "ready"]
-    assert workers.is_clean
+    assert workers.is_clean, said
 
 
 async def test_a_process_that_cannot_be_started_is_a_crash(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

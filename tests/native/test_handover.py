@@ -205,7 +205,7 @@ async def test_a_worker_is_woken_by_another_connection_of_its_own(place: Place) 
             await ask(client, "echo")
             await anyio.wait_all_tasks_blocked()
             queue = service.endpoints[0]._queue
-            queue.deliver(natsery.Request("echo", b"x"))
+            queue.deliver(natsery.Request("echo", b"x", ""))
             await anyio.wait_all_tasks_blocked()
             assert queue.pending == 0
             await ask(client, "echo")
