@@ -367,9 +367,16 @@ def test_others_get_their_turn(form):
 @pytest.mark.parametrize("form", BOTH)
 def test_processing_times_are_whole(form):
     """The end of a request is the beginning of the next only if nothing came between."""
-    driven = Driven(form, concurrency=1)
+    driven = Driven(form, concurrency=1, max_messages=10)
     for _ in range(2):  # the worker begins, and then it has rested
-        for outcome in (b"1", b"2", None, LookupError("no time of its own here"), b"5"):
+        for outcome in (
+            b"1",
+            Change(None, _is_released=True),
+            b"2",
+            None,
+            LookupError("no time of its own here"),
+            b"5",
+        ):
             driven.deliver("r", b"", NO_HEADERS, outcome)
         driven.go_on(0)
     assert driven.queue._counters.num_requests == 8

@@ -10,6 +10,7 @@ import pytest
 
 import natsery
 from natsery._core._limits import RECENT_REPLIES
+from natsery._service import _endings
 from natsery.abc import Connection
 from natsery.testing import MemoryBroker
 
@@ -305,6 +306,48 @@ async def test_a_denied_reply_is_counted_once_and_further_ones_name_the_endpoint
         assert heard == ["add", "add"]
         stats = service.stats().endpoints[0]
         assert (stats.num_requests, stats.failures) == (2, {"undeliverable": 1})
+
+
+async def test_so_many_replies_to_failures_are_remembered(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_endings, "RECENT_REPLIES", 2)
+    heard: list[str | None] = []
+
+    def hear(error: Exception, endpoint: natsery.Endpoint | None, request: natsery.Request | None) -> None:
+        heard.append(endpoint and endpoint.name)
+
+    async with bounded(), broker.connect() as nc:
+        async with natsery.serve(nc, config(add, error_handler=hear)):
+            for reply in ("first", "second", "third"):
+                await nc.publish("add", b"not a sum", reply=reply)
+            await nc.flush()
+            await anyio.wait_all_tasks_blocked()
+            broker.permit(nc, publish=["$SRV.>"])
+            for reply in ("first", "second", "third"):
+                await nc.publish(reply, b"as another reply")
+            await nc.flush()
+        assert heard == [None, "add", "add"]
+
+
+async def test_an_error_that_waits_to_be_sent_has_ended_its_request(
+    broker: MemoryBroker, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the stop, which cuts the sending off, would end it once more."""
+    sending = anyio.Event()
+
+    async def send(*args: object, **options: object) -> None:
+        sending.set()
+        await anyio.sleep_forever()
+
+    async with bounded(), broker.connect() as server, natsery.serve(server, config(add)) as service:
+        monkeypatch.setattr(server, "_send", send)
+        await nc.publish("add", b"not a sum", reply="replies")
+        await sending.wait()
+        service.stop(grace=0)
+        await service.wait_stopped()
+    stats = service.stats().endpoints[0]
+    assert (stats.num_requests, stats.failures) == (1, {"service_error": 1})
 
 
 async def test_an_error_stays_the_request_s_when_it_is_denied(broker: MemoryBroker) -> None:
