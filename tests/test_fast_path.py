@@ -12,7 +12,7 @@ from natsery import Message, NatseryError, ServiceClient
 from natsery.abc import Connection, Subscription
 from natsery.testing import MemoryBroker
 
-from .bounds import bounded
+from .bounds import HANG_SECONDS, bounded
 from .calc_service import add, config, error_of
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +89,7 @@ async def test_a_service_and_a_client() -> None:
             client = ServiceClient(nc)
             async with client.stream("count", 3, returns=int) as numbers:
                 assert [number async for number in numbers] == [0, 1, 2]
-            (ping,) = await client.ping("calc", wait=0.05)
+            (ping,) = await client.ping("calc", wait=HANG_SECONDS, count=1)
             assert ping.id == service.id
             assert any(subject.startswith("_INBOX.") for subject in nc.published)
         with pytest.raises(natsery.NoRespondersError):

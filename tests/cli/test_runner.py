@@ -60,6 +60,20 @@ def test_an_interrupt_comes_before_an_error() -> None:
     assert caught.value.__context__ is None
 
 
+def test_an_interrupt_while_a_class_is_made_is_one() -> None:
+    """Ctrl-C while anyio loaded an event loop ended the command with a traceback of Python 3.11's, and status 1."""
+
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    async def make() -> None:
+        type("Made", (), {"field": Field()})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(make)
+
+
 def test_a_server_that_is_not_up_is_said_how_to_start() -> None:
     refused = ConnectionRefusedError(111, "Connection refused")
     with pytest.raises(

@@ -45,4 +45,6 @@ def _unwrap(error: BaseException) -> BaseException:
             return KeyboardInterrupt()
         if len(error.exceptions) == 1:
             return _unwrap(error.exceptions[0])
+    elif isinstance(error.__cause__, KeyboardInterrupt):
+        return KeyboardInterrupt()  # Python 3.11 makes an error of one that strikes while a class is made
     return error
