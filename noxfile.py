@@ -38,9 +38,6 @@ COMMAND = "*/natsery/_cli/*,*/natsery/__main__.py,*/natsery_command.py"
 EXAMPLES_SHARE = 0.2
 """The part of the soak's time that is for generated examples."""
 
-COVERED = 99
-"""Percent of the lines and branches outside of the command that are run at least; it only goes up, to a hundred."""
-
 
 def _groups(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
@@ -156,7 +153,7 @@ def interop(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], default=False)
 def coverage(session: nox.Session) -> None:
-    """Measure which lines and branches the tests run, with both cores and in every process, and fail below the gate."""
+    """Measure which lines and branches the tests run, with both cores and in every process; outside of the command, all must be."""
     _install(session, "compiled", *_groups("test", "coverage"))
     session.env["COVERAGE_FILE"] = str((session.cache_dir / "coverage" / ".coverage").resolve())
     session.run("coverage", "erase")
@@ -164,7 +161,7 @@ def coverage(session: nox.Session) -> None:
     for core, folders in (("compiled", ("tests",)), ("python", USES_OF_THE_CORE)):
         session.run("coverage", "run", "-m", *PYTEST, *folders, *session.posargs, env={"NATSERY_CORE": core})
     session.run("coverage", "combine")
-    session.run("coverage", "report", "--omit", COMMAND, "--fail-under", str(COVERED))
+    session.run("coverage", "report", "--omit", COMMAND, "--fail-under", "100")
     session.run("coverage", "report", "--include", COMMAND)
 
 

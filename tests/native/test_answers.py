@@ -353,6 +353,7 @@ async def test_an_answer_does_not_wait_for_what_computes_on_a_message_that_came_
         for _ in range(2):  # the subscription, and the service
             await peer.line_of(b"PING")
             await peer.send(b"PONG\r\n")
+        await peer.line_of(b"PUB ready")
         for number in range(rounds):
             await peer.send(b"MSG noise 1 1\r\nx\r\nMSG echo 2 r.%d 1\r\n1\r\n" % number)
             await replies(peer, 1)
@@ -360,6 +361,7 @@ async def test_an_answer_does_not_wait_for_what_computes_on_a_message_that_came_
 
     async with bounded(), scripted_server(script) as url, natsery.connect(url) as nc:
         async with nc.subscribe("noise") as messages, natsery.serve(nc, echo_service(echo)):
+            await nc.publish("ready")
             for _ in range(rounds):
                 await messages.receive()
                 waiting.append(nc._write_buffer.count)
