@@ -153,7 +153,7 @@ def interop(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], default=False)
 def coverage(session: nox.Session) -> None:
-    """Measure which lines and branches the tests run, with both cores and in every process; outside of the command, all must be."""
+    """Measure which lines and branches the tests run, with both cores and in every process: all outside of the command."""
     _install(session, "compiled", *_groups("test", "coverage"))
     session.env["COVERAGE_FILE"] = str((session.cache_dir / "coverage" / ".coverage").resolve())
     session.run("coverage", "erase")
