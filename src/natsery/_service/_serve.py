@@ -160,7 +160,7 @@ class _Lifespan(AbstractAsyncContextManager[Any]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._lifespan.__aexit__(kind, error, traceback)
+        return await self._lifespan.__aexit__(kind, error, traceback)  # noqa: ASYNC102  # it shields what it must
 
 
 def _raise_what_happened(body_error: BaseException | None, stop_error: BaseException | None) -> None:
