@@ -37,6 +37,7 @@ tell(ready="here")
 for heard in map(json.loads, line.makefile()):
     if "stop" in heard: stop()
     if "cut_off" in heard: cut_off(heard["cut_off"])
+os._exit(0)  # whatever a thread of it is about
 """
 """A worker that does what it is told, and ends when the supervisor is gone."""
 
