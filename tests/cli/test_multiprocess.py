@@ -389,7 +389,10 @@ def ask():
         time.sleep(0.005)
 threading.Thread(target=ask, daemon=True).start()
 for heard"""
-    workers, calls = exchanging(SERVE.replace("for heard", asking), size=2)
+    # One that is told to end before it can be told on its line is sent SIGTERM, for which workers drain, too.
+    ends = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\ntell(ready"
+    serve = SERVE.replace("tell(ready", ends).replace("for heard", asking)
+    workers, calls = exchanging(serve, size=2)
     async with bounded(), anyio.create_task_group() as tasks:
         tasks.start_soon(workers.run)
         await until(said, "2 workers ready here")
