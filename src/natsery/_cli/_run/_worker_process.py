@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,7 @@ class WorkerProcess:
             self._channel.send(**message)
 
     def _send(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            if self._process is not None:
-                self._process.send_signal(number)
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                # Before Python 3.13, `send_signal` takes the exit status of a process that has ended, and asyncio reports 255.
+                os.kill(self._process.pid, number)

@@ -1,0 +1,44 @@
+"""A process of a worker, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from natsery._cli._run._worker_process import WorkerProcess
+
+from ..bounds import bounded
+
+pytestmark = pytest.mark.anyio
+
+ENDS_WITH_3 = """
+import os, socket
+line = socket.socket(fileno=0)
+line.sendall(b'{"ready": "here"}\\n')
+line.recv(100)
+os._exit(3)
+"""
+"""A worker that ends when it is told anything."""
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+async def test_a_signal_to_one_that_has_ended_leaves_its_exit_status() -> None:
+    def end_and_kill(process: WorkerProcess, message: dict[str, Any]) -> None:
+        process.cut_off(signal.SIGTERM)
+        with suppress(ChildProcessError):  # a thread of asyncio's may have been faster
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        process.kill()
+
+    process = WorkerProcess(1)
+    async with bounded():
+        await process.run([sys.executable, "-S", "-c", ENDS_WITH_3], dict(os.environ), end_and_kill, patience=60)
+    assert process.status == 3
