@@ -14,7 +14,7 @@ from natsery.testing import MemoryBroker
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
-from .full_buffer import fill
+from .full_buffer import go_on_without_room
 
 pytestmark = pytest.mark.anyio
 
@@ -104,11 +104,7 @@ async def test_an_answer_that_the_connection_does_not_take_is_reported(broker: M
         async with natsery.serve(server, config(add, stats_handler=slow, error_handler=heard)):
             await nc.publish("$SRV.STATS", reply="replies")
             await nc.flush()
-            broker.disconnect(server)
-            await fill(server)
-            let_go.set()
-            await anyio.wait_all_tasks_blocked()
-            broker.reconnect(server)
+            await go_on_without_room(broker, server, let_go)
             assert (await nc.request("$SRV.PING")).data
     assert [each.partition(":")[0] for each in heard] == ["OutboundBufferError"]
 

@@ -14,7 +14,7 @@ from natsery.testing import MemoryBroker, make_request
 
 from ..bounds import bounded
 from ..calc_service import add, config, error_of
-from .full_buffer import fill
+from .full_buffer import go_on_without_room
 
 pytestmark = pytest.mark.anyio
 
@@ -77,11 +77,7 @@ async def test_a_request_whose_error_the_connection_does_not_take_is_undeliverab
         async with natsery.serve(server, config(fails, error_handler=heard, instruments=[ended])) as service:
             await nc.publish("fails", b"1", reply="replies")
             await nc.flush()
-            broker.disconnect(server)
-            await fill(server)
-            let_go.set()
-            await anyio.wait_all_tasks_blocked()
-            broker.reconnect(server)
+            await go_on_without_room(broker, server, let_go)
     assert heard[-1] == ("OutboundBufferError", b"1")
     stats = service.stats().endpoints[0]
     assert (stats.num_requests, stats.failures) == (1, {"undeliverable": 1})
@@ -109,11 +105,7 @@ async def test_what_is_raised_after_a_reply_that_the_connection_did_not_take_is_
         async with natsery.serve(server, config(answers, **options)) as service:
             await nc.publish("answers", reply="replies")
             await nc.flush()
-            broker.disconnect(server)
-            await fill(server)
-            let_go.set()
-            await anyio.wait_all_tasks_blocked()
-            broker.reconnect(server)
+            await go_on_without_room(broker, server, let_go)
     assert service.stats().endpoints[0].failures == {"undeliverable": 1}
     assert [(each.duration, each.error) for each in ended.outcomes] == [(5e-9, error)]
     # A library's error says all that there is to say.
@@ -135,11 +127,7 @@ async def test_an_answer_that_the_connection_does_not_take_is_reported_and_not_t
         async with natsery.serve(server, config(answers)) as service:
             await nc.publish("answers", reply="replies")
             await nc.flush()
-            broker.disconnect(server)
-            await fill(server)
-            let_go.set()
-            await anyio.wait_all_tasks_blocked()
-            broker.reconnect(server)
+            await go_on_without_room(broker, server, let_go)
     assert service.stats().endpoints[0].failures == {"undeliverable": 1}
     assert [each.exc_info for each in caplog.records if each.name == "natsery"] == [None]
 
