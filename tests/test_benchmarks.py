@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -99,6 +100,35 @@ def test_the_page_has_the_parts_that_are_written(tmp_path: Path) -> None:
     for part in (*map(times, parts), INSTRUCTIONS):
         write_part(part, f"figures of {part}", copy)
         assert f"figures of {part}" in copy.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("count", [40, 0])
+def test_others_take_the_place_of_overdue_requests_only_where_some_may_be_lost(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More large ones under way than asked for, and nats-server closes the requester's connection."""
+    import requester
+
+    now, under_way, answered, largest = 0, [], 0, 0
+
+    class Slow:
+        def send(self, subject: str, numbers: range) -> None:
+            nonlocal largest
+            under_way.extend(numbers)
+            largest = max(largest, len(under_way))
+
+        def receive(self) -> list[tuple[int, str]]:
+            nonlocal now, answered
+            now += requester.OVERDUE_AFTER_NS * 2 // 3
+            answered += 1
+            if not count and answered == 40:
+                must_stop.append(True)
+            return [(under_way.pop(0), requester.ANSWERED)] if answered % 2 else []
+
+    must_stop: list[bool] = []
+    monkeypatch.setattr(requester, "time", SimpleNamespace(perf_counter_ns=lambda: now))
+    requester.run(Slow(), "echo", count, 4, must_stop)
+    assert (largest > 4) == (not count)
 
 
 def test_a_budget_may_be_passed_by_two_percent_and_no_more() -> None:
