@@ -55,6 +55,14 @@ def test_an_error_comes_last(run: Run, streaming: str) -> None:
     assert run("request", "count", "2", "--stream", url=streaming) == Result(1, "0\n1\n", "Error: 418: tea\nhot\n")
 
 
+def test_one_reply_of_a_stream_is_said_to_be_one(run: Run, streaming: str) -> None:
+    assert run("request", "count", "3", url=streaming) == Result(
+        0, "0\n", "this is the first reply of a stream; --stream prints all of them\n"
+    )
+    assert run("request", "count", "3", "--replies", "2", url=streaming).err == ""
+    assert run("request", "count", "0", url=streaming) == Result(0, "\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "error"),
     [
