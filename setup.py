@@ -1,10 +1,12 @@
-"""Builds the compiled core, which is left out where it cannot be compiled; all else is in pyproject.toml.
+"""Builds the compiled core, which is left out where it cannot be compiled, and the text for the package index.
 
-The environment variable ``NATSERY_CORE`` means the same as at run time: with ``compiled`` the build fails instead, and with
-``python`` nothing is compiled.
+All else is in pyproject.toml. The environment variable ``NATSERY_CORE`` means the same as at run time: with ``compiled`` the
+build fails instead, and with ``python`` nothing is compiled.
 """
 
 import os
+import re
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -29,5 +31,16 @@ class BuildCore(build_ext):
             raise
 
 
+def for_index(readme: str) -> str:
+    """Return the README with links that lead somewhere outside of a clone, too."""
+    readme = re.sub(r"(!\[[^]]*\]\()(?!https:)", r"\1https://raw.githubusercontent.com/natsery/natsery/main/", readme)
+    return re.sub(r"(\]\()(?!https:)", r"\1https://github.com/natsery/natsery/blob/main/", readme)
+
+
 core = Extension("natsery._core._compiled", ["src/natsery/_core/_compiled.pyx"], optional=choice != "compiled")
-setup(ext_modules=[] if choice == "python" else [core], cmdclass={"build_ext": BuildCore})
+setup(
+    ext_modules=[] if choice == "python" else [core],
+    cmdclass={"build_ext": BuildCore},
+    long_description=for_index(Path("README.md").read_text(encoding="utf-8")),
+    long_description_content_type="text/markdown",
+)
