@@ -14,7 +14,6 @@ import click
 
 import natsery
 
-from ..._stream_headers import number_in
 from .._argument_checks import SECONDS, check_name, check_subject
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._server_check import check_server
@@ -228,7 +227,9 @@ class _Sender:
                 else:
                     printer.error(error, reply, seconds)
                     status = Exit.FAILED
-                if self._replies == 1 and reply.data and number_in(reply.reply) == 1:
+                if (
+                    self._replies == 1 and reply.data and reply.reply.endswith(".1")
+                ):  # to be acknowledged, as in a stream
                     print_error("this is the first reply of a stream; --stream prints all of them")
         if status is None and replies.ended is natsery.EndReason.NO_RESPONDERS:
             raise CommandError(line_of(natsery.NoRespondersError(self._subject)), Exit.NOT_FOUND)
