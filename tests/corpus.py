@@ -19,6 +19,23 @@ REPLIES = [
 ]
 """Replies to PING, INFO and STATS, of every implementation that is known."""
 
+HEADER_WORDS = [
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b":",
+    b": ",
+    b" ",
+    b"\t",
+    b"NATS/1.0",
+    b" 503",
+    b"\r\n\r\n",
+    b"A: 1\r\n",
+    b"\xc3\xa9",
+    b"\xff",
+]
+"""What header blocks are made of."""
+
 JSON_WORDS = [
     *(
         b"{",

@@ -19,9 +19,8 @@ with atheris.instrument_imports(include=["natsery"]):
     from natsery._protocol._server_info import read_info
 
     from . import corpus
-    from .core.test_reader import assert_alike
+    from .core.reading import assert_alike
     from .protocol.streams import PROTOCOL_TEXT, recorded
-    from .protocol.test_headers import WORDS
 
 
 def read_stream(data: bytes) -> None:
@@ -76,7 +75,7 @@ def read_reply(data: bytes) -> None:
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes], list[bytes]]] = {
     "stream": (read_stream, corpus.STREAMS, PROTOCOL_TEXT),
-    "headers": (read_header_block, recorded("headers"), WORDS),
+    "headers": (read_header_block, recorded("headers"), corpus.HEADER_WORDS),
     "info": (read_server_info, recorded("INFO"), corpus.JSON_WORDS),
     "replies": (read_reply, corpus.REPLIES, corpus.JSON_WORDS),
 }

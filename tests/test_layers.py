@@ -210,3 +210,15 @@ def test_without_an_extra_the_import_says_what_to_install(module: str, missing: 
     expected = f"ImportError: natsery.{module} needs {package}; run: pip install 'natsery[{module}]'"
     assert expected in done.stderr
     assert done.returncode == 1
+
+
+def test_tests_take_no_help_from_other_tests() -> None:
+    """Helpers are found where their names say so, and a test can be moved."""
+    tests = Path(__file__).parent
+    helped = [
+        path.relative_to(tests).as_posix()
+        for path in tests.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2].startswith("test_")
+    ]
+    assert helped == []

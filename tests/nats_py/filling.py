@@ -1,13 +1,15 @@
-"""A client whose server has frozen, with more to send than there is room for."""
+"""A client whose server takes nothing, and more to send than there is room for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.lowlevel
+import pytest
+from nats.aio.client import Client
 
 import natsery
 from natsery.abc import Connection
@@ -49,3 +51,13 @@ def _stays_full(nc: natsery.BridgedConnection) -> bool:
         turn = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), nc._thread.loop)
         turn.result(HANG_SECONDS)
     return nc._is_full
+
+
+def stop_draining(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have the client's transport be full, as it is behind a frozen server, until what is returned is called.
+
+    A frozen server would not do: asyncio's ``writelines`` has no flow control in Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1.
+    """
+    is_clear = asyncio.Event()
+    monkeypatch.setattr(client._transport, "drain", is_clear.wait)
+    return is_clear.set

@@ -21,6 +21,7 @@ from ..calc_service import add, config, error_of
 from ..conftest import open_connection
 from ..raw_client import raw_client
 from ..server import NatsServer
+from .filling import stop_draining
 
 pytestmark = pytest.mark.anyio
 
@@ -42,16 +43,6 @@ async def test_a_cancelled_flush_leaves_a_connection_that_hears(nc: Connection) 
                     scope.cancel()
             await nc.flush()
         assert (await nc.request("add", b"1+1")).data == b"2"
-
-
-def stop_draining(client: nats.aio.client.Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have the client's transport be full, as it is behind a frozen server, until what is returned is called.
-
-    A frozen server would not do: asyncio's ``writelines`` has no flow control in Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1.
-    """
-    is_clear = asyncio.Event()
-    monkeypatch.setattr(client._transport, "drain", is_clear.wait)
-    return is_clear.set
 
 
 async def publish_until_blocked(nc: Connection) -> None:

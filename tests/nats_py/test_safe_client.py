@@ -18,7 +18,7 @@ from natsery import EventKind
 from ..bounds import bounded
 from ..calc_service import add, config
 from ..server import NatsServer
-from .test_hazards import stop_draining
+from .filling import stop_draining
 
 pytestmark = pytest.mark.anyio
 

@@ -16,21 +16,6 @@ from .. import corpus
 from .streams import recorded
 
 RECORDED = recorded("headers")
-WORDS = [
-    b"\r\n",
-    b"\r",
-    b"\n",
-    b":",
-    b": ",
-    b" ",
-    b"\t",
-    b"NATS/1.0",
-    b" 503",
-    b"\r\n\r\n",
-    b"A: 1\r\n",
-    b"\xc3\xa9",
-    b"\xff",
-]
 
 
 def block(*lines):
@@ -126,7 +111,7 @@ def test_what_servers_have_sent_comes_out_as_it_was_written(text):
 
 
 @settings(max_examples=3 * settings.default.max_examples)
-@given(corpus.damaged(RECORDED, WORDS))
+@given(corpus.damaged(RECORDED, corpus.HEADER_WORDS))
 def test_damaged_recordings_are_headers_or_malformed(text):
     try:
         headers, status, description = read_headers(text)

@@ -16,7 +16,7 @@ from ..bounds import bounded
 from ..calc_service import config, error_of
 from ..virtual_time import IN_VIRTUAL_TIME
 from .full_buffer import fill
-from .test_own_connections import Own
+from .own_connection import Own
 
 pytestmark = pytest.mark.anyio
 
