@@ -33,7 +33,8 @@ def code_of(page: Path) -> str:
     return "\n".join([*blocks, *re.findall(r"`[^`\n]+`", text)])
 
 
-GUIDES = "\n".join(code_of(page) for page in sorted(DOCS.glob("*.md")))
+FOR_CONTRIBUTORS = {"architecture", "benchmarks", "changelog", "contributing", "packaging", "proof", "releasing"}
+GUIDES = "\n".join(code_of(page) for page in sorted(DOCS.glob("*.md")) if page.stem not in FOR_CONTRIBUTORS)
 
 
 def is_in_a_guide(name: str) -> bool:
