@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import anyio.from_thread
 import click
@@ -18,6 +19,7 @@ from natsery._cli._app import COMMANDS, cli
 
 from ..calc_service import add
 from ..pages import PAGES, ROOT
+from ..processes import running
 from ..server import NatsServer
 from .conftest import Result
 
@@ -78,11 +80,8 @@ def shape(text: str) -> list[str]:
     return sorted(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
-ANSWERED = [
-    (command, shown)
-    for command, shown in re.findall(r"^    \$ (.*)\n((?:    (?!\$ ).*\n)*)", PAGE, re.MULTILINE)
-    if re.search(r"natsery (ls|ping|info|request)\b", command)
-]
+SHELL = re.compile(r"^    \$ (.*)\n((?:    (?!\$ ).*\n)*)", re.MULTILINE)
+ANSWERED = [each for each in SHELL.findall(PAGE) if re.search(r"natsery (ls|ping|info|request)\b", each[0])]
 
 
 def test_most_commands_of_the_page_are_run() -> None:
@@ -101,3 +100,34 @@ def test_the_answer_is_the_one_that_the_page_shows(
         (arguments[-1],) = [reply["id"] for reply in replies if reply["version"] == "1.0.0"]
     result = run(*arguments, url=calc)
     assert shape(result.err + result.out) == shape(shown)
+
+
+def test_stats_shows_what_the_page_shows(calc: str, run: Callable[..., Result]) -> None:
+    """But for the figures, and the error that was the last one."""
+    run("request", "math.add", "x", url=calc)
+    found = run("stats", "calc", url=calc).out
+    shown = dict(SHELL.findall(PAGE))["natsery stats"].replace("500:Internal Server Error", "400:expected 'a+b'")
+    assert set(re.findall(r"[a-z.]{3,}", shown, re.IGNORECASE)) == set(re.findall(r"[a-z.]{3,}", found, re.IGNORECASE))
+
+
+CALC = """
+import natsery
+
+async def add(body: int) -> int: return body
+async def divide(body: int) -> int: return body
+
+config = natsery.ServiceConfig("calc", "1.0.0", endpoints=[natsery.group("math", [add, divide])])
+"""
+
+
+def test_run_shows_what_its_page_shows(nats_server: NatsServer, tmp_path: Path) -> None:
+    (tmp_path / "calc.py").write_text(CALC)
+    environment = {"NATS_URL": nats_server.url}
+    with running("-m", "natsery", "run", "calc", cwd=tmp_path, environment=environment) as program:
+        program.wait_for("ready")
+        program.interrupt()
+        assert program.wait() == 0
+    text = (ROOT / "docs" / "run.md").read_text(encoding="utf-8")
+    ((_, shown),) = (each for each in SHELL.findall(text) if each[0] == "natsery run calc")
+    numbers = re.compile(r"\b\d[\d,]*\b")
+    assert shape(numbers.sub("N", program.output)) == shape(numbers.sub("N", shown.replace("^C", "")))
