@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 
+from natsery_command import keeping_interrupts
+
 NEEDS_CLI = "natsery: this command needs click and rich; run: pip install 'natsery[cli]'\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
-        return _main(arguments)
+        with keeping_interrupts():
+            return _main(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("natsery: interrupted\n")
         return 130

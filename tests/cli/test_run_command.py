@@ -135,6 +135,20 @@ def test_ctrl_c_while_the_module_is_loaded_is_one_line(tmp_path: Path) -> None:
     assert program.output.split() == ["loading", "natsery:", "interrupted"]
 
 
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_ctrl_c_where_python_cannot_raise_is_not_forgotten(server: NatsServer, tmp_path: Path, backend: str) -> None:
+    """It struck in a weak reference's callback, was printed as ignored, and the service went on."""
+    text = f"""{MODULE}
+import signal, weakref
+given_up = type("GivenUp", (), {{}})()
+reference = weakref.ref(given_up, lambda _: signal.raise_signal(signal.SIGINT))
+del given_up
+"""
+    with serving(tmp_path, "--backend", backend, url=server.url, text=text) as program:
+        assert program.wait() == 130
+    assert program.output.split() == ["loading", "natsery:", "interrupted"]
+
+
 def test_a_signal_while_it_connects_ends_it_with_nothing_to_drain(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         mute.settimeout(HANG_SECONDS)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio
 
 import natsery
+from natsery_command import raise_kept_interrupt
 
 from ._exit_codes import CommandError, line_of, status_of
 
@@ -28,8 +29,13 @@ def run_async(
     Raises:
         CommandError: for errors that the user can do something about: natsery's, those of the system, and time-outs.
     """
+
+    async def run() -> T:
+        raise_kept_interrupt()  # from here on, an event loop knows of Ctrl-C
+        return await function(*arguments)
+
     try:
-        return anyio.run(function, *arguments, backend=backend, backend_options=backend_options or {})
+        return anyio.run(run, backend=backend, backend_options=backend_options or {})
     except BaseException as error:  # noqa: ASYNC103  # raised below; no task catches it here
         failure = _unwrap(error)
     # Outside of the block, so that the group does not become the context of what was in it.
