@@ -71,7 +71,9 @@ async def settle() -> None:
 
 @pytest.fixture(params=VIRTUAL_BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return VIRTUAL_BACKENDS[request.param]()
+    name, options = VIRTUAL_BACKENDS[request.param]()
+    options.pop("debug", None)  # it makes minutes of so many requests
+    return name, options
 
 
 @pytest.fixture(autouse=True)

@@ -148,7 +148,7 @@ def test_both_forms_take_the_same_lines_cut_anywhere(line):
     for body in BODIES:
         stream = b"MSG a 1 1\r\nx\r\n" + line + b"\r\n" + body + b"PONG\r\n"
         assert_alike(*bytewise(stream))
-        for position in range(len(stream)):
+        for position in range(0, len(stream), 1 + len(stream) // 200):
             assert_alike(stream[:position], stream[position:])
 
 
