@@ -23,7 +23,7 @@ from natsery._nats_py import _bridge, _worker_thread
 
 from ..bounds import bounded
 from ..server import NatsServer
-from .filling import MESSAGES, filling
+from .filling import MESSAGES, filling, stop_draining
 
 pytestmark = pytest.mark.anyio
 
@@ -250,6 +250,7 @@ async def test_a_call_that_waits_behind_a_full_buffer_can_be_cancelled(
     with NatsServer() as server:
         async with bounded(), natsery.bridge(server.url) as nc:
             server.freeze()
+            stop_draining(nc._client, monkeypatch)
             async with filling(nc):
                 assert nc._is_full
                 with anyio.move_on_after(0.05) as scope:
