@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+
+class InterruptKeeper:
+    """A context manager that keeps each Ctrl-C whose ``KeyboardInterrupt`` Python cannot raise, until `check` does.
+
+    That is so in callbacks of weak references, of which imports have many; there it would be printed, and forgotten. Blocks may
+    be nested. ``python -m natsery`` begins one when the package has been imported, the script before.
+    """
+
+    def __init__(self) -> None:
+        self._was_interrupted = False
+        self._others = [sys.unraisablehook]
+
+    def __enter__(self) -> None:
+        self._others.append(sys.unraisablehook)
+        sys.unraisablehook = self
+
+    def __exit__(self, *_: object) -> None:
+        others = self._others.pop()
+        if sys.unraisablehook is self:  # a program that is served may have put one of its own there
+            sys.unraisablehook = others
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Keep a Ctrl-C, and leave all else to the hook that was there before."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._was_interrupted = True
+        else:
+            next(each for each in reversed(self._others) if each is not self)(unraisable)
+
+    def check(self) -> None:
+        """Raise the ``KeyboardInterrupt`` that could not be raised, if there was one."""
+        if self._was_interrupted:
+            self._was_interrupted = False
+            raise KeyboardInterrupt
+
+
+INTERRUPTS = InterruptKeeper()
+"""Those of this process, whose one hook for such errors belongs to the command while it runs."""
 
 
 def main() -> int:
     """Run the command and return its exit status."""
-    with keeping_interrupts():
+    with INTERRUPTS:
         try:
             from natsery.__main__ import main as run
         except KeyboardInterrupt:
@@ -22,40 +58,3 @@ def main() -> int:
             sys.stderr.write(f"natsery: {error}\n")
             return 1
         return run()
-
-
-class InterruptKeeper:
-    """A ``sys.unraisablehook`` that remembers a Ctrl-C where Python cannot raise its ``KeyboardInterrupt``.
-
-    That is so in callbacks of weak references, of which imports have many: there it would be printed, and forgotten.
-    """
-
-    def __init__(self) -> None:
-        self.was_interrupted = False
-        self._others = sys.unraisablehook
-
-    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Note a Ctrl-C, and leave all else to the hook that was there before."""
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self.was_interrupted = True
-        else:
-            self._others(unraisable)
-
-
-@contextmanager
-def keeping_interrupts() -> Iterator[None]:
-    """For the length of a block, remember them for `raise_kept_interrupt`; blocks may be nested."""
-    before = sys.unraisablehook
-    if not isinstance(before, InterruptKeeper):
-        sys.unraisablehook = InterruptKeeper()
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def raise_kept_interrupt() -> None:
-    """Raise the ``KeyboardInterrupt`` that could not be raised, if there was one."""
-    keeper = sys.unraisablehook
-    if isinstance(keeper, InterruptKeeper) and keeper.was_interrupted:
-        raise KeyboardInterrupt

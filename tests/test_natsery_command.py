@@ -9,7 +9,9 @@ import pytest
 
 import natsery
 import natsery_command
-from natsery_command import keeping_interrupts, raise_kept_interrupt
+from natsery.__main__ import main
+from natsery._cli._app import cli
+from natsery_command import InterruptKeeper
 
 
 def test_it_runs_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,13 +39,44 @@ def test_an_interrupt_that_could_not_be_raised_is_raised_later(monkeypatch: pyte
     """And nothing else is; the blocks of the script and of the command, one in the other, are as one."""
     others: list[BaseException | None] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: others.append(unraisable.exc_value))
-    before, error = sys.unraisablehook, LookupError()
-    with keeping_interrupts():
-        raise_where_nobody_can_catch(error)
-        raise_kept_interrupt()
+    before, errors = sys.unraisablehook, [LookupError(), LookupError()]
+    interrupts = InterruptKeeper()
+    with interrupts:
+        raise_where_nobody_can_catch(errors[0])
+        interrupts.check()
         raise_where_nobody_can_catch(KeyboardInterrupt())
-        with keeping_interrupts(), pytest.raises(KeyboardInterrupt):
-            raise_kept_interrupt()
+        with interrupts:
+            raise_where_nobody_can_catch(errors[1])
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+        interrupts.check()
     assert sys.unraisablehook is before
-    raise_kept_interrupt()
-    assert others == [error]
+    assert others == errors
+
+
+def test_a_hook_of_the_program_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hands on what it was given, as those of error reporters do."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    interrupts = InterruptKeeper()
+
+    def own(unraisable: sys.UnraisableHookArgs) -> None:
+        interrupts(unraisable)
+
+    with interrupts:
+        sys.unraisablehook = own
+        raise_where_nobody_can_catch(KeyboardInterrupt())
+    assert sys.unraisablehook is own
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+def test_an_interrupt_that_was_forgotten_while_the_command_ran_is_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object, **__: object) -> int:
+        raise_where_nobody_can_catch(KeyboardInterrupt())
+        return 0
+
+    monkeypatch.setattr(cli, "main", run)
+    assert main() == 130
+    assert capsys.readouterr().err == "natsery: interrupted\n"

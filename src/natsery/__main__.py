@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from natsery_command import keeping_interrupts
+from natsery_command import INTERRUPTS
 
 NEEDS_CLI = "natsery: this command needs click and rich; run: pip install 'natsery[cli]'\n"
 
@@ -14,8 +14,10 @@ NEEDS_CLI = "natsery: this command needs click and rich; run: pip install 'natse
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     try:
-        with keeping_interrupts():
-            return _main(arguments)
+        with INTERRUPTS:
+            status = _main(arguments)
+            INTERRUPTS.check()  # trio raises where Ctrl-C strikes, which may be such a place, too
+            return status
     except KeyboardInterrupt:
         sys.stderr.write("natsery: interrupted\n")
         return 130
@@ -33,6 +35,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     from ._cli._app import cli
     from ._cli._exit_codes import CommandError, Exit, line_of, status_of
 
+    INTERRUPTS.check()
     _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal cannot show must not end the command.

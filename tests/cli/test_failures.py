@@ -233,12 +233,20 @@ def test_a_file_that_cannot_be_read_is_one_line(run: Run, tmp_path: Path, monkey
 
 INTERRUPTED = """
 import sys
+import weakref
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         # Not where coverage looks for what it is to measure.
         if name == {!r} and sys._getframe(2).f_code.co_name == "_find_and_load_unlocked":
-            raise KeyboardInterrupt
+            {}
+
+def raise_where_nobody_can_catch():
+    def fail(_):
+        raise KeyboardInterrupt
+    given_up = type("GivenUp", (), {{}})()
+    reference = weakref.ref(given_up, fail)
+    del given_up
 
 sys.meta_path.insert(0, Interrupting())
 from natsery_command import main
@@ -246,9 +254,10 @@ sys.exit(main())
 """
 
 
+@pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "raise_where_nobody_can_catch()"])
 @pytest.mark.parametrize("module", ["natsery", "anyio", "natsery.__main__", "click", "natsery._cli._app"])
-def test_ctrl_c_while_the_command_is_imported_is_one_line(module: str, tmp_path: Path) -> None:
-    """It was a traceback of imports."""
-    with running("-c", INTERRUPTED.format(module), cwd=tmp_path) as program:
+def test_ctrl_c_while_the_command_is_imported_is_one_line(module: str, how: str, tmp_path: Path) -> None:
+    """It was a traceback of imports, or forgotten."""
+    with running("-c", INTERRUPTED.format(module, how), cwd=tmp_path) as program:
         assert program.wait() == Exit.INTERRUPTED
     assert program.output == "natsery: interrupted\n"

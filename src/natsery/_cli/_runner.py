@@ -8,7 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio
 
 import natsery
-from natsery_command import raise_kept_interrupt
+from natsery_command import INTERRUPTS
 
 from ._exit_codes import CommandError, line_of, status_of
 
@@ -31,7 +31,7 @@ def run_async(
     """
 
     async def run() -> T:
-        raise_kept_interrupt()  # from here on, an event loop knows of Ctrl-C
+        INTERRUPTS.check()  # that of the imports of an event loop
         return await function(*arguments)
 
     try:

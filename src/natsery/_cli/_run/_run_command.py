@@ -16,6 +16,7 @@ import click
 
 import natsery
 from natsery.testing import open_server
+from natsery_command import INTERRUPTS
 
 from .._connection_options._help import ConnectingCommand
 from .._connection_options._settings import DEFAULT_PREFIX, Settings, connection_options
@@ -230,6 +231,7 @@ def _serve(settings: Settings, options: RunOptions, number: int | None, label: s
     # Before the module is loaded: processes that it starts must not inherit the channel to the supervisor as their stdin.
     with nullcontext() if number is None else channel_on_stdin() as channel:
         loaded = load(options.target)
+        INTERRUPTS.check()
         options.logs.show(label)
         backend = _choose_backend(options, loaded)
 
