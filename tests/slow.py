@@ -25,6 +25,7 @@ SLOW_FILES = (
     "cli/test_systemd.py",
     "cli/test_top_command.py",
     "cli/test_watchdog.py",
+    "cli/test_worker_process.py",
     "cli/test_workers.py",
     "client/test_calls.py",
     "client/test_discovery.py",

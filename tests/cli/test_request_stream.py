@@ -61,6 +61,7 @@ def test_one_reply_of_a_stream_is_said_to_be_one(run: Run, streaming: str) -> No
     )
     assert run("request", "count", "3", "--replies", "2", url=streaming).err == ""
     assert run("request", "count", "0", url=streaming) == Result(0, "\n", "")
+    assert run("request", "count", "3", "--count", "2", url=streaming).err.count("--stream") == 1
 
 
 @pytest.mark.parametrize(

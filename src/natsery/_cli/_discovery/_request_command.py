@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import select
 import sys
 from pathlib import Path
@@ -25,6 +26,9 @@ from .._runner import run_async
 
 PATIENCE = 1.0
 """Seconds after which the user is told that the command waits for stdin."""
+
+FIRST_OF_A_STREAM = re.compile(r"\.[0-9a-f]{16}\.1$", re.ASCII)
+"""The end of the reply subject that acknowledges it; JetStream's messages, for example, have others."""
 
 
 @click.command(cls=ConnectingCommand, short_help="Send a request, and print the reply.")
@@ -171,6 +175,7 @@ class _Sender:
         self._count = count
         self._replies = replies
         self._timeout = timeout
+        self._saw_stream = False
 
     async def run(self, settings: Settings, printer: _ReplyPrinter) -> Exit:
         """Send the requests, print the replies, and return the exit status."""
@@ -195,6 +200,8 @@ class _Sender:
                 f"{self._count} requests, {failed} failed; shortest {_format_seconds(min(times))}, mean {_format_seconds(mean)}, "
                 f"longest {_format_seconds(max(times))}"
             )
+        if self._saw_stream and self._replies == 1:
+            print_error("this is the first reply of a stream; --stream prints all of them")
         return next((status for status in statuses if status is not Exit.OK), Exit.OK)
 
     async def _find_subject(self, nc: natsery.NativeConnection, prefix: str) -> str:
@@ -227,10 +234,7 @@ class _Sender:
                 else:
                     printer.error(error, reply, seconds)
                     status = Exit.FAILED
-                if (
-                    self._replies == 1 and reply.data and reply.reply.endswith(".1")
-                ):  # to be acknowledged, as in a stream
-                    print_error("this is the first reply of a stream; --stream prints all of them")
+                self._saw_stream = self._saw_stream or bool(reply.data and FIRST_OF_A_STREAM.search(reply.reply))
         if status is None and replies.ended is natsery.EndReason.NO_RESPONDERS:
             raise CommandError(line_of(natsery.NoRespondersError(self._subject)), Exit.NOT_FOUND)
         if status is None:

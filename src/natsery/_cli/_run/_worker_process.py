@@ -146,5 +146,6 @@ class WorkerProcess:
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                # Before Python 3.13, `send_signal` takes the exit status of a process that has ended, and asyncio reports 255.
+                # Not `send_signal`: before Python 3.13 it takes the exit status of a process that has ended, and asyncio says
+                # 255. Its id may be free for a moment, but is no other process's yet: ids are given out in turn.
                 os.kill(self._process.pid, number)
