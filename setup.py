@@ -33,8 +33,10 @@ class BuildCore(build_ext):
 
 def for_index(readme: str) -> str:
     """Return the README with links that lead somewhere outside of a clone, too."""
-    readme = re.sub(r"(!\[[^]]*\]\()(?!https:)", r"\1https://raw.githubusercontent.com/natsery/natsery/main/", readme)
-    return re.sub(r"(\]\()(?!https:)", r"\1https://github.com/natsery/natsery/blob/main/", readme)
+    readme = re.sub(
+        r"(!\[[^]]*\]\()(?![a-z]+:|#)", r"\1https://raw.githubusercontent.com/natsery/natsery/main/", readme
+    )
+    return re.sub(r"(\]\()(?![a-z]+:|#)", r"\1https://github.com/natsery/natsery/blob/main/", readme)
 
 
 core = Extension("natsery._core._compiled", ["src/natsery/_core/_compiled.pyx"], optional=choice != "compiled")
