@@ -219,6 +219,8 @@ def test_tests_take_no_help_from_other_tests() -> None:
         path.relative_to(tests).as_posix()
         for path in tests.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2].startswith("test_")
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (getattr(node, "module", None) or "", *(alias.name for alias in node.names))
+        if name.rpartition(".")[2].startswith("test_")
     ]
     assert helped == []

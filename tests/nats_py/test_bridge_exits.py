@@ -157,8 +157,13 @@ async def test_a_refusing_server_leaves_nothing() -> None:
 
 async def cancel_entering(bridge: AbstractAsyncContextManager[Any], begun: list[object]) -> None:
     """Enter it, and cancel that once there is something in ``begun``."""
+
+    async def enter() -> None:
+        await bridge.__aenter__()
+        pytest.fail("it was entered")
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bridge.__aenter__)
+        tasks.start_soon(enter)
         while not begun:
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
