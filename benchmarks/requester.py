@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 PATTERN = b"0123456789abcdef"
 LOST_AFTER_NS = 10_000_000_000
-OVERDUE_AFTER_NS = 100_000_000  # from then on another takes its place, so that losses do not end a load without end
+OVERDUE_AFTER_NS = 100_000_000  # from then on another request takes its place, so that losses do not end the load
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
 
 
@@ -125,7 +125,8 @@ def run(wire: Wire, subject: str, count: int, outstanding: int, must_stop: list[
     """
     sent_at: dict[int, int] = {}
     overdue: dict[int, int] = {}
-    # A service that is measured gets no more at a time than asked for: much of it would be too much for nats-server's buffer.
+    # With a count none takes the place of an overdue one: too many large ones at once would be too much for what nats-server
+    # keeps for a client. A loss then holds its place until it counts as one.
     overdue_after_ns = LOST_AFTER_NS if count else OVERDUE_AFTER_NS
     latencies: list[int] = []
     outcomes = {ANSWERED: 0, REFUSED: 0, FAILED: 0}

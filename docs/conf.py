@@ -1,7 +1,7 @@
 """How the site is built from these pages and from the docstrings: ``nox -s docs``.
 
-Sphinx makes the reference from the docstrings, and a name or a link that leads nowhere fails the build, without a network. Of
-Zensical, which follows mkdocs-material, the documentation calls the support for such references preliminary (2026).
+Sphinx makes the reference from the docstrings, and a name or a link that leads nowhere fails the build, without a network.
+Zensical, which follows mkdocs-material, calls its support for such references preliminary (2026).
 """
 
 from __future__ import annotations
