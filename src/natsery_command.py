@@ -14,23 +14,26 @@ class InterruptKeeper:
 
     def __init__(self) -> None:
         self._was_interrupted = False
-        self._others = [sys.unraisablehook]
+        self._depth = 0
+        self._others = sys.unraisablehook
 
     def __enter__(self) -> None:
-        self._others.append(sys.unraisablehook)
-        sys.unraisablehook = self
+        if self._depth == 0:
+            self._was_interrupted = False
+            self._others, sys.unraisablehook = sys.unraisablehook, self
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        others = self._others.pop()
-        if sys.unraisablehook is self:  # a program that is served may have put one of its own there
-            sys.unraisablehook = others
+        self._depth -= 1
+        if self._depth == 0 and sys.unraisablehook is self:  # a program that is served may have put its own there
+            sys.unraisablehook = self._others
 
     def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Keep a Ctrl-C, and leave all else to the hook that was there before."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._was_interrupted = True
         else:
-            next(each for each in reversed(self._others) if each is not self)(unraisable)
+            self._others(unraisable)
 
     def check(self) -> None:
         """Raise the ``KeyboardInterrupt`` that could not be raised, if there was one."""
