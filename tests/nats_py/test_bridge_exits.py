@@ -156,7 +156,7 @@ async def test_a_refusing_server_leaves_nothing() -> None:
 
 
 async def cancel_entering(bridge: AbstractAsyncContextManager[Any], begun: list[object]) -> None:
-    """Enter it, and cancel that once there is something in ``begun``."""
+    """Enter a bridge, and cancel that once there is something in ``begun``."""
 
     async def enter() -> None:
         await bridge.__aenter__()

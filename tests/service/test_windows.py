@@ -247,13 +247,15 @@ async def test_a_service_without_streams_has_no_inbox(nc: Connection) -> None:
     assert not nc._subscriptions
 
 
+async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
+    """Goes on after its first reply, whatever becomes of its requester."""
+    yield b"part"
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(100)
+
+
 @IN_VIRTUAL_TIME
 async def test_a_requester_that_falls_silent_and_is_told_of_a_stop_is_told_nothing_more(nc: Connection) -> None:
-    async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"part"
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(100)
-
     async with bounded(1_000), nc.subscribe("replies") as messages:
         async with natsery.serve(nc, config(shielded), grace=0) as service:
             await nc.publish("shielded", reply="replies", headers={"Reply-Window": "4"})
@@ -268,11 +270,6 @@ async def test_a_requester_that_falls_silent_and_is_told_of_a_stop_is_told_nothi
 
 @IN_VIRTUAL_TIME
 async def test_a_requester_that_has_left_hears_no_heartbeats(nc: Connection) -> None:
-    async def shielded(request: natsery.Request) -> AsyncIterator[bytes]:
-        yield b"part"
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(100)
-
     async with bounded(1_000), natsery.serve(nc, config(shielded)), ask(nc, "shielded", window=4) as requester:
         status = await requester.next()
         assert await requester.take(1) == [b"part"]
