@@ -41,7 +41,8 @@ RECIPES = [
     "anyio.to_process",
     "class Payments",
     "async def overview",
-    "orders.large",
+    "async def archive",
+    "start_blocking_portal",
     "def forget_everywhere",
     "Nats-Request-Info",
     "class RateLimit",
@@ -247,18 +248,29 @@ async def test_calls_are_made_at_the_same_time_and_their_errors_are_handed_on() 
 
 @IN_VIRTUAL_TIME
 async def test_a_request_that_is_passed_on_is_answered_by_another_service() -> None:
-    @natsery.endpoint(subject="orders.large")
-    async def large(request: natsery.Request) -> bytes:
-        return b"large, for " + request.headers["Customer"].encode()
+    @natsery.endpoint(subject="archive.1999")
+    async def shelf(request: natsery.Request) -> bytes:
+        return b"found " + request.data + request.headers["Trace"].encode()
 
-    warehouse = natsery.ServiceConfig("warehouse", "1.0.0", endpoints=[large])
+    shelves = natsery.ServiceConfig("shelves", "1.0.0", endpoints=[shelf])
     async with MemoryBroker() as broker, broker.connect() as nc, broker.connect() as requester:
-        async with natsery.serve(nc, recipe("orders.large")["config"]), natsery.serve(nc, warehouse):
-            reply = await requester.request("order", bytes(200), headers={"Customer": "ada"})
-            assert reply.data == b"large, for ada"
-            with anyio.move_on_after(60) as scope:
-                await requester.request("order", b"small")
+        async with natsery.serve(nc, recipe("async def archive")["config"]), natsery.serve(nc, shelves):
+            assert (await requester.request("archive", b"1999", headers={"Trace": "7"})).data == b"found 19997"
+            assert error_of(await requester.request("archive", b">")) == "400:begin with a year"
+            with anyio.move_on_after(60) as scope:  # nobody is told that nobody listens there
+                await requester.request("archive", b"1998")
             assert scope.cancelled_caught
+
+
+async def test_code_that_is_not_async_calls_a_service(nats_server: NatsServer) -> None:
+    @natsery.endpoint
+    async def price(item: str) -> int:
+        return {"tea": 350, "cocoa": 420}[item]
+
+    config = natsery.ServiceConfig("shop", "1.0.0", endpoints=[price])
+    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.serve(nc, config):
+        prices = recipe("start_blocking_portal")["prices"]
+        assert await anyio.to_thread.run_sync(prices, nats_server.url, ["tea", "cocoa"]) == [350, 420]
 
 
 async def test_a_command_reaches_every_instance(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,11 +60,11 @@ NAMES = {
         "async def find": "queue_groups",
         "async def report": "headers",
         "async def deliver": "detached",
-        "async def archive": "forwarding",
     },
     "calling": {
-        "calc = natsery": "called",
+        "calc = natsery": "services",
         'b"one"': "calling",
+        "by_subject": "one_reply",
         "async def total": "many",
         "async def price_of": "repeating",
         "async def names": "streams",
@@ -320,23 +320,6 @@ async def test_a_detached_request_is_answered() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_request_is_forwarded(nats_server: NatsServer) -> None:
-    @natsery.endpoint(subject="archive.1999")
-    async def shelf(request: natsery.Request) -> bytes:
-        return b"found " + request.data + request.headers["Trace"].encode()
-
-    shelves = natsery.ServiceConfig("shelves", "1.0.0", endpoints=[shelf])
-    async with bounded(), natsery.connect(nats_server.url) as nc, natsery.connect(nats_server.url) as client:
-        async with natsery.serve(nc, module("forwarding").config):
-            async with natsery.serve(nc, shelves):
-                assert (await client.request("archive", b"1999", headers={"Trace": "7"})).data == b"found 19997"
-                assert error_of(await client.request("archive", b">")) == "400:begin with a year"
-            # Nobody is told that nobody listens there.
-            async with natsery.ServiceClient(client).request_many("archive", b"1998", wait=0.1) as replies:
-                assert [reply async for reply in replies] == []
-            assert replies.ended == natsery.EndReason.WAIT
-
-
 def test_the_errors_are_those_that_are_sent() -> None:
     sent = {
         f"{code} {text}"
@@ -357,10 +340,16 @@ def test_the_errors_are_those_that_are_sent() -> None:
 
 async def test_a_call_returns_or_raises(capsys: pytest.CaptureFixture[str]) -> None:
     async with bounded(), MemoryBroker() as broker, broker.connect() as nc:
-        async with natsery.serve(nc, module("called").calc):
+        async with natsery.serve(nc, module("services").calc):
             await module("calling").main(nc)
             assert await module("many").total(nc, [b"1+2", b"3+4"]) == 10
     assert capsys.readouterr().out == "b'3'\n400 expected 'a+b'\n"
+
+
+async def test_every_way_to_call_has_the_same_reply() -> None:
+    shop = module("services").shop
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, shop):
+        assert await module("one_reply").prices(nc) == [350] * 4
 
 
 async def test_a_call_is_repeated_until_somebody_is_there() -> None:
@@ -399,21 +388,21 @@ async def test_a_call_is_repeated_until_somebody_is_there() -> None:
 
 
 async def test_streams_and_several_replies() -> None:
-    called = module("called")
+    services = module("services")
 
     @natsery.endpoint(queue_group=natsery.NO_QUEUE_GROUP)
     async def find(request: natsery.Request) -> None:
         raise natsery.ServiceError(404, "sold out")
 
     rome = natsery.ServiceConfig("rome", "1.0.0", endpoints=[natsery.group("stock", [find])])
-    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, called.shop):
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, services.shop):
         assert await module("streams").names(nc) == ["tea", "cocoa"]
-        async with natsery.serve(nc, called.oslo), natsery.serve(nc, rome), natsery.serve(nc, called.kyiv):
+        async with natsery.serve(nc, services.oslo), natsery.serve(nc, rome), natsery.serve(nc, services.kyiv):
             assert await module("several").in_stock(nc) == {"Oslo": b"3", "Kyiv": b"3"}
 
 
 async def test_services_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, module("called").calc):
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, module("services").calc):
         await module("finding").look_around(nc)
     assert capsys.readouterr().out == "calc 1.0.0 ['math.add']\n0 requests\nstall []\nTrue count\n"
 

@@ -42,7 +42,6 @@ NAMES = {
     "async def yearly": "groups",
     "async def explain": "around",
     "def receipt": "threads",
-    "async def call": "calling",
     "both = [": "services",
     "running = [": "several",
 }
@@ -177,12 +176,6 @@ async def test_middlewares(caplog: pytest.LogCaptureFixture) -> None:
 async def test_handlers_that_block() -> None:
     async with serving(importlib.import_module("threads")) as (nc, _):
         assert await ask(nc, "shop.receipt", '[{"item": "tea", "count": 2, "cents": 700}]') == "2 tea: 7.00"
-
-
-async def test_calling() -> None:
-    calling, shop = importlib.import_module("calling"), importlib.import_module("shop")
-    async with serving(shop) as (nc, _):
-        assert await calling.call(nc) == [shop.Quote("tea", 1, 350)] * 3
 
 
 @pytest.mark.parametrize(
