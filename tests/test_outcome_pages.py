@@ -40,6 +40,7 @@ async def test_a_deadline_travels(capsys: pytest.CaptureFixture[str]) -> None:
     async with bounded(), MemoryBroker() as broker, broker.connect() as nc, natsery.serve(nc, names["config"]):
         await names["main"](nc)
         assert (await nc.request("rows", headers={"Request-Timeout-Ms": "550"})).data.count(b"row") == 5
+        assert (await nc.request("rows")).data.count(b"row") == 10
     assert capsys.readouterr().out == "10 rows\n"
 
 

@@ -381,7 +381,7 @@ class InvalidBodyError(NatseryError, ValueError):
 
 @final
 class MalformedReplyError(NatseryError, ValueError):
-    """A reply to PING, INFO or STATS that cannot be read."""
+    """A reply that cannot be read: one to PING, INFO, STATS or a schema request, or one that is not of the type asked for."""
 
 
 @final

@@ -48,7 +48,7 @@ DEFAULT_PENDING_MESSAGES: Final = 65_536
 """Requests that an endpoint keeps waiting before it refuses more."""
 
 DEFAULT_PENDING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of payload that an endpoint keeps waiting before it refuses more."""
+"""Bytes of payload and headers that an endpoint keeps waiting before it refuses more."""
 
 
 def subject_in(service: ServiceConfig, endpoint: EndpointConfig) -> str:
