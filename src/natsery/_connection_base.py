@@ -196,6 +196,11 @@ class ConnectionBase(abc.Connection):
         """See `FastPath`."""
         return True
 
+    @property
+    def _may_deliver(self) -> bool:
+        """See `FastPath`."""
+        return self.is_connected
+
     @abstractmethod
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None

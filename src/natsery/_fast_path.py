@@ -56,6 +56,11 @@ class FastPath(Protocol):
         """Whether the server takes messages with headers."""
         ...
 
+    @property
+    def _may_deliver(self) -> bool:
+        """Whether there is a server that may have messages for this connection, one that is being left included."""
+        ...
+
     async def _send(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: HeadersInput | None = None
     ) -> None:
@@ -145,6 +150,10 @@ class _PublicPath:
 
     def _refuse_nowait(self, reply: str, headers: Headers) -> bool:  # noqa: ARG002  # the protocol's parameters
         return False
+
+    @property
+    def _may_deliver(self) -> bool:
+        return self._connection.is_connected
 
     def _wakeups(self) -> Wakeups:
         return PlainWakeups()

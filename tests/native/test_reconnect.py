@@ -12,8 +12,9 @@ import natsery
 from natsery import EventKind, Message
 from natsery._backends._direct_stream import DirectStream
 from natsery._native import _native_connection
+from natsery._native._write_buffer import HIGH_WATER_BYTES
 
-from ..bounds import bounded
+from ..bounds import HANG_SECONDS, bounded
 from ..calc_service import add, config
 from ..server import NatsServer, cluster
 from .scripted import Peer, scripted_server
@@ -426,6 +427,35 @@ async def test_a_complaint_that_closes_is_the_reason() -> None:
         await heard.wait(EventKind.RECONNECTED)
 
 
+@pytest.mark.parametrize(
+    "complaint", ["Permissions Violation for Publish to \"denied\"", "Invalid Publish Subject"]
+)
+async def test_a_complaint_that_has_closed_nothing_is_not_the_reason_of_what_comes_later(complaint: str) -> None:
+    """The log blamed a denied reply of hours ago for a restart, and a request to that subject failed with it."""
+    clients = 0
+    has_gone_on = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        nonlocal clients
+        clients += 1
+        await peer.greet()
+        if clients > 1:
+            await peer.answer_pings()
+        await peer.send(f"-ERR '{complaint}'\r\n".encode())
+        if "Permissions" not in complaint:  # which never ends a connection; what others say is over with the next PONG
+            await peer.line_of(b"PING")
+            await peer.send(b"PONG\r\n")
+            await has_gone_on.wait()
+
+    async with bounded(), scripted_server(script) as url, natsery.connect(url, **QUICK) as nc:
+        heard = Events(nc)
+        if "Permissions" not in complaint:
+            await nc.flush()
+            has_gone_on.set()
+        event = await heard.wait(EventKind.DISCONNECTED)
+        assert str(event.error) == "the server closed the network connection"
+
+
 async def test_a_complaint_that_is_not_meant_to_close_closes_nothing() -> None:
     async def script(peer: Peer) -> None:
         await peer.greet()
@@ -670,6 +700,95 @@ async def test_a_connection_that_is_closed_while_a_lame_duck_is_left_leaves_noth
             await heard.wait(EventKind.DISCONNECTED)
         for has_ended in have_ended:
             await has_ended.wait()
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["service", "endpoint"])
+async def test_a_service_that_stops_while_a_lame_duck_is_left_answers_what_that_has_sent(
+    is_whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused, or not answered at all: nobody waited for the server that was being left."""
+    monkeypatch.setattr("natsery._service._service.FENCE_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(_native_connection, "MOVE_SECONDS", HANG_SECONDS)
+    must_leave, may_deliver = anyio.Event(), anyio.Event()
+    answers: list[bytes] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.greet()
+        sid = (await peer.line_of(b"SUB add")).split()[-1]
+        await peer.line_of(b"PING")
+        await peer.send(b"PONG\r\n")
+        await must_leave.wait()
+        await peer.send_info(ldm=True)
+        await peer.line_of(b"PING")
+        await may_deliver.wait()
+        await peer.send(b"MSG add %b _INBOX.me 3\r\n1+2\r\nPONG\r\n" % sid)
+        await ended(peer)
+
+    async def second(peer: Peer) -> None:
+        await peer.greet()
+        while True:
+            line = await peer.line_of(b"PING", b"PUB", b"HPUB")
+            if line == b"PING":
+                await peer.send(b"PONG\r\n")
+            else:
+                answers.append(line + b" " + await peer.line())
+
+    async def deliver() -> None:
+        await anyio.wait_all_tasks_blocked()
+        may_deliver.set()
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two:
+        async with natsery.connect([one, two], shuffle=False) as nc, anyio.create_task_group() as tasks:
+            heard = Events(nc)
+            async with natsery.serve(nc, config(add)) as service:
+                endpoint = service.endpoints[0]
+                must_leave.set()
+                await heard.wait(EventKind.DISCONNECTED)
+                tasks.start_soon(deliver)
+                if not is_whole:
+                    await endpoint.remove()
+            await nc.flush()
+            assert answers == [b"PUB _INBOX.me 1 3"]
+            assert (endpoint.stats().num_requests, endpoint.stats().num_errors) == (1, 0)
+
+
+async def test_what_was_sent_to_a_lame_duck_reaches_it_when_the_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_native_connection, "CLOSE_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(_native_connection, "MOVE_SECONDS", HANG_SECONDS)
+    must_leave, may_read = anyio.Event(), anyio.Event()
+    received: list[bytes] = []
+
+    async def first(peer: Peer) -> None:
+        await peer.greet(max_payload=65_536)
+        await must_leave.wait()
+        await peer.send_info(ldm=True, max_payload=65_536)
+        await may_read.wait()
+        while (line := await peer.line_of(b"PING", b"PUB")) != b"PING":
+            received.append(await peer.line())
+        await peer.send(b"PONG\r\n")
+        await ended(peer)
+
+    async def second(peer: Peer) -> None:
+        await peer.greet()
+        await peer.answer_pings()
+
+    async def read() -> None:
+        await anyio.wait_all_tasks_blocked()
+        may_read.set()
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two, anyio.create_task_group() as tasks:
+        async with natsery.connect([one, two], shuffle=False) as nc:
+            heard = Events(nc)
+            published = 0
+            while nc.pending_bytes < HIGH_WATER_BYTES // 2:  # the network takes no more
+                await nc.publish("x", bytes(40_000))
+                published += 1
+            must_leave.set()
+            await heard.wait(EventKind.DISCONNECTED)
+            tasks.start_soon(read)
+        assert len(received) == published
 
 
 async def test_closing_does_not_wait_for_credentials_that_are_never_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,10 @@ class NativeConnection(ConnectionBase):
     def _takes_headers(self) -> bool:
         return self._info.headers
 
+    @property
+    def _may_deliver(self) -> bool:
+        return self._session is not None or self._leaving is not None
+
     def _unsubscribe_nowait(self, subscription: NativeSubscription) -> None:
         if self._session is not None:
             self._session.unsubscribe(subscription)
@@ -245,7 +249,7 @@ class NativeConnection(ConnectionBase):
         """Close within a few seconds, even if the task is cancelled. Not a checkpoint."""
         # Protects what was sent until the server has received it.
         with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(ConnectionClosedError):
-            if self._session is not None or self._write_buffer.count:
+            if self._may_deliver or self._write_buffer.count:
                 await settle(self)
         self._scope.cancel("the connection is closed")
         # Protects the network connection from being left open; its tasks are cancelled, and it closes without waiting.

@@ -14,7 +14,7 @@ from .._backends._direct_stream import DirectStream
 from .._backends._handover import Handover
 from .._backends._tls_stream import TlsStream
 from .._core import Reader
-from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError
+from .._errors import ConnectionLostError, MalformedMessageError, NatseryError, ProtocolError, PublishDeniedError
 from .._message import Message
 from .._protocol import _commands
 from .._protocol._messages import read_message
@@ -256,6 +256,7 @@ class Session:
                 self._frames_at_pong = self._frames
         elif event is Signal.PONG:
             self._unanswered_pings = 0
+            self._last_error = None  # it has gone on after that
             self._subscriptions.remove(self._unconfirmed.confirm())
         elif isinstance(event, InfoEvent):
             info = read_info(event.text)
@@ -281,8 +282,10 @@ class Session:
         if refused is not None:
             refused._deny()
             return
-        self._last_error = server_error(text, self.link.secrets.hide)
-        self._on_error(self._last_error)
+        error = server_error(text, self.link.secrets.hide)
+        if not isinstance(error, PublishDeniedError):  # which ends nothing
+            self._last_error = error
+        self._on_error(error)
 
 
 def _lost(error: Exception) -> ConnectionLostError:

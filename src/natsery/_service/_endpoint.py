@@ -102,7 +102,7 @@ class Endpoint:
         """
         await checkpoint()
         await self._unsubscribe()
-        if self._context.connection.is_connected:
+        if self._context.fast_path._may_deliver:
             await settle(self._context.connection)
         await self._queue.wait_drained()
         self._queue.retire()

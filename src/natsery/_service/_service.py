@@ -409,7 +409,7 @@ class Service:
 
     async def _fence(self) -> None:
         """Wait until the server has answered a flush, within a bound, but not again once it has left one unanswered."""
-        if not self._is_responsive or not self._connection.is_connected:
+        if not self._is_responsive or not self._context.fast_path._may_deliver:
             return
         self._is_responsive = False
         with anyio.move_on_after(FENCE_SECONDS):
