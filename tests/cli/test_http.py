@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -9,6 +12,7 @@ from http import HTTPStatus
 import anyio
 import pytest
 from anyio.abc import SocketStream
+from anyio.lowlevel import checkpoint
 
 from natsery._cli import _http
 from natsery._cli._http import Response, serve_http
@@ -55,6 +59,29 @@ async def ask(port: int, request: bytes) -> tuple[str, dict[str, str], bytes]:
         head, _, body = (await read(client)).partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     return status, dict(line.split(": ", 1) for line in lines), body
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+async def test_it_goes_on_after_there_was_no_file_for_a_client() -> None:
+    """The service that it answered for ended, too."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving() as port:
+        with socket.socket() as client:
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            try:
+                client.connect(("127.0.0.1", port))
+                for _ in range(10):
+                    await checkpoint()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            client.sendall(b"GET /here HTTP/1.1\r\n\r\n")
+            client.setblocking(False)
+            await anyio.wait_readable(client)
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
 async def test_get() -> None:

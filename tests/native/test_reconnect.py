@@ -427,9 +427,7 @@ async def test_a_complaint_that_closes_is_the_reason() -> None:
         await heard.wait(EventKind.RECONNECTED)
 
 
-@pytest.mark.parametrize(
-    "complaint", ["Permissions Violation for Publish to \"denied\"", "Invalid Publish Subject"]
-)
+@pytest.mark.parametrize("complaint", ['Permissions Violation for Publish to "denied"', "Invalid Publish Subject"])
 async def test_a_complaint_that_has_closed_nothing_is_not_the_reason_of_what_comes_later(complaint: str) -> None:
     """The log blamed a denied reply of hours ago for a restart, and a request to that subject failed with it."""
     clients = 0
@@ -765,7 +763,7 @@ async def test_what_was_sent_to_a_lame_duck_reaches_it_when_the_connection_is_cl
         await must_leave.wait()
         await peer.send_info(ldm=True, max_payload=65_536)
         await may_read.wait()
-        while (line := await peer.line_of(b"PING", b"PUB")) != b"PING":
+        while await peer.line_of(b"PING", b"PUB") != b"PING":
             received.append(await peer.line())
         await peer.send(b"PONG\r\n")
         await ended(peer)
@@ -778,7 +776,12 @@ async def test_what_was_sent_to_a_lame_duck_reaches_it_when_the_connection_is_cl
         await anyio.wait_all_tasks_blocked()
         may_read.set()
 
-    async with bounded(), scripted_server(first) as one, scripted_server(second) as two, anyio.create_task_group() as tasks:
+    async with (
+        bounded(),
+        scripted_server(first) as one,
+        scripted_server(second) as two,
+        anyio.create_task_group() as tasks,
+    ):
         async with natsery.connect([one, two], shuffle=False) as nc:
             heard = Events(nc)
             published = 0

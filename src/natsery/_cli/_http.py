@@ -23,6 +23,9 @@ REQUEST_SECONDS: Final = 5.0
 RESPONSE_SECONDS: Final = 10.0
 """How long a client may take to read the response."""
 
+ACCEPT_PAUSE_SECONDS: Final = 0.1
+"""How long no client is accepted after one could not be."""
+
 
 @final
 @dataclass(frozen=True)
@@ -70,9 +73,15 @@ async def serve_http(
         finally:
             connections -= 1
 
-    async with await anyio.create_tcp_listener(local_host=host, local_port=port, reuse_port=reuse_port) as listener:
+    listener = await anyio.create_tcp_listener(local_host=host, local_port=port, reuse_port=reuse_port)
+    async with listener, anyio.create_task_group() as tasks:
         task_status.started(listener.extra(SocketAttribute.local_port))  # noqa: S610  # it is not Django's
-        await listener.serve(handle)
+        while True:
+            try:
+                await listener.serve(handle, tasks)
+            except* (OSError, anyio.BrokenResourceError):
+                pass  # the process has no file for a client, or the client has gone already
+            await anyio.sleep(ACCEPT_PAUSE_SECONDS)
 
 
 async def _serve(stream: SocketStream, respond: Respond) -> None:
