@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 import natsery
 from natsery._cli._app import cli
 from natsery._cli._connection_options._help import ConnectingCommand
+from natsery._cli._connection_options._secrets import secret_file
 from natsery._cli._connection_options._settings import Settings, connection_options
 from natsery._cli._connection_options._sources import FIELDS
 from natsery._cli._exit_codes import Exit
@@ -248,6 +249,22 @@ def test_a_child_gets_the_same_settings(
     for name, value in given.as_environment().items():
         monkeypatch.setenv(name, value)
     assert settings() == given
+
+
+@pytest.mark.parametrize("field", ["password", "token", "credentials", "nkey"])
+def test_a_child_reads_what_a_variable_holds_that_is_replaced_for_it(
+    field: str, settings: Callable[..., Settings], contexts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker got the reference in place of the token: `--token env://NATS_TOKEN` worked without `--workers` only."""
+    for variable in ("NATS_TOKEN", "NATSERY_PREFIX"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, SECRET)
+            user = {"user": "u"} if field == "password" else {}
+            for name, value in Settings(**{field: f"env://{variable}"}, **user).as_environment().items():
+                patch.setenv(name, value)
+            read = secret_file(field, getattr(settings(), field))
+            assert callable(read)
+            assert read() == SECRET
 
 
 def test_every_field_is_passed_on() -> None:

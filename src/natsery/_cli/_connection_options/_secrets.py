@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,13 @@ def secret_file(field: str, text: str) -> str | Path | Callable[[], str]:
         if reference is not None:
             return reference
     return Path(expand(text))
+
+
+def without_reference(text: str, variables: Collection[str]) -> str:
+    """Return what an ``env://`` reference to one of these variables stands for, as a ``data:`` reference; other texts as they are."""
+    name = text[len("env://") :] if text.lower().startswith("env://") else ""
+    value = os.environ.get(name) if name in variables else None
+    return f"data:;base64,{base64.b64encode(value.encode()).decode()}" if value else text
 
 
 def expand(text: str) -> str:

@@ -20,7 +20,7 @@ from .._default_server import DEFAULT_SERVER
 from .._exit_codes import CommandError, Exit
 from ._help import ConnectionOption
 from ._nats_contexts import contexts_folder, read_context
-from ._secrets import secret, secret_file
+from ._secrets import secret, secret_file, without_reference
 from ._sources import FIELDS, environment_source, merge, names_of, options_source
 from ._tls import tls_context
 
@@ -121,7 +121,8 @@ class Settings:
         for each in FIELDS:
             value = getattr(self, each.key, None)
             if value is not None:
-                variables[each.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                variables[each.variable] = without_reference(text, variables)
         return {**variables, "NATS_CONTEXT": "", NO_CONTEXT: "1"}
 
     def _tls(self) -> ssl.SSLContext | bool:
