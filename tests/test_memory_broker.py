@@ -224,6 +224,38 @@ async def test_a_made_request_has_a_connection_that_records() -> None:
         await request.connection.add_subscription("a", print)
 
 
+async def test_a_flush_that_waits_raises_when_the_broker_ends() -> None:
+    """It waited for ever."""
+    errors: list[Exception] = []
+
+    async def flush(nc: natsery.abc.Connection) -> None:
+        try:
+            await nc.flush()
+        except natsery.ConnectionClosedError as error:
+            errors.append(error)
+
+    async with bounded(), anyio.create_task_group() as tasks:
+        async with MemoryBroker() as broker, broker.connect() as nc:
+            broker.delay = 3600
+            tasks.start_soon(flush, nc)
+            await anyio.wait_all_tasks_blocked()
+    assert len(errors) == 1
+
+
+async def test_what_the_connection_drops_is_counted_by_its_subscriber() -> None:
+    async with bounded(), MemoryBroker() as broker, broker.connect() as nc, nc.subscribe("a") as messages:
+        for dropped in (2, 3):
+            broker.drop(nc, "a", dropped)
+            for _ in range(dropped):
+                await nc.publish("a", b"dropped")
+            await nc.flush()
+            with pytest.raises(natsery.SlowConsumerError):
+                await messages.receive()
+        await nc.publish("a", b"taken")
+        assert (await messages.receive()).data == b"taken"
+        assert messages.dropped == 5
+
+
 async def test_a_flush_waits_until_the_broker_is_there_and_has_passed_it() -> None:
     flushed: list[str] = []
 

@@ -98,7 +98,7 @@ class Messages(_Stream[Message]):
 
     Attributes:
         subject: the subscription's subject.
-        dropped: messages that came while ``max_pending`` others were waiting.
+        dropped: messages that came while ``max_pending`` others were waiting, or that the connection had no room for.
 
     ``receive`` raises:
         SubscriptionDeniedError: the server has taken the subscription away.
@@ -114,6 +114,7 @@ class Messages(_Stream[Message]):
         self._fast_path = fast_path
         self.subject = subject
         self.dropped = 0
+        self._lost = 0  # of them, by the connection
         self._max_pending = max_pending
         self._failure: NatseryError | None = None
 
@@ -155,6 +156,13 @@ class Messages(_Stream[Message]):
     def _fail(self, error: NatseryError) -> None:
         self._failure = error
         self._wakeup.set()
+
+    def _on_error(self, error: NatseryError) -> None:
+        """Take an error of the subscription."""
+        if isinstance(error, SlowConsumerError):
+            self.dropped += error.dropped - self._lost
+            self._lost = error.dropped
+        self._fail(error)
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:

@@ -231,7 +231,7 @@ class Connection(ABC):
         stop_listening = self.add_listener(messages._on_event)
         try:
             subscription = await self.add_subscription(
-                subject, messages._deliver, queue_group=queue_group, on_error=messages._fail
+                subject, messages._deliver, queue_group=queue_group, on_error=messages._on_error
             )
             try:
                 await settle(self)

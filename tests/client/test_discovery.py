@@ -332,6 +332,33 @@ def test_what_is_kept_of_replies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     in_virtual_time(main)
 
 
+def test_of_an_instance_with_a_long_name_little_is_kept() -> None:
+    """A peer that went on answering with others made a watcher keep all of them."""
+
+    def ping(number: int) -> bytes:
+        return natsery.ServicePing(name="n" * 10_000 + str(number), id="i", version="1.0.0").to_json()
+
+    async def main() -> None:
+        async with answering("$SRV.PING", [(0, ping(number)) for number in (*range(8), 7)]) as (client, _):
+            async with client.discover("PING") as replies:
+                found = await replies._collect()
+            assert (len(found), len(found.repeated)) == (8, 1)
+            assert len(repr(replies._seen)) < 1_000
+
+    in_virtual_time(main)
+
+
+def test_what_the_connection_has_dropped_is_counted() -> None:
+    async def main() -> None:
+        async with answering("$SRV.PING", [(0, ping_of(number)) for number in range(8)]) as (client, broker):
+            broker.drop(client._nc, ">", 2)
+            broker.drop(client._nc, ">", 1)
+            found = await client.ping()
+            assert (len(found), found.dropped) == (5, 3)
+
+    in_virtual_time(main)
+
+
 def test_a_reply_that_is_larger_than_what_may_wait_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_replies, "MAX_PENDING_BYTES", 1)
 

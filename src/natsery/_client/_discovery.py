@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Literal, Never, TypeVar, overload
 
 from .. import abc
@@ -22,6 +24,9 @@ DEFAULT_STALL = 0.5
 
 MAX_DESCRIPTION = 500
 """Characters of an error's description that are kept."""
+
+MAX_IDENTITY = 256
+"""Characters of an instance's name and id that are kept as they are."""
 
 _TYPES: dict[str, type[ServicePing]] = {Verb.PING: ServicePing, Verb.INFO: ServiceInfo, Verb.STATS: ServiceStats}
 
@@ -172,8 +177,12 @@ class Discovery:
 _open_discovery = block("client.discover")(open_replies)
 
 
-def _instance_of(reply: ServicePing) -> tuple[str, str]:
-    return reply.name, reply.id
+def _instance_of(reply: ServicePing) -> Hashable:
+    """Return what tells an instance from others, and is short, for peers choose names and ids."""
+    instance = reply.name, reply.id
+    if len(reply.name) + len(reply.id) <= MAX_IDENTITY:
+        return instance
+    return blake2b(repr(instance).encode(), digest_size=16).digest()
 
 
 def _read_answer(kind: type[S], message: Message) -> S:

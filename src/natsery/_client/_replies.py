@@ -277,7 +277,7 @@ async def receive_replies(
     stop_listening = nc.add_listener(replies._on_event)
     try:
         # No fence before the request: the server reads both in this order.
-        subscription = await nc.add_subscription(inbox, replies._deliver, on_error=replies._messages._fail)
+        subscription = await nc.add_subscription(inbox, replies._deliver, on_error=replies._messages._on_error)
         try:
             await nc.publish(subject, data, reply=inbox, headers=headers)
             yield replies

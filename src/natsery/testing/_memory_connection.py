@@ -91,6 +91,7 @@ class MemoryConnection(ConnectionBase):
         self._may_subscribe = may_subscribe
         self._subscriptions: dict[MemorySubscription, None] = {}  # in order
         self._reconnected: anyio.Event | None = None
+        self._fences: set[anyio.Event] = set()
         self._waiting: list[Message] = []
         self._waiting_bytes = 0
         self._drops: Counter[str] = Counter()
@@ -152,8 +153,12 @@ class MemoryConnection(ConnectionBase):
                 await self._reconnected.wait()
                 continue
             passed, generation = anyio.Event(), self._generation
+            self._fences.add(passed)
             self._broker._post(passed.set)
-            await passed.wait()
+            try:
+                await passed.wait()
+            finally:
+                self._fences.discard(passed)
             if generation == self._generation:
                 self._raise_if_closed()
                 return
@@ -228,6 +233,8 @@ class MemoryConnection(ConnectionBase):
         self._emit(ConnectionEvent(EventKind.CLOSED))
         if self._reconnected is not None:
             self._reconnected.set()
+        for passed in self._fences:
+            passed.set()
 
     def _activate(self, subscription: MemorySubscription) -> None:
         subscription._is_active = is_allowed(self._may_subscribe, subscription.subject, subscription.queue_group)

@@ -43,7 +43,7 @@ def secret_file(field: str, text: str) -> str | Path | Callable[[], str]:
 
 
 def without_reference(text: str, variables: Collection[str]) -> str:
-    """Return what an ``env://`` reference to one of these variables stands for, as a ``data:`` reference; other texts as they are."""
+    """Return a text that stands for the same without one of these environment variables."""
     name = text[len("env://") :] if text.lower().startswith("env://") else ""
     value = os.environ.get(name) if name in variables else None
     return f"data:;base64,{base64.b64encode(value.encode()).decode()}" if value else text

@@ -319,6 +319,12 @@ def _choose_backend(options: RunOptions, loaded: Target) -> str:
                 Exit.USAGE,
             )
         given = config.backend
+    if given == "asyncio" and sys.platform == "win32":
+        raise CommandError(
+            "natsery run needs trio on Windows, where asyncio takes no signals; have a program of your own call "
+            "natsery.serve(…, stop_on_signals=True)",
+            Exit.USAGE,
+        )
     return given or "trio"
 
 
