@@ -12,6 +12,9 @@ from typing import Any, final
 
 import anyio
 
+SEND_BUFFER_BYTES = 262_144
+"""What the system keeps of messages that have not been read; macOS has 8 KiB unless told."""
+
 MAX_BYTES = 65_536
 """How much is read at a time, and how much of an unfinished line is kept."""
 
@@ -25,13 +28,14 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._socket = end
         self._unread = b""
 
     def send(self, **message: Any) -> None:
         """Send a message such as ``ready="on trio"``. It is lost if the other end is closed or does not read."""
         with suppress(OSError):
-            self._socket.send(json.dumps(message).encode() + b"\n")
+            self._socket.send(b"\n%b\n" % json.dumps(message).encode())  # the one before may have been cut short
 
     async def receive(self, handle: Callable[[dict[str, Any]], None]) -> None:
         """Call ``handle`` with each message, and return when the other end is closed."""
