@@ -137,8 +137,8 @@ class Directory:
                     if wrong is not None:
                         raise UnknownEndpointError(service, found[0].name, wrong)
                     return found[0]
-                if len(others) < MAX_LISTED:
-                    others.update(dict.fromkeys(each.name for each in islice(info.endpoints, MAX_LISTED)))
+                some = islice(info.endpoints, MAX_LISTED - len(others))
+                others.update(dict.fromkeys(each.name for each in some))
         if not is_there:
             raise replies._no_responders()
         raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {listed_names(others)}")
