@@ -31,11 +31,15 @@ class Channel:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._socket = end
         self._unread = b""
+        self._is_cut_short = False  # the last message
 
     def send(self, **message: Any) -> None:
         """Send a message such as ``ready="on trio"``. It is lost if the other end is closed or does not read."""
+        line = json.dumps(message).encode() + b"\n"
+        if self._is_cut_short:
+            line = b"\n" + line  # or it would be joined to what of the last one has been sent
         with suppress(OSError):
-            self._socket.send(b"\n%b\n" % json.dumps(message).encode())  # the one before may have been cut short
+            self._is_cut_short = self._socket.send(line) < len(line)
 
     async def receive(self, handle: Callable[[dict[str, Any]], None]) -> None:
         """Call ``handle`` with each message, and return when the other end is closed."""
