@@ -147,9 +147,9 @@ class Messages(_Stream[Message]):
             return
         self._add(message)
 
-    def _drop(self) -> None:
-        """Count a message that is not kept."""
-        self.dropped += 1
+    def _drop(self, count: int = 1) -> None:
+        """Count messages that are not kept."""
+        self.dropped += count
         if self._failure is None:
             self._fail(SlowConsumerError(self.subject, self.dropped))
 
@@ -160,9 +160,10 @@ class Messages(_Stream[Message]):
     def _on_error(self, error: NatseryError) -> None:
         """Take an error of the subscription."""
         if isinstance(error, SlowConsumerError):
-            self.dropped += error.dropped - self._lost
+            self._drop(error.dropped - self._lost)
             self._lost = error.dropped
-        self._fail(error)
+        else:
+            self._fail(error)
 
     def _on_event(self, event: ConnectionEvent) -> None:
         if event.kind is EventKind.CLOSED:

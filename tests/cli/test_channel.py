@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -20,6 +21,17 @@ def test_a_message_that_does_not_fit_takes_none_with_it() -> None:
         sender.send(stopped="drained")
         assert receiver.receive_available(received.append)
     assert received == [{"ready": "here"}, {"stopped": "drained"}]
+
+
+def test_a_message_that_comes_in_several_pieces_is_whole() -> None:
+    one, other = socket.socketpair()
+    received: list[dict[str, Any]] = []
+    with one, Channel(other) as receiver:
+        line = json.dumps({"hung": "x" * 200_000}).encode() + b"\n"
+        for start in range(0, len(line), 50_000):
+            one.sendall(line[start : start + 50_000])
+            assert receiver.receive_available(received.append)
+    assert received == [{"hung": "x" * 200_000}]
 
 
 def test_a_long_message_fits_whatever_the_system_has_for_sockets() -> None:

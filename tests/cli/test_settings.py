@@ -233,6 +233,7 @@ ALL = [
     Settings(servers=("nats://u:p@a",), token="t"),
     Settings(credentials="env://X", connect_timeout=float("inf")),
     Settings(nkey="~/n.nk"),
+    Settings(user="env://NATS_USER", password="p"),
 ]
 
 

@@ -186,6 +186,15 @@ async def test_a_stream_in_a_group_needs_its_service(nc: Connection) -> None:
         assert note.endswith("if groups are around it, write service=..., the ServiceConfig")
 
 
+async def test_the_endpoints_of_all_versions_are_listed_once(nc: Connection) -> None:
+    old = [natsery.EndpointConfig(f"e{number:02}", plain) for number in range(15)]
+    new = natsery.EndpointConfig("new", plain)
+    async with bounded(), natsery.serve(nc, config(*old)), natsery.serve(nc, config(*old, new)):
+        with pytest.raises(natsery.UnknownEndpointError) as caught:
+            await ServiceClient(nc).call("calc", "div")
+    assert [f"'{each.name}'" for each in (*old, new)] == str(caught.value).partition("it has ")[2].split(", ")
+
+
 async def test_by_name(nc: Connection) -> None:
     client = ServiceClient(nc)
     async with bounded(), natsery.serve(nc, config(group("math", [add, plain]), orders)):

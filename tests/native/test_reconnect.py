@@ -745,9 +745,44 @@ async def test_a_service_that_stops_while_a_lame_duck_is_left_answers_what_that_
                 tasks.start_soon(deliver)
                 if not is_whole:
                     await endpoint.remove()
+                    assert endpoint.stats().num_requests == 1
             await nc.flush()
             assert answers == [b"PUB _INBOX.me 1 3"]
             assert (endpoint.stats().num_requests, endpoint.stats().num_errors) == (1, 0)
+
+
+async def test_nobody_waits_for_a_lame_duck_that_has_been_left() -> None:
+    is_over = False
+
+    async def answer_until_told(peer: Peer) -> None:
+        while await peer.line_of(b"PING", b"PUB") == b"PING":
+            await peer.send(b"PONG\r\n")
+
+    async def first(peer: Peer) -> None:
+        if is_over:
+            await ended(peer)
+        await peer.greet()
+        await answer_until_told(peer)
+        await peer.send_info(ldm=True)
+        await peer.answer_pings()
+
+    async def second(peer: Peer) -> None:
+        if is_over:
+            await ended(peer)
+        else:
+            await peer.greet()
+            await answer_until_told(peer)
+
+    async with bounded(), scripted_server(first) as one, scripted_server(second) as two:
+        async with natsery.connect([one, two], shuffle=False, **QUICK) as nc:
+            heard = Events(nc)
+            async with natsery.serve(nc, config(add)) as service:
+                await nc.publish("leave")
+                await heard.wait(EventKind.RECONNECTED)
+                is_over = True
+                await nc.publish("end")
+                await heard.wait(EventKind.DISCONNECTED, 2)
+                await service.endpoints[0].remove()
 
 
 async def test_what_was_sent_to_a_lame_duck_reaches_it_when_the_connection_is_closed(

@@ -137,8 +137,8 @@ class Directory:
                     if wrong is not None:
                         raise UnknownEndpointError(service, found[0].name, wrong)
                     return found[0]
-                some = islice(info.endpoints, MAX_LISTED - len(others))
-                others.update(dict.fromkeys(each.name for each in some))
+                names = dict.fromkeys([*others, *(each.name for each in info.endpoints)])
+                others = dict.fromkeys(islice(names, MAX_LISTED))
         if not is_there:
             raise replies._no_responders()
         raise UnknownEndpointError(service, endpoint, f"there is none of that name; it has {listed_names(others)}")

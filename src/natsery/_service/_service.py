@@ -411,7 +411,7 @@ class Service:
         """Wait until the server has answered a flush, within a bound, but not again once it has left one unanswered."""
         if not self._is_responsive or not self._context.fast_path._may_deliver:
             return
-        self._is_responsive = False
+        self._is_responsive = not self._connection.is_connected  # one that is being left says nothing of the next one
         with anyio.move_on_after(FENCE_SECONDS):
             try:
                 await settle(self._connection)

@@ -46,7 +46,7 @@ def without_reference(text: str, variables: Collection[str]) -> str:
     """Return a text that stands for the same without one of these environment variables."""
     name = text[len("env://") :] if text.lower().startswith("env://") else ""
     value = os.environ.get(name) if name in variables else None
-    return f"data:;base64,{base64.b64encode(value.encode()).decode()}" if value else text
+    return f"data:;base64,{base64.b64encode(os.fsencode(value)).decode()}" if value else text
 
 
 def expand(text: str) -> str:
@@ -84,7 +84,7 @@ def _from_environment(field: str, name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise natsery.ConfigError(field, f"env://{name}", "names an environment variable that is not set")
-    return value
+    return value.rstrip("\r\n")
 
 
 def _from_data(field: str, data: str) -> str:

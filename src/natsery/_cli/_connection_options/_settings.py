@@ -29,6 +29,9 @@ DEFAULT_PREFIX: Final = "$SRV"
 NO_CONTEXT: Final = "NATSERY_NO_CONTEXT"
 """The environment variable for ``--no-context``."""
 
+SECRETS: Final = ("password", "token", "credentials", "nkey")
+"""The settings that may refer to where they are."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -122,7 +125,7 @@ class Settings:
             value = getattr(self, each.key, None)
             if value is not None:
                 text = ",".join(value) if isinstance(value, tuple) else str(value)
-                variables[each.variable] = without_reference(text, variables)
+                variables[each.variable] = without_reference(text, variables) if each.key in SECRETS else text
         return {**variables, "NATS_CONTEXT": "", NO_CONTEXT: "1"}
 
     def _tls(self) -> ssl.SSLContext | bool:

@@ -15,8 +15,11 @@ import anyio
 SEND_BUFFER_BYTES = 262_144
 """What the system keeps of messages that have not been read; macOS has 8 KiB unless told."""
 
-MAX_BYTES = 65_536
-"""How much is read at a time, and how much of an unfinished line is kept."""
+READ_BYTES = 65_536
+"""How much is read at a time."""
+
+MAX_LINE_BYTES = 1_048_576
+"""How much of an unfinished line is kept: more than can be sent at once."""
 
 
 @final
@@ -52,7 +55,7 @@ class Channel:
         """Call ``handle`` with each message that has arrived; return false if the other end is closed."""
         while True:
             try:
-                chunk = self._socket.recv(MAX_BYTES)
+                chunk = self._socket.recv(READ_BYTES)
             except BlockingIOError:
                 return True
             except OSError:
@@ -60,7 +63,7 @@ class Channel:
             if not chunk:
                 return False
             *lines, unread = (self._unread + chunk).split(b"\n")
-            self._unread = unread[:MAX_BYTES]
+            self._unread = unread[:MAX_LINE_BYTES]
             for line in lines:
                 message = None
                 with suppress(ValueError):
