@@ -145,6 +145,24 @@ async def test_a_server_that_is_away_holds_nobody(broker: MemoryBroker, nc: Conn
         assert anyio.current_time() == left
 
 
+async def test_a_server_that_is_being_left_and_says_nothing_leaves_the_next_one_its_second(
+    broker: MemoryBroker, nc: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replies that the next one got were not waited for."""
+    monkeypatch.setattr(type(nc), "_may_deliver", True, raising=False)
+
+    async def come_back() -> None:
+        await anyio.sleep(1.5)
+        broker.reconnect(nc)
+
+    async with bounded(10_000), anyio.create_task_group() as tasks:
+        async with natsery.serve(nc, config(add)):
+            begun = anyio.current_time()
+            broker.disconnect(nc)
+            tasks.start_soon(come_back)
+        assert anyio.current_time() - begun == pytest.approx(1.5)
+
+
 async def test_a_stats_handler_gets_five_seconds_and_keeps_nobody_from_a_ping(nc: Connection) -> None:
     heard: list[Exception] = []
 
