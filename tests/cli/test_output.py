@@ -85,7 +85,7 @@ def test_a_dumb_terminal_has_its_own_width(width: int, monkeypatch: pytest.Monke
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: os.terminal_size((width, 24)))
     monkeypatch.setenv("TERM", "dumb")
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)
